@@ -1,0 +1,143 @@
+"""What a node-agent tells and shows: its devices, their health, its workloads, its energy."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from mesh_contracts.fact import Fact
+from mesh_contracts.units import Count, DeviceId, EnergyUj, Name, NodeId, Sequence, Text, WorkloadId
+
+Verdict = Literal["pass", "warn", "fail", "inconclusive"]
+Quality = Literal["measured", "estimated"]
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One accelerator. ``rehearsal`` devices are doubles, and say so wherever they appear."""
+
+    device_id: DeviceId
+    index: Count
+    model: str
+    memory_mib: Count
+    rehearsal: bool
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One health check of one device. ``evidence`` names the broken part (``row``, ``bits`` …)."""
+
+    name: str
+    device_id: DeviceId
+    verdict: Verdict
+    backend: Literal["numpy", "cupy"]
+    rehearsal: bool
+    took_ms: Count
+    detail: Text
+    action: str | None = None
+    evidence: dict[str, int | float | str | list[int]] = {}
+
+
+class NodeJoined(Fact, frozen=True, kw_only=True, tag="agent.node.joined/1"):
+    """An agent started on its server. Its key, as of every fact of an agent, is the node's id."""
+
+    node_id: NodeId
+    name: Name
+    jurisdiction: str
+    devices: list[Device]
+    memory_mib: Count
+    cpus: Count
+    address: str
+    agent_version: str
+
+
+class HealthChanged(Fact, frozen=True, kw_only=True, tag="agent.health.changed/1"):
+    """The verdict of a health check; ``check`` is the wish it answers (0 for the first)."""
+
+    node_id: NodeId
+    verdict: Verdict
+    level: Literal["quick", "standard", "deep"]
+    check: Sequence
+    checks: list[Check]
+
+
+class WorkloadStarted(Fact, frozen=True, kw_only=True, tag="agent.workload.started/1"):
+    """The engine's process runs; it does not answer yet."""
+
+    node_id: NodeId
+    workload_id: WorkloadId
+
+
+class WorkloadReady(Fact, frozen=True, kw_only=True, tag="agent.workload.ready/1"):
+    """The engine answers at ``address`` (``host:port``)."""
+
+    node_id: NodeId
+    workload_id: WorkloadId
+    address: str
+    scheme: Literal["http", "https"] = "http"
+
+
+class WorkloadStopped(Fact, frozen=True, kw_only=True, tag="agent.workload.stopped/1"):
+    """The engine was stopped as wished."""
+
+    node_id: NodeId
+    workload_id: WorkloadId
+
+
+class WorkloadFailed(Fact, frozen=True, kw_only=True, tag="agent.workload.failed/1"):
+    """The engine ended by itself, or never answered."""
+
+    node_id: NodeId
+    workload_id: WorkloadId
+    reason: Text
+    exit_code: int | None = None
+
+
+class DeviceEnergy(msgspec.Struct, frozen=True, kw_only=True):
+    """A device's cumulative energy counter."""
+
+    device_id: DeviceId
+    counter_uj: EnergyUj
+
+
+class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured/1"):
+    """A node's cumulative energy at ``measured_at``, and the part it would have taken idle.
+
+    Counters start at zero with each ``epoch`` (a reset makes a new one); the energy of an
+    interval is the difference of two facts of one epoch.
+    """
+
+    node_id: NodeId
+    epoch: Sequence
+    measured_at: datetime
+    counter_uj: EnergyUj
+    idle_counter_uj: EnergyUj
+    quality: Quality
+    source: str
+    devices: list[DeviceEnergy]
+
+
+class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One workload in a heartbeat."""
+
+    workload_id: WorkloadId
+    state: Literal["starting", "ready", "stopping", "stopped", "failed"]
+    address: str | None = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Sample ``sample.agent.heartbeat.<site>.<node>``, every 2 s: the node lives, and runs this."""
+
+    node_id: NodeId
+    at: datetime
+    sequence: Sequence
+    check: Sequence
+    workloads: list[WorkloadStatus]
+
+
+class Power(msgspec.Struct, frozen=True, kw_only=True):
+    """Sample ``sample.agent.power.<site>.<node>``, 1 Hz: what the node draws now."""
+
+    node_id: NodeId
+    at: datetime
+    power_w: Count
+    quality: Quality
+    devices_w: list[Count]

@@ -1,0 +1,1 @@
+"""GPU health kernels that name the broken part, usable without the mesh."""

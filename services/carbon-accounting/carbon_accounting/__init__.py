@@ -1,0 +1,1 @@
+"""The energy and carbon ledger, and signed receipts."""

@@ -1,0 +1,1 @@
+"""One server: its devices, its health, its workloads, its energy."""
