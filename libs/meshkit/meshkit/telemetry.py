@@ -1,67 +1,133 @@
-"""One trace from HTTP to the last fact; counters kept by hand; logs that carry the trace."""
+"""One trace from HTTP to the last fact; counters kept by hand; logs that carry the trace.
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+What is slow to import (the SDK, the exporters) is imported when telemetry starts, not before.
+"""
 
-from opentelemetry.trace import Span, SpanKind
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING
 
+from opentelemetry.trace import SpanKind
+
+from meshkit import semconv
 from meshkit.config import Settings
+from meshkit.logs import log_to_stderr
+from meshkit.metrics import METRICS, Metrics
+from meshkit.spans import LINKS_MAX, TRACING, edge_parent, span, trace_id, traceparent
+
+__all__ = [
+    "METRICS",
+    "Metrics",
+    "SpanKind",
+    "edge_parent",
+    "span",
+    "start",
+    "stop",
+    "trace_id",
+    "traceparent",
+]
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+SPAN_QUEUE_MAX = 2_048
+"""Spans waiting to leave; past it the oldest are dropped."""
+
+SPAN_BATCH_MAX = 256
+FLUSH_EVERY_S = 0.25
+EXPORT_TIMEOUT_S = 3.0
+STOP_WITHIN_S = 1.0
+ATTRIBUTES_MAX = 32
+ATTRIBUTE_CHARS_MAX = 256
 
 
-class Metrics:
-    """Counters, gauges and histograms kept by hand, shown as Prometheus text and over OTLP.
-
-    Names follow Prometheus (``mesh_facts_handled_total``); labels are few and bounded.
-    """
-
-    def count(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Add to a counter (``*_total``)."""
-        raise NotImplementedError
-
-    def set(self, name: str, value: float, **labels: str) -> None:
-        """Set a gauge."""
-        raise NotImplementedError
-
-    def observe(self, name: str, value: float, **labels: str) -> None:
-        """Add to a histogram (seconds: ``*_seconds``)."""
-        raise NotImplementedError
-
-    def expose(self) -> bytes:
-        """Return the Prometheus text format."""
-        raise NotImplementedError
+class _Started:
+    provider: "TracerProvider | None" = None
+    handler: logging.Handler | None = None
 
 
-METRICS = Metrics()
-"""This process's metrics."""
+_STARTED = _Started()
 
 
 def start(service: str, settings: Settings) -> None:
-    """Begin to export spans, metrics and logs for ``service``; an exporter that is down slows nothing."""
-    raise NotImplementedError
+    """Begin to export spans, metrics and logs for ``service``; an exporter that is down slows nothing.
+
+    Starting again replaces what ran before.
+    """
+    stop()
+    _STARTED.handler = log_to_stderr(service)
+    TRACING.ratio = settings.mesh_trace_ratio
+    exporter = _exporter(service, settings)
+    if exporter is None:
+        return
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider  # noqa: PLC0415 - slow
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - slow
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415 - slow
+
+    provider = TracerProvider(
+        sampler=ParentBased(TraceIdRatioBased(settings.mesh_trace_ratio)),
+        resource=_resource(service, settings),
+        shutdown_on_exit=False,
+        span_limits=SpanLimits(
+            max_attributes=ATTRIBUTES_MAX,
+            max_attribute_length=ATTRIBUTE_CHARS_MAX,
+            max_links=LINKS_MAX,
+            max_events=ATTRIBUTES_MAX,
+        ),
+    )
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter,
+            max_queue_size=SPAN_QUEUE_MAX,
+            max_export_batch_size=SPAN_BATCH_MAX,
+            schedule_delay_millis=FLUSH_EVERY_S * 1_000,
+        )
+    )
+    _STARTED.provider = provider
+    TRACING.tracer = provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
 
 
 def stop() -> None:
     """Flush within a second."""
-    raise NotImplementedError
+    provider, _STARTED.provider = _STARTED.provider, None
+    TRACING.tracer = None
+    if provider is not None:
+        # An exporter that hangs is left behind in a daemon thread, never waited for.
+        leaving = threading.Thread(target=provider.shutdown, name="telemetry-stop", daemon=True)
+        leaving.start()
+        leaving.join(STOP_WITHIN_S)
+    handler, _STARTED.handler = _STARTED.handler, None
+    if handler is not None:
+        logging.getLogger().removeHandler(handler)
 
 
-@contextmanager
-def span(
-    name: str,
-    *,
-    kind: SpanKind = SpanKind.INTERNAL,
-    parent: str | None = None,
-    links: list[str] | None = None,
-    attributes: Mapping[str, Any] | None = None,
-) -> Iterator[Span]:
-    """Run a block within a span. ``parent`` and ``links`` are traceparents; without a parent the
-    current span is. A parent that is unsampled makes an unrecorded span.
-    """
-    raise NotImplementedError
-    yield
+def _exporter(service: str, settings: Settings) -> "SpanExporter | None":
+    if settings.otel_exporter_otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - slow
+            OTLPSpanExporter,
+        )
+
+        endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/")
+        return OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S)
+    if settings.mesh_trace_dir is not None:
+        from meshkit.spanfile import FileSpanExporter  # noqa: PLC0415 - slow
+
+        return FileSpanExporter(settings.mesh_trace_dir, service)
+    return None
 
 
-def traceparent() -> str | None:
-    """Return the current span's traceparent, or nothing outside of one."""
-    raise NotImplementedError
+def _resource(service: str, settings: Settings) -> "Resource":
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow
+
+    return Resource(
+        {
+            semconv.SERVICE_NAME: service,
+            semconv.SERVICE_NAMESPACE: "compute-mesh",
+            semconv.SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}",
+            semconv.CLOUD_AVAILABILITY_ZONE: settings.mesh_site,
+        },
+        semconv.SCHEMA_URL,
+    )
