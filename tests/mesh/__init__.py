@@ -1,0 +1,1 @@
+"""Six processes, one story each: the whole mesh under ``mesh up``."""
