@@ -1,0 +1,139 @@
+"""``mesh up``: second starts, hard ends, and clear words when it cannot."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mesh.harness import ROOT, running, start, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+def up(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mesh_tools", "up", *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def alive(pids: list[int]) -> list[int]:
+    left = []
+    for pid in pids:
+        try:
+            said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if said != "Z":
+            left.append(pid)
+    return left
+
+
+def children_of(folder: Path) -> list[int]:
+    """Return every process that has ``folder`` in its command line or environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            words = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in words:
+            found.append(int(process.name))
+    return alive(found)
+
+
+def test_state_survives_a_restart_and_a_path_with_spaces(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder with spaces"
+    with running(folder) as mesh:
+        assert stat.S_IMODE(mesh.ready_file.stat().st_mode) == 0o600
+        assert {"gateway", "admin_key", "project_key", "nats_url", "postgres_dsn", "pids"} <= set(
+            mesh.ready
+        )
+        _, caller = mesh.project("lasting")
+        mesh.deploy(caller, "kept", "lasting")
+        answered = caller.call(
+            "POST",
+            "/v1/chat/completions",
+            {"model": "kept", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]},
+        )
+        request_id = answered.headers["x-request-id"]
+        before = mesh.record(request_id)
+        keys = (mesh.ready["admin_key"], mesh.ready["project_key"])
+    assert until("nothing is left", 5.0, lambda: True if not children_of(folder) else None)
+    with running(folder) as again:
+        assert (again.ready["admin_key"], again.ready["project_key"]) == keys
+        assert again.record(request_id) == before
+        caller = type(caller)(again.url, caller._key)
+
+        def serves() -> bool | None:
+            chat = {"model": "kept", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]}
+            return True if caller.call("POST", "/v1/chat/completions", chat).status == 200 else None
+
+        until("the tenant's own endpoint serves again", 20.0, serves)
+
+
+def test_a_hard_end_leaves_no_process_behind(tmp_path: Path) -> None:
+    mesh = start(tmp_path)
+    assert children_of(tmp_path)
+    mesh.up.kill()
+    mesh.up.wait()
+    until("every process is gone", 10.0, lambda: True if not children_of(tmp_path) else None)
+
+
+def test_a_second_mesh_on_the_same_folder_or_port_is_one_clear_error(tmp_path: Path) -> None:
+    with running(tmp_path / "first", "--bare") as mesh:
+        same_folder = up("--data", str(tmp_path / "first"), "--port", "0")
+        taken = up("--data", str(tmp_path / "second"), "--port", mesh.url.rpartition(":")[2])
+    assert same_folder.returncode != 0
+    assert "Traceback" not in same_folder.stdout + same_folder.stderr
+    assert str(tmp_path / "first") in same_folder.stdout + same_folder.stderr
+    assert taken.returncode != 0
+    assert "Traceback" not in taken.stdout + taken.stderr
+    assert "port" in (taken.stdout + taken.stderr).lower()
+
+
+def test_what_dies_is_restarted_and_said_so(tmp_path: Path) -> None:
+    with running(tmp_path, "--bare") as mesh:
+        killed = mesh.kill("metering")
+        mesh.wait_restarted("metering", killed)
+        said = (tmp_path / "up.log").read_text()
+    assert "metering" in said
+    assert "restart" in said
+
+
+def test_a_new_node_joins_with_a_token_and_is_checked(tmp_path: Path) -> None:
+    with running(tmp_path, "--bare", "--nodes", "1") as mesh:
+        nodes = until(
+            "the node is ready",
+            20.0,
+            lambda: (
+                [n for n in mesh.operator.get("/api/v1/nodes")["items"] if n["state"] == "ready"]
+                or None
+            ),
+        )
+        assert len(nodes) == 1
+        assert nodes[0]["rehearsal"]
+        assert nodes[0]["checks"][0]["verdict"] == "pass"
+        assert nodes[0]["checks"][0]["rehearsal"]
+
+
+def test_ctrl_c_stops_everything_within_seconds(tmp_path: Path) -> None:
+    mesh = start(tmp_path, "--bare")
+    began = time.monotonic()
+    mesh.up.send_signal(signal.SIGINT)
+    assert mesh.up.wait(15) == 0
+    assert time.monotonic() - began < 15
+    assert children_of(tmp_path) == []
+    assert json.loads(mesh.ready_file.read_text()) if mesh.ready_file.exists() else True
