@@ -1,66 +1,53 @@
 """Postgres: one transaction that hears once, changes, and tells once; forward migrations."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
+import asyncpg
 import msgspec
 
-from mesh_contracts.fact import Fact
 from meshkit.clock import Clock
 from meshkit.config import Secret
+from meshkit.errors import StaleSnapshot, Unavailable
+from meshkit.migrate import migrate
+from meshkit.transaction import Row, Transaction
 
-F = TypeVar("F", bound=Fact)
-Row = dict[str, Any]
+CONNECT_WAIT_S: Final = 30.0
+ACQUIRE_WAIT_S: Final = 5.0
+STATEMENT_WAIT_S: Final = 30.0
+CLOSE_WAIT_S: Final = 1.0
+OUTBOX_ROWS_MAX: Final = 200_000
+"""Past this many untold rows, asks that change something are refused (``outbox_full``)."""
+
+__all__ = ["OUTBOX_ROWS_MAX", "Row", "Store", "Transaction", "is_away", "is_race"]
 
 
-class Transaction:
-    """One transaction. All of a handler's effects, and what it tells, commit together."""
+def is_away(fault: BaseException) -> bool:
+    """Tell whether a fault means that the database cannot be reached now, rather than a mistake."""
+    if isinstance(fault, asyncpg.InterfaceError):
+        # asyncpg raises it for a closed connection, and also where it is held wrongly.
+        return "clos" in str(fault) or "terminat" in str(fault)
+    return isinstance(
+        fault,
+        ConnectionError
+        | TimeoutError
+        | socket.gaierror
+        | asyncpg.PostgresConnectionError
+        | asyncpg.OperatorInterventionError
+        | asyncpg.CannotConnectNowError
+        | asyncpg.TooManyConnectionsError,
+    )
 
-    now: datetime
-    """The store's clock when the transaction began."""
 
-    async def rows(self, sql: str, *args: Any) -> list[Row]:
-        """Return all rows of a query, as dicts."""
-        raise NotImplementedError
-
-    async def row(self, sql: str, *args: Any) -> Row | None:
-        """Return the first row, or nothing."""
-        raise NotImplementedError
-
-    async def value(self, sql: str, *args: Any) -> Any:
-        """Return the first column of the first row, or nothing."""
-        raise NotImplementedError
-
-    async def change(self, sql: str, *args: Any) -> int:
-        """Run a command; return how many rows it touched."""
-        raise NotImplementedError
-
-    async def change_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run a command once a row of arguments."""
-        raise NotImplementedError
-
-    async def tell(self, fact: F) -> F:
-        """Write ``fact`` to the outbox; return it with its ``version`` and ``recorded_at``.
-
-        The version is taken from the key's counter under its row lock, so facts of one key leave
-        in commit order.
-        """
-        raise NotImplementedError
-
-    async def put(self, bucket: str, key: str, value: msgspec.Struct) -> None:
-        """Have ``bucket[key]`` hold ``value`` once this commits (through the outbox, in order)."""
-        raise NotImplementedError
-
-    async def drop(self, bucket: str, key: str) -> None:
-        """Have ``bucket`` forget ``key`` once this commits."""
-        raise NotImplementedError
-
-    def after_commit(self, then: Callable[[], None]) -> None:
-        """Call ``then`` once this has committed (never where it rolled back)."""
-        raise NotImplementedError
+def is_race(fault: BaseException) -> bool:
+    """Tell whether another transaction was in the way: doing it again is all it takes."""
+    return isinstance(fault, asyncpg.SerializationError | asyncpg.DeadlockDetectedError)
 
 
 class Store:
@@ -70,22 +57,143 @@ class Store:
     clock: Clock
     epoch: int
     """Rises by one with each start of the writer; stands in every bucket value."""
+    outbox_full: bool
+    """Whether the outbox is at ``OUTBOX_ROWS_MAX``, as the relay last saw it."""
+
+    def __init__(self, pool: asyncpg.Pool, dsn: Secret, *, owner: str, clock: Clock) -> None:
+        self._pool = pool
+        self._dsn = dsn
+        self._bells: list[Callable[[], None]] = []
+        self.owner = owner
+        self.clock = clock
+        self.epoch = 0
+        self.outbox_full = False
 
     @classmethod
     async def connect(
         cls, dsn: Secret, *, owner: str, clock: Clock, migrations: Path | None = None, pool_max: int = 6
     ) -> "Store":
-        """Return a store, migrated. Waits for the database up to ``CONNECT_WAIT_S``, then raises
-        ``Unavailable``. Raises ``MigrationMismatch`` for an edited migration.
+        """Return a store, migrated.
+
+        Waits for the database up to ``CONNECT_WAIT_S``, then raises ``Unavailable``. Raises
+        ``MigrationMismatch`` for an edited migration.
         """
-        raise NotImplementedError
+        until = time.monotonic() + CONNECT_WAIT_S
+        while True:
+            try:
+                await _migrated(dsn, owner, migrations)
+                pool = await asyncpg.create_pool(
+                    dsn.reveal(),
+                    # None is kept up behind our back: asyncpg would complain aloud while the server is away.
+                    min_size=0,
+                    max_size=pool_max,
+                    max_inactive_connection_lifetime=60,
+                    command_timeout=STATEMENT_WAIT_S,
+                    timeout=ACQUIRE_WAIT_S,
+                    init=_with_codecs,
+                    server_settings=_settings(owner),
+                )
+            except Exception as fault:
+                if not is_away(fault):
+                    raise
+                if time.monotonic() > until:
+                    raise Unavailable(f"the database of {owner} does not answer: {fault}") from fault
+                await asyncio.sleep(0.1)
+            else:
+                store = cls(pool, dsn, owner=owner, clock=clock)
+                async with store.transaction() as tx:
+                    store.epoch = await tx.value("SELECT epoch FROM writer")
+                return store
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        """Commit at the end of the block; roll back where it raises. Raises ``Unavailable``."""
-        raise NotImplementedError
-        yield
+        """Commit at the end of the block; roll back where it raises. Raises ``Unavailable``.
+
+        Raises ``StaleSnapshot`` where another transaction was in the way: load and decide again.
+        """
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_WAIT_S) as connection:
+                tx = Transaction(connection, self.clock.now())
+                async with connection.transaction():
+                    yield tx
+                    await tx.flush()
+        except Exception as fault:
+            if is_away(fault):
+                raise Unavailable(
+                    f"the database of {self.owner} is away: {type(fault).__name__}"
+                ) from fault
+            if is_race(fault):
+                raise StaleSnapshot(str(fault)) from fault
+            raise
+        tx.committed()
+        if tx.outbox_ids:
+            for ring in self._bells:
+                ring()
+
+    def on_told(self, ring: Callable[[], None]) -> None:
+        """Call ``ring`` after each commit that left something to be told."""
+        self._bells.append(ring)
+
+    async def connection(self) -> asyncpg.Connection:
+        """Return a connection of its own, outside of the pool: for locks that last a session.
+
+        Raises ``Unavailable``.
+        """
+        try:
+            connection = await asyncpg.connect(
+                self._dsn.reveal(),
+                timeout=ACQUIRE_WAIT_S,
+                command_timeout=STATEMENT_WAIT_S,
+                server_settings=_settings(self.owner),
+            )
+            await _with_codecs(connection)
+        except Exception as fault:
+            if is_away(fault):
+                raise Unavailable(
+                    f"the database of {self.owner} is away: {type(fault).__name__}"
+                ) from fault
+            raise
+        return connection
 
     async def close(self) -> None:
         """Give all connections back, within a second."""
-        raise NotImplementedError
+        try:
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                await self._pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+
+def _settings(owner: str) -> dict[str, str]:
+    return {
+        "application_name": owner,
+        "timezone": "UTC",
+        "idle_in_transaction_session_timeout": "60000",
+        "jit": "off",
+    }
+
+
+async def _migrated(dsn: Secret, owner: str, migrations: Path | None) -> None:
+    connection = await asyncpg.connect(
+        dsn.reveal(),
+        timeout=ACQUIRE_WAIT_S,
+        command_timeout=120,
+        server_settings=_settings(owner),
+    )
+    try:
+        await migrate(connection, migrations)
+    finally:
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.InterfaceError):
+            await connection.close(timeout=CLOSE_WAIT_S)
+
+
+async def _with_codecs(connection: asyncpg.Connection) -> None:
+    """Give JSON columns as what they hold."""
+    for kind in ("json", "jsonb"):
+        await connection.set_type_codec(
+            kind, encoder=_json_text, decoder=msgspec.json.decode, schema="pg_catalog", format="text"
+        )
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
