@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from mesh_tools.demo.client import Client, events
 
@@ -41,7 +41,7 @@ class Traffic:
         self.seen: list[Seen] = []
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(callers)]
 
-    def __enter__(self) -> "Traffic":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
