@@ -81,6 +81,12 @@ SAMPLES: dict[str, type[msgspec.Struct]] = {
     "agent.power": node.Power,
 }
 
+HEARS: dict[str, tuple[str, ...]] = {
+    "placement": ("agent.heartbeat", "agent.power"),
+    "carbon": ("agent.power",),
+}
+"""Which samples each service hears."""
+
 READS: dict[str, tuple[type[Fact], ...]] = {
     "placement": (
         identity.ProjectAdmitted,
