@@ -1,0 +1,121 @@
+"""An exact matrix product, checked without a second one: the wrong rows are named.
+
+The operands are small integers, so every partial sum fits a float32 exactly and the product does
+not depend on the order of summation, the library or the chip. Freivalds' check compares C·r with
+A·(B·r) modulo 2^32; since every multiplier in ``r`` is odd, hence invertible, one wrong element
+in a row is always found, and several cancel each other with a chance of about 2^-31.
+
+It finds what a device that is compared with itself never shows: a fault that is there every time.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuprobe.backend import Backend
+
+OPERAND_MAX = 45
+"""Operands lie in ±1..±45 (never zero: a multiplication left out always shows)."""
+
+EXACT_MAX = 2**24
+"""Integers up to here are exact in float32."""
+
+INNER_MAX = (EXACT_MAX - 1) // OPERAND_MAX**2
+"""The longest sum of products that stays exact: 8284 terms."""
+
+MULTIPLIERS_MAX = 2**32
+
+
+@dataclass(frozen=True)
+class Shape:
+    """C is ``rows`` by ``cols``; each element sums ``inner`` products."""
+
+    rows: int
+    inner: int
+    cols: int
+
+    def __post_init__(self) -> None:
+        assert 0 < self.inner <= INNER_MAX, f"a sum of {self.inner} products would not be exact"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Operands on the device, and what their product is checked against."""
+
+    shape: Shape
+    left: Any
+    """float32[row, inner]"""
+    right: Any
+    """float32[inner, col]"""
+    multipliers: Any
+    """uint32[col], odd"""
+    expected: Any
+    """uint32[row]: A·(B·r) modulo 2^32"""
+
+
+def pose(backend: Backend, shape: Shape, seed: int) -> Problem:
+    """Return the operands that follow from ``seed``, with the expected sums of each row.
+
+    The sums are computed on the host, by integers: a device that computes wrongly cannot
+    agree with itself.
+    """
+    chance = np.random.default_rng(seed)
+    left = _operand(chance, shape.rows, shape.inner)
+    right = _operand(chance, shape.inner, shape.cols)
+    multipliers = chance.integers(0, MULTIPLIERS_MAX, shape.cols, dtype=np.uint32) | np.uint32(1)
+    expected = _weighted(np, _modular(left), _weighted(np, _modular(right), multipliers))
+    return Problem(
+        shape,
+        backend.put(left.astype(np.float32)),
+        backend.put(right.astype(np.float32)),
+        backend.put(multipliers),
+        backend.put(expected),
+    )
+
+
+def multiply(backend: Backend, problem: Problem) -> Any:
+    """Return C = A·B, float32[row, col], on the device."""
+    return backend.arrays.matmul(problem.left, problem.right)
+
+
+def wrong_rows(backend: Backend, problem: Problem, product: Any) -> list[int]:
+    """Return the rows of ``product`` that are not what they should be, in order.
+
+    A row is wrong when its weighted sum differs, or when an element is not the float32 of an
+    integer in range at all (a fraction, NaN, infinity, minus zero).
+    """
+    arrays = backend.arrays
+    bounded = arrays.clip(arrays.nan_to_num(product), -EXACT_MAX, EXACT_MAX)
+    whole = arrays.rint(bounded).astype(np.int32)
+    is_whole = whole.astype(np.float32).view(np.uint32) == product.view(np.uint32)
+    sums = _weighted(arrays, whole.view(np.uint32), problem.multipliers)
+    wrong = (sums != problem.expected) | ~is_whole.all(axis=1)
+    return [int(row) for row in backend.fetch(arrays.flatnonzero(wrong))]
+
+
+def wrong_elements(backend: Backend, problem: Problem, product: Any, row: int) -> list[tuple[int, int]]:
+    """Return (column, flipped bits of the float32) of each wrong element of a row, in order.
+
+    The row is computed again on the host, by integers.
+    """
+    left = backend.fetch(problem.left[row]).astype(np.int64)
+    right = backend.fetch(problem.right).astype(np.int64)
+    true = (left @ right).astype(np.float32).view(np.uint32)
+    flipped = true ^ backend.fetch(product[row]).view(np.uint32)
+    return [(int(col), int(flipped[col])) for col in np.flatnonzero(flipped)]
+
+
+def _operand(chance: np.random.Generator, rows: int, cols: int) -> Any:
+    size = chance.integers(1, OPERAND_MAX, (rows, cols), dtype=np.int32, endpoint=True)
+    sign = chance.integers(0, 1, (rows, cols), dtype=np.int32, endpoint=True) * 2 - 1
+    return size * sign
+
+
+def _modular(integers: Any) -> Any:
+    return integers.view(np.uint32)
+
+
+def _weighted(arrays: Any, matrix: Any, weights: Any) -> Any:
+    """Return matrix·weights modulo 2^32; uint32 wraps, which is what is wanted."""
+    return (matrix * weights).sum(axis=1, dtype=arrays.uint32)
