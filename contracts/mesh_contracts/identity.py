@@ -122,6 +122,10 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
     key: Key
     secret: str | None
 
+    def at_rest(self) -> "IssuedKey":
+        """Return what may be stored of this reply, to be given again: never the secret."""
+        return msgspec.structs.replace(self, secret=None)
+
 
 class JoinToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Lets ``uses_left`` nodes enrol until ``expires_at``; ``token`` is shown once."""
@@ -130,6 +134,10 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires_at: datetime
     uses_left: int
     token: str | None = None
+
+    def at_rest(self) -> "JoinToken":
+        """Return what may be stored of this reply, to be given again: never the token."""
+        return msgspec.structs.replace(self, token=None)
 
 
 class JoinTokens(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,13 @@ from mesh_contracts.inference import ROWS_MAX, UsageRow
 from mesh_contracts.units import Count, MoneyMicroeur, Name, ProjectId, RequestId, Sequence
 
 
+MISSING_SHOWN_MAX = 500
+"""Missing numbers listed in a mark at one time."""
+
+EARLIER_SHOWN_MAX = 64
+"""Earlier epochs listed in a mark: the newest of those that told anything."""
+
+
 class RatedRow(msgspec.Struct, frozen=True, kw_only=True):
     """A ledger line: the usage and what it costs by price ``price_id``."""
 
@@ -49,15 +56,25 @@ class UsageRecorded(Fact, frozen=True, kw_only=True, tag="metering.usage.recorde
 class ProducerMark(msgspec.Struct, frozen=True, kw_only=True):
     """Bucket ``limits``, key ``producer.<producer>``: what the ledger holds of a producer.
 
-    All batches of ``epoch`` up to ``sequence`` stand in the ledger; ``missing`` lists numbers
-    (``[epoch, sequence]``) that were jumped over and are wished for again. A producer may forget
-    what is below the mark and is not missing.
+    All batches of ``epoch`` (the newest) from 1 up to ``sequence`` stand in the ledger, and so do
+    those of each ``[epoch, sequence]`` in ``earlier``, newest epoch first. A producer may forget
+    exactly these: a number that no mark covers may be missing unseen, at the end of an epoch most
+    of all, and only the producer can know. ``missing`` lists numbers (``[epoch, sequence]``)
+    that were jumped over and are wished for again, the oldest first and at most
+    ``MISSING_SHOWN_MAX``; when they have come, the next ones are listed.
     """
 
     producer: str
     epoch: Sequence
     sequence: Sequence
     missing: list[tuple[int, int]] = []
+    earlier: list[tuple[int, int]] = []
+
+    def covers(self, epoch: int, sequence: int) -> bool:
+        """Tell whether the ledger is known to hold this batch, so that its producer may forget it."""
+        if epoch == self.epoch:
+            return sequence <= self.sequence
+        return any(epoch == known and sequence <= up_to for known, up_to in self.earlier)
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
