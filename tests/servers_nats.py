@@ -1,0 +1,100 @@
+"""A real nats-server for the tests: kill it, freeze it, start it again on the same port."""
+
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+START_WITHIN_S = 10.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class NatsServer:
+    """One server without authentication, JetStream in a folder of its own, on a port that stays."""
+
+    def __init__(self, folder: Path, *, config: Path | None = None) -> None:
+        self._folder = folder
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it (again); return once it takes connections."""
+        assert self._process is None, "it runs already"
+        command = [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-a", "127.0.0.1"]
+        command += ["-p", str(self.port), "-js", "-sd", str(self._folder / "jetstream")]
+        if self._config is not None:
+            command += ["-c", str(self._config)]
+        with (self._folder / "nats.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + START_WITHIN_S
+        while time.monotonic() < until:
+            assert self._process.poll() is None, (self._folder / "nats.log").read_text()[-2_000:]
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as line:
+                    if line.recv(4) == b"INFO":
+                        return
+            except OSError:
+                time.sleep(0.02)
+        raise AssertionError((self._folder / "nats.log").read_text()[-2_000:])
+
+    def kill(self) -> None:
+        """Kill it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop_signal(self) -> None:
+        """Freeze it: its sockets stay open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def cont_signal(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Stop it in order."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+@pytest.fixture
+def nats_server() -> Iterator[NatsServer]:
+    """A nats-server that answers, with an empty JetStream."""
+    folder = Path(tempfile.mkdtemp(prefix="mesh-nats-"))
+    server = NatsServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
