@@ -1,0 +1,88 @@
+"""``mesh``: finds the command and hands over; imports what that command needs and no more."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "up": ("mesh_tools.up", "the whole mesh on this machine"),
+    "demo": ("mesh_tools.demo", "the whole mesh in a fresh folder, and its story, each step proved"),
+    "check": ("mesh_tools.check", "the whole gate: lint, types, rules, tests"),
+    "bench": ("mesh_tools.bench", "a reproducible benchmark: bench NAME [--json]"),
+    "tail": ("mesh_tools.tail", "watch facts go by"),
+    "trace": ("mesh_tools.trace", "one request's spans as a tree"),
+    "receipt": ("mesh_tools.receipt", "receipt verify FILE: is a signed receipt true?"),
+    "freeze": ("mesh_tools.freeze", "write the contracts' schemas down"),
+    "lock": ("mesh_tools.lock", "resolve anew and write requirements.lock"),
+    "run": ("mesh_tools.run", "one program of the mesh, in the foreground"),
+    "env": ("mesh_tools.cli", 'addresses and key for a shell: eval "$(./mesh env)"'),
+    "org": ("mesh_tools.cli", "organizations: list, create"),
+    "project": ("mesh_tools.cli", "projects: list, create"),
+    "key": ("mesh_tools.cli", "API keys: list, create, revoke"),
+    "join-token": ("mesh_tools.cli", "with which nodes enrol: list, create"),
+    "node": ("mesh_tools.cli", "nodes: list, get, check, cordon, return; break and mend rehearsals"),
+    "endpoint": ("mesh_tools.cli", "models served: list, get, create, scale, delete, explain"),
+    "request": ("mesh_tools.cli", "one request explained"),
+    "usage": ("mesh_tools.cli", "tokens and cost by project and model"),
+    "price": ("mesh_tools.cli", "the price book"),
+    "carbon": ("mesh_tools.cli", "energy and carbon; carbon receipt ID, carbon intensity"),
+    "events": ("mesh_tools.cli", "the event stream, resumable"),
+    "dead-letter": ("mesh_tools.cli", "facts that could not be handled: list, redrive"),
+}
+NOT_YET = {
+    "lease": "bare-metal leases",
+    "job": "jobs",
+    "audit": "the audit chain",
+    "apply": "plans from a file",
+    "simulate": "the simulator",
+    "site": "sites as objects",
+    "budget": "budgets",
+    "invoice": "invoices",
+    "console": "the console",
+}
+"""What the design names and this version does not do."""
+
+
+def usage() -> str:
+    """Return the list of commands."""
+    lines = [f"  {name:12} {what}" for name, (_, what) in COMMANDS.items()]
+    return "usage: mesh COMMAND [OPTIONS]   (mesh COMMAND --help says more)\n\n" + "\n".join(lines)
+
+
+def main() -> int:
+    """Run one command; return the exit code (2 for a wrong call)."""
+    name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name in COMMANDS:
+        return run(name, arguments)
+    if name in NOT_YET:
+        print(f"mesh {name}: {NOT_YET[name]} are not there yet in this version", file=sys.stderr)
+    else:
+        print(f"mesh: there is no command {name!r}; `mesh --help` lists them", file=sys.stderr)
+    return 2
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Run a known command; return its exit code."""
+    module = COMMANDS[name][0]
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as fault:
+        if fault.name != module:
+            raise
+        print(f"mesh {name}: not there yet in this version", file=sys.stderr)
+        return 2
+    try:
+        code: int = found.main([name, *arguments] if module == "mesh_tools.cli" else arguments)
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`mesh usage | head`).
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

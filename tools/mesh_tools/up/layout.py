@@ -1,0 +1,108 @@
+"""The data folder of one mesh: where things lie, whose it is now, and which ports it keeps."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from meshkit.errors import MeshError
+
+
+class UpFailed(MeshError):
+    """The mesh cannot be started; the message says why and what to do."""
+
+
+class Layout:
+    """The folders and files of one mesh."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.nats = data / "nats"
+        self.postgres = data / "postgres"
+        self.keys = data / "keys"
+        self.run = data / "run"
+        self.traces = data / "traces"
+        self.models = data / "models"
+        self.nodes = data / "nodes"
+        self.gateway = data / "gateway"
+        self.state = data / "state.json"
+        self.ports = data / "ports.json"
+
+    def make(self) -> None:
+        """Make the folders. Raises ``UpFailed`` where they cannot be written."""
+        try:
+            # Postgres, as nobody, must be able to pass through; what is secret is closed itself.
+            self.data.mkdir(parents=True, exist_ok=True, mode=0o755)
+            for folder in (self.nats, self.postgres, self.run, self.traces, self.models, self.nodes):
+                folder.mkdir(exist_ok=True)
+            for folder in (self.keys, self.gateway):
+                folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as fault:
+            raise UpFailed(
+                f"{self.data}: {fault.strerror}; name a folder that can be written with --data"
+            ) from fault
+
+    def claim(self) -> IO[str]:
+        """Hold the folder until the file is closed. Raises ``UpFailed`` while another mesh runs in it."""
+        file = (self.data / ".lock").open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise UpFailed(
+                f"a mesh already runs in {self.data} (process {owner}): stop it, or name another folder with --data"
+            ) from fault
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        return file
+
+
+def write_private(path: Path, text: str) -> None:
+    """Put ``text`` into a file that only we may read; whoever reads it sees all of it or the old one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a loopback port can be listened on now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def keep_ports(path: Path, wanted: Iterable[str]) -> dict[str, int]:
+    """Return a port for each name: the one kept from the last start, where it is still free."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        kept = {}
+    ports: dict[str, int] = {}
+    held: list[socket.socket] = []
+    try:
+        for name in wanted:
+            port = kept.get(name)
+            if not (isinstance(port, int) and port not in ports.values() and is_free(port)):
+                # Held open meanwhile, so that no two names get the same one.
+                probe = socket.socket()
+                held.append(probe)
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+            ports[name] = port
+    finally:
+        for probe in held:
+            probe.close()
+    write_private(path, json.dumps({**kept, **ports}, indent=1) + "\n")
+    return ports

@@ -1,0 +1,89 @@
+"""What a mesh comes with: two endpoints in project ``demo``, wished for through the public door."""
+
+import asyncio
+import json
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from mesh_tools.up.layout import UpFailed
+
+TIMEOUT_S = 10.0
+POLL_S = 0.05
+ENDPOINTS: tuple[dict[str, Any], ...] = (
+    {
+        "name": "tiny",
+        "project": "demo",
+        "model": {"id": "tiny", "source": "builtin"},
+        "engine": {"kind": "llama"},
+    },
+    {
+        "name": "all-minilm-l6-v2",
+        "project": "demo",
+        "model": {"id": "all-minilm-l6-v2", "source": "builtin"},
+        "engine": {"kind": "llama", "embedding": True},
+    },
+)
+NAMES = tuple(str(endpoint["name"]) for endpoint in ENDPOINTS)
+TAKEN = 409
+SERVING = ("serving", "degraded")
+NOT_YET = frozenset({0, 401, 404, 429, 500, 502, 503, 504})
+"""What a mesh that is still starting may answer."""
+
+
+def call(url: str, key: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Return the status and the body; status 0 where nobody answers."""
+    address = urlsplit(url)
+    connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    try:
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        response = connection.getresponse()
+        raw = response.read()
+        return response.status, json.loads(raw) if raw else None
+    except (OSError, HTTPException, ValueError) as fault:
+        return 0, str(fault)
+    finally:
+        connection.close()
+
+
+async def key_opens(url: str, key: str) -> None:
+    """Return once the gateway knows the key."""
+    while True:
+        status, _ = await asyncio.to_thread(call, url, key, "GET", "/v1/models")
+        if status == 200:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+async def deploy(url: str, key: str) -> None:
+    """Wish for the endpoints and return once both serve. Raises ``UpFailed`` where one is refused."""
+    await key_opens(url, key)
+    await asyncio.gather(*(_wish(url, key, endpoint) for endpoint in ENDPOINTS))
+    while True:
+        status, answer = await asyncio.to_thread(call, url, key, "GET", "/api/v1/endpoints")
+        if status == 200:
+            states = {item["name"]: item["state"] for item in answer["items"]}
+            if all(states.get(name) in SERVING for name in NAMES):
+                break
+        await asyncio.sleep(POLL_S)
+    while True:
+        _, answer = await asyncio.to_thread(call, url, key, "GET", "/v1/models")
+        known = (
+            {model["id"] for model in (answer or {}).get("data", [])}
+            if isinstance(answer, dict)
+            else set()
+        )
+        if known.issuperset(NAMES):
+            return
+        await asyncio.sleep(POLL_S)
+
+
+async def _wish(url: str, key: str, endpoint: dict[str, Any]) -> None:
+    while True:
+        status, answer = await asyncio.to_thread(call, url, key, "POST", "/api/v1/endpoints", endpoint)
+        if status in {200, 201, 202, TAKEN}:
+            return
+        if status not in NOT_YET:
+            raise UpFailed(f"the endpoint {endpoint['name']} was refused: {status} {answer}")
+        await asyncio.sleep(POLL_S * 2)
