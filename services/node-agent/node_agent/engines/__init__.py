@@ -1,0 +1,1 @@
+"""The embedded engine and its models, all made on the spot: nothing is downloaded."""
