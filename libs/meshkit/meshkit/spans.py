@@ -134,6 +134,14 @@ def trace_id() -> str | None:
     return f"{known.trace_id:032x}" if known.is_valid else None
 
 
+def trace_context() -> tuple[bytes, bytes]:
+    """Return the current trace's and span's ids as bytes, empty outside of one."""
+    known = get_current_span().get_span_context()
+    if not known.is_valid:
+        return b"", b""
+    return known.trace_id.to_bytes(16, "big"), known.span_id.to_bytes(8, "big")
+
+
 def edge_parent(incoming: str | None) -> str | None:
     """Return a stranger's traceparent with the sampling drawn anew, or nothing where it is not one.
 

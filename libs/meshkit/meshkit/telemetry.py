@@ -6,6 +6,7 @@ What is slow to import (the SDK, the exporters) is imported when telemetry start
 import logging
 import os
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import SpanKind
@@ -29,9 +30,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+
+    from meshkit.otlp import OtlpSender
 
 SPAN_QUEUE_MAX = 2_048
 """Spans waiting to leave; past it the oldest are dropped."""
@@ -47,6 +49,7 @@ ATTRIBUTE_CHARS_MAX = 256
 class _Started:
     provider: "TracerProvider | None" = None
     handler: logging.Handler | None = None
+    sender: "OtlpSender | None" = None
 
 
 _STARTED = _Started()
@@ -60,16 +63,23 @@ def start(service: str, settings: Settings) -> None:
     stop()
     _STARTED.handler = log_to_stderr(service)
     TRACING.ratio = settings.mesh_trace_ratio
+    resource = _resource(service, settings)
+    if settings.otel_exporter_otlp_endpoint:
+        from meshkit.otlp import OtlpSender  # noqa: PLC0415 - slow
+
+        _STARTED.sender = OtlpSender(settings.otel_exporter_otlp_endpoint, resource)
+        logging.getLogger().addHandler(_STARTED.sender)
     exporter = _exporter(service, settings)
     if exporter is None:
         return
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider  # noqa: PLC0415 - slow
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - slow
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased  # noqa: PLC0415 - slow
 
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.mesh_trace_ratio)),
-        resource=_resource(service, settings),
+        resource=Resource(dict(resource), semconv.SCHEMA_URL),
         shutdown_on_exit=False,
         span_limits=SpanLimits(
             max_attributes=ATTRIBUTES_MAX,
@@ -93,13 +103,20 @@ def start(service: str, settings: Settings) -> None:
 def stop() -> None:
     """Flush within a second."""
     provider, _STARTED.provider = _STARTED.provider, None
+    sender, _STARTED.sender = _STARTED.sender, None
+    handler, _STARTED.handler = _STARTED.handler, None
     TRACING.tracer = None
+    until = time.monotonic() + STOP_WITHIN_S
+    leaving = None
     if provider is not None:
         # An exporter that hangs is left behind in a daemon thread, never waited for.
         leaving = threading.Thread(target=provider.shutdown, name="telemetry-stop", daemon=True)
         leaving.start()
-        leaving.join(STOP_WITHIN_S)
-    handler, _STARTED.handler = _STARTED.handler, None
+    if sender is not None:
+        logging.getLogger().removeHandler(sender)
+        sender.finish(max(0.0, until - time.monotonic()))
+    if leaving is not None:
+        leaving.join(max(0.0, until - time.monotonic()))
     if handler is not None:
         logging.getLogger().removeHandler(handler)
 
@@ -119,15 +136,10 @@ def _exporter(service: str, settings: Settings) -> "SpanExporter | None":
     return None
 
 
-def _resource(service: str, settings: Settings) -> "Resource":
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - slow
-
-    return Resource(
-        {
-            semconv.SERVICE_NAME: service,
-            semconv.SERVICE_NAMESPACE: "compute-mesh",
-            semconv.SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}",
-            semconv.CLOUD_AVAILABILITY_ZONE: settings.mesh_site,
-        },
-        semconv.SCHEMA_URL,
-    )
+def _resource(service: str, settings: Settings) -> dict[str, str]:
+    return {
+        semconv.SERVICE_NAME: service,
+        semconv.SERVICE_NAMESPACE: "compute-mesh",
+        semconv.SERVICE_INSTANCE_ID: f"{service}-{os.getpid()}",
+        semconv.CLOUD_AVAILABILITY_ZONE: settings.mesh_site,
+    }
