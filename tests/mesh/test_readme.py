@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from mesh_tools.demo.client import Client
+
 from tests.mesh.harness import ROOT, Mesh, free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
