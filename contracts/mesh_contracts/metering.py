@@ -11,7 +11,6 @@ from mesh_contracts.fact import Fact
 from mesh_contracts.inference import ROWS_MAX, UsageRow
 from mesh_contracts.units import Count, MoneyMicroeur, Name, ProjectId, RequestId, Sequence
 
-
 MISSING_SHOWN_MAX = 500
 """Missing numbers listed in a mark at one time."""
 
