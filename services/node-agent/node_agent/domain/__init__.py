@@ -1,0 +1,1 @@
+"""What the agent decides: pure, and so tested without a server."""

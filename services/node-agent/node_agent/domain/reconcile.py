@@ -1,0 +1,64 @@
+"""What to do so that what runs is what should run. Called again and again, in any state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from mesh_contracts.placement import WorkloadSpec
+from mesh_contracts.units import WorkloadId
+
+Phase = Literal["starting", "ready", "stopping", "stopped", "failed", "interrupted"]
+"""Where a workload stands here. ``interrupted``: the machine's own end took it, not a fault of its own."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Run this; where it ran before, run it anew."""
+
+    spec: WorkloadSpec
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """End this: it is not wished for any more."""
+
+    workload_id: WorkloadId
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Nothing of this runs and nobody wishes for it: let go of what is kept."""
+
+    workload_id: WorkloadId
+
+
+Action = Start | Stop | Forget
+
+
+def reconcile(wanted: Sequence[WorkloadSpec], here: Mapping[WorkloadId, Phase]) -> list[Action]:
+    """Return what to do, ends before starts: what ends makes room.
+
+    What runs and is wished for is left alone, also across a restart of the agent. What failed is
+    not tried again: placement was told, and wishes for a successor under another id.
+    """
+    ids = {spec.workload_id for spec in wanted}
+    assert len(ids) == len(wanted), "a workload is wished for twice"
+    actions: list[Action] = []
+    for workload_id, phase in sorted(here.items()):
+        if workload_id in ids:
+            continue
+        if phase in {"starting", "ready"}:
+            actions.append(Stop(workload_id))
+        elif phase in {"stopped", "failed", "interrupted"}:
+            actions.append(Forget(workload_id))
+    actions += [
+        Start(spec) for spec in wanted if here.get(spec.workload_id, "interrupted") == "interrupted"
+    ]
+    return actions
+
+
+def newer(known: int, seen: int) -> bool:
+    """Tell whether a wish read at stream sequence ``seen`` replaces the one of ``known``."""
+    return seen > known
+
+
+def check_is_due(last: int | None, wished: int) -> bool:
+    """Tell whether a health check is due: none was run yet, or one is wished for above the last."""
+    return last is None or wished > last

@@ -1,0 +1,200 @@
+"""Workloads as child processes: start one under its shim, find it again, end it.
+
+All that is known of a workload stands in its folder; whoever opens the folder next knows it, too.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from node_agent.runtimes import shim
+
+LOG_TAIL_BYTES = 4_096
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workload's folder says now. ``why`` is ``ended``, ``stopped`` or ``lifeline``."""
+
+    alive: bool
+    shim_pid: int | None = None
+    engine_pid: int | None = None
+    address: str | None = None
+    exit_code: int | None = None
+    why: str | None = None
+    error: str | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent itself remembers of a workload; never its key."""
+
+    workload_id: str
+    name: str
+    devices: list[str]
+    incarnation: int
+    boot_id: str
+
+
+def launch(
+    folder: Path,
+    workload_id: str,
+    program: Sequence[str],
+    environment: Mapping[str, str],
+    lifeline: int | None,
+) -> subprocess.Popen[bytes]:
+    """Start ``program`` under a shim and return the shim. A workload that runs stays as it is.
+
+    The engine gets ``environment`` and nothing else of ours. Raises ``OSError``.
+    """
+    return subprocess.Popen(  # noqa: S603 - our own shim, and no shell
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            shim.__file__,
+            str(folder),
+            workload_id,
+            str(shim.NO_LIFELINE if lifeline is None else lifeline),
+            *program,
+        ],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=() if lifeline is None else (lifeline,),
+        start_new_session=True,
+    )
+
+
+def look(folder: Path, workload_id: str) -> Found:
+    """Return what runs for a workload: found by pid, start time and workload id, never by pid alone."""
+    state = _state(folder)
+    pid = _number(state, "pid")
+    alive = (
+        pid is not None
+        and state.get("workload_id") == workload_id
+        and lives(pid, _number(state, "start_time"))
+    )
+    code, why = _exit(folder)
+    return Found(
+        alive=alive,
+        shim_pid=pid,
+        engine_pid=_number(state, "engine_pid"),
+        address=state.get("address"),
+        exit_code=code,
+        why=why,
+        error=_text(folder / "error"),
+    )
+
+
+def lives(pid: int, began: int | None) -> bool:
+    """Tell whether the process that began then still runs; one that only waits to be reaped does not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return False
+    return fields[0] not in {b"Z", b"X"} and int(fields[19]) == began
+
+
+def tell_shim(folder: Path, workload_id: str, number: signal.Signals) -> bool:
+    """Send a signal to a workload's shim; false where it does not run.
+
+    The pidfd is taken before the identity is looked at: a pid that is used again is never hit.
+    """
+    state = _state(folder)
+    pid = _number(state, "pid")
+    if pid is None:
+        return False
+    try:
+        held = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not look(folder, workload_id).alive:
+            return False
+        signal.pidfd_send_signal(held, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(held)
+    return True
+
+
+def kill(folder: Path, workload_id: str) -> None:
+    """End the engine and its shim at once, whatever they do."""
+    engine = _number(_state(folder), "engine_pid")
+    began = _number(_state(folder), "engine_start_time")
+    tell_shim(folder, workload_id, signal.SIGKILL)
+    if engine is not None and lives(engine, began):
+        os.killpg(engine, signal.SIGKILL)
+
+
+def last_words(folder: Path) -> str:
+    """Return the last line of an engine's log, for people."""
+    try:
+        with (folder / "log").open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    return said[-1][:300] if said else ""
+
+
+def boot_id() -> str:
+    """Return what names the time since this machine started; pids mean nothing across it."""
+    return (_text(BOOT_ID) or "").strip()
+
+
+def remember(folder: Path, kept: Kept) -> None:
+    """Write what the agent keeps of a workload, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = folder / "workload.json.new"
+    partial.write_bytes(msgspec.json.encode(kept))
+    partial.rename(folder / "workload.json")
+
+
+def recall(folder: Path) -> Kept | None:
+    """Return what the agent kept of a workload, or nothing where that cannot be read."""
+    try:
+        return msgspec.json.decode((folder / "workload.json").read_bytes(), type=Kept)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def mark(folder: Path, told: str) -> None:
+    """Remember that a fact was told."""
+    (folder / f"told.{told}").touch()
+
+
+def marked(folder: Path, told: str) -> bool:
+    """Tell whether a fact was told."""
+    return (folder / f"told.{told}").exists()
+
+
+def _state(folder: Path) -> dict[str, str]:
+    pairs = (line.partition("=") for line in (_text(folder / "state") or "").splitlines())
+    return {key: value for key, _, value in pairs}
+
+
+def _exit(folder: Path) -> tuple[int | None, str | None]:
+    code, _, why = (_text(folder / "exit") or "").strip().partition(" ")
+    return (int(code), why) if why else (None, None)
+
+
+def _number(state: Mapping[str, str], key: str) -> int | None:
+    text = state.get(key, "")
+    return int(text) if text.isdecimal() else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except OSError:
+        return None
