@@ -1,0 +1,167 @@
+"""``mesh endpoint``: models served behind the gateway."""
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from mesh_tools.cli import show
+from mesh_tools.cli.door import Door, Refused, part
+from mesh_tools.cli.show import age, field, reasons
+from mesh_tools.cli.verbs import Verbs, argument, door
+
+POLL_S = 0.2
+ENDPOINT = argument("endpoint", "its id, or its name in your project")
+SHAPE = (
+    argument("--gpus", "whole GPUs a replica", type=int, default=0),
+    argument("--gpu-milli", "thousandths of one GPU a replica", type=int, default=0),
+    argument("--memory-mib", "memory a replica (256)", type=int, default=256),
+    argument("--jurisdiction", "where the data may be; may be repeated (FR)", action="append"),
+)
+
+
+def verbs(noun: str) -> Verbs:
+    """Return the verbs of ``endpoint``."""
+    made = Verbs(noun, "list")
+    made.add("list", list_endpoints, "the endpoints you see, and why they are as they are")
+    made.add("get", get_endpoint, "all about one endpoint and its replicas", ENDPOINT)
+    made.add(
+        "create",
+        create,
+        "serve a model",
+        argument("name", "under which name it is called"),
+        argument("--project", "whose it is (demo)", default="demo"),
+        argument("--model", "which model (the endpoint's name)"),
+        argument("--source", "where its weights come from (builtin)", default="builtin"),
+        argument(
+            "--engine", "llama (default) or external", default="llama", choices=["llama", "external"]
+        ),
+        argument("--url", "an external engine's address"),
+        argument("--embedding", "it embeds texts", action="store_true"),
+        argument("--min", "replicas at least (1)", type=int, default=1),
+        argument("--max", "replicas at most (as --min)", type=int),
+        *SHAPE,
+        argument("--wait", "seconds to wait until it serves (0)", type=float, default=0.0),
+    )
+    made.add(
+        "scale",
+        scale,
+        "other bounds of replicas",
+        ENDPOINT,
+        argument("--min", "replicas at least", type=int, required=True),
+        argument("--max", "replicas at most (as --min)", type=int),
+    )
+    made.add("delete", delete, "stop serving", ENDPOINT)
+    made.add("explain", explain, "where one more replica would go, and why not elsewhere", *SHAPE)
+    return made
+
+
+def list_endpoints(wanted: argparse.Namespace) -> None:
+    """Print the endpoints."""
+    items = door(wanted).items("/api/v1/endpoints")
+    if wanted.json:
+        show.out({"items": items})
+        return
+    columns = [
+        ("name", field("name")),
+        ("project", field("project")),
+        ("state", field("state")),
+        ("ready", lambda one: f"{one['ready']} of {one['replicas']['min']}..{one['replicas']['max']}"),
+        ("model", field("model", "id")),
+        ("engine", field("engine", "kind")),
+        ("since", age("since")),
+        ("reasons", reasons),
+    ]
+    show.table(items, columns, "no endpoints yet: mesh endpoint create NAME --model tiny")
+
+
+def get_endpoint(wanted: argparse.Namespace) -> None:
+    """Print one endpoint."""
+    _one(wanted, _get(door(wanted), wanted.endpoint))
+
+
+def create(wanted: argparse.Namespace) -> None:
+    """Wish for an endpoint; with ``--wait``, return once it serves."""
+    engine: dict[str, Any] = {"kind": wanted.engine, "embedding": wanted.embedding}
+    if wanted.url:
+        engine["url"] = wanted.url
+    body = {
+        "name": wanted.name,
+        "project": wanted.project,
+        "model": {"id": wanted.model or wanted.name, "source": wanted.source},
+        "engine": engine,
+        "replicas": {"min": wanted.min, "max": wanted.max or wanted.min},
+        **_shape(wanted),
+    }
+    mesh = door(wanted)
+    made = mesh.call("POST", "/api/v1/endpoints", body)
+    until = time.monotonic() + wanted.wait
+    while made["state"] != "serving" and time.monotonic() < until:
+        time.sleep(POLL_S)
+        made = _get(mesh, made["id"])
+    if wanted.wait and made["state"] != "serving":
+        raise Refused(
+            f"{made['name']} is still {made['state']}: {reasons(made) or 'no reason is given'}"
+        )
+    _changed(wanted, made)
+
+
+def scale(wanted: argparse.Namespace) -> None:
+    """Change the bounds, provided nobody else changed the endpoint meanwhile."""
+    mesh = door(wanted)
+    before = _get(mesh, wanted.endpoint)
+    changed = mesh.call(
+        "PATCH",
+        f"/api/v1/endpoints/{part(before['id'])}",
+        {"replicas": {"min": wanted.min, "max": wanted.max or max(wanted.min, 1)}},
+        {"if-match": str(before["generation"])},
+    )
+    _changed(wanted, changed)
+
+
+def delete(wanted: argparse.Namespace) -> None:
+    """Wish that it stops."""
+    mesh = door(wanted)
+    before = _get(mesh, wanted.endpoint)
+    gone = mesh.call("DELETE", f"/api/v1/endpoints/{part(before['id'])}")
+    if gone:
+        _changed(wanted, gone)
+    else:
+        print(f"{before['name']} is stopping")
+
+
+def explain(wanted: argparse.Namespace) -> None:
+    """Print what each constraint left over."""
+    told = door(wanted).call("POST", "/api/v1/placements:explain", _shape(wanted))
+    if wanted.json:
+        show.out(told)
+        return
+    columns = [("constraint", field("code")), ("nodes left", field("count")), ("", field("detail"))]
+    show.table(told["survivors"], columns, "there are no nodes")
+    fits = f"it would go to {told.get('node')}" if told["fits"] else f"it fits nowhere: {reasons(told)}"
+    print(fits, file=sys.stdout)
+
+
+def _get(mesh: Door, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = mesh.call("GET", f"/api/v1/endpoints/{part(name)}")
+    return found
+
+
+def _shape(wanted: argparse.Namespace) -> dict[str, Any]:
+    resources = {"gpus": wanted.gpus, "gpu_milli": wanted.gpu_milli, "memory_mib": wanted.memory_mib}
+    return {"resources": resources, "residency": {"jurisdictions": wanted.jurisdiction or ["FR"]}}
+
+
+def _changed(wanted: argparse.Namespace, endpoint: dict[str, Any]) -> None:
+    if wanted.json:
+        show.out(endpoint)
+        return
+    why = reasons(endpoint)
+    print(f"{endpoint['name']} is {endpoint['state']} ({endpoint['id']}){why and f': {why}'}")
+
+
+def _one(wanted: argparse.Namespace, value: dict[str, Any]) -> None:
+    if wanted.json:
+        show.out(value)
+    else:
+        show.facts(value)

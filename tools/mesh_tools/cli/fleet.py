@@ -1,0 +1,130 @@
+"""``mesh node``: servers as placement sees them; a rehearsal's fault for those under `mesh up`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from mesh_tools.cli import show, where
+from mesh_tools.cli.door import part
+from mesh_tools.cli.show import age, field, reasons
+from mesh_tools.cli.verbs import Verbs, argument, door
+
+SCENARIO = "rehearsal.json"
+NODE = argument("node", "its name or id")
+
+
+def verbs(noun: str) -> Verbs:
+    """Return the verbs of ``node``."""
+    made = Verbs(noun, "list")
+    made.add("list", list_nodes, "every node, and why it is as it is")
+    made.add("get", get_node, "all about one node", NODE)
+    made.add("check", check, "wish for a health check now", NODE)
+    made.add(
+        "cordon",
+        cordon,
+        "take it out: no new work, and what it has moves",
+        NODE,
+        argument("--reason", "why", default="cordoned by hand"),
+    )
+    made.add("return", return_node, "take it back, once a fresh check passes", NODE)
+    made.add(
+        "break",
+        break_node,
+        "flip a bit in a rehearsal GPU's health kernel, from its next check on",
+        NODE,
+        argument("--row", "which row of the product (17)", type=int, default=17),
+        argument("--col", "which column (3)", type=int, default=3),
+        argument("--bit", "which bit (5)", type=int, default=5),
+        argument("--device", "which GPU, by index (0)", type=int, default=0),
+    )
+    made.add("mend", mend_node, "undo `break`", NODE)
+    return made
+
+
+def list_nodes(wanted: argparse.Namespace) -> None:
+    """Print the nodes."""
+    items = door(wanted).items("/api/v1/nodes")
+    if wanted.json:
+        show.out({"items": items})
+        return
+    columns = [
+        ("name", field("name")),
+        ("state", field("state")),
+        ("gpus", lambda node: f"{node['gpus']}{' (rehearsal)' if node['rehearsal'] else ''}"),
+        ("free gpu_milli", field("gpu_milli_free")),
+        ("free mib", field("memory_mib_free")),
+        ("workloads", field("workloads")),
+        ("since", age("since")),
+        ("reasons", reasons),
+    ]
+    show.table(
+        items, columns, "no nodes have joined: mesh join-token create, then start an agent with it"
+    )
+
+
+def get_node(wanted: argparse.Namespace) -> None:
+    """Print one node with its checks."""
+    _one(wanted, door(wanted).call("GET", f"/api/v1/nodes/{part(wanted.node)}"))
+
+
+def check(wanted: argparse.Namespace) -> None:
+    """Wish for a check."""
+    _said(wanted, "check", {}, "will be checked now")
+
+
+def cordon(wanted: argparse.Namespace) -> None:
+    """Cordon a node."""
+    _said(wanted, "cordon", {"reason": wanted.reason}, "takes no new work; its replicas move")
+
+
+def return_node(wanted: argparse.Namespace) -> None:
+    """Return a node."""
+    _said(wanted, "return", {}, "is checked, and takes work again if it passes")
+
+
+def break_node(wanted: argparse.Namespace) -> None:
+    """Write the fault that the node's agent injects from its next check on."""
+    fault = {"device": wanted.device, "row": wanted.row, "col": wanted.col, "bit": wanted.bit}
+    _scenario(wanted).write_text(json.dumps({"gemm": fault}) + "\n")
+    print(
+        f"{wanted.node}: row {wanted.row} of GPU {wanted.device} is wrong from the next check on:"
+        f" mesh node check {wanted.node}"
+    )
+
+
+def mend_node(wanted: argparse.Namespace) -> None:
+    """Take the fault away."""
+    _scenario(wanted).unlink(missing_ok=True)
+    print(f"{wanted.node} is whole again: mesh node return {wanted.node}")
+
+
+def _scenario(wanted: argparse.Namespace) -> Path:
+    data = where.data_folder(wanted.data)
+    nodes = sorted(folder.name for folder in (data / "nodes").glob("*") if folder.is_dir())
+    if wanted.node not in nodes:
+        raise where.NotFound(
+            f"{wanted.node} is no rehearsal node of {data}"
+            + (
+                f": it has {', '.join(nodes)}"
+                if nodes
+                else "; start `./mesh up`, or name its folder with --data"
+            )
+        )
+    node: str = wanted.node
+    return data / "nodes" / node / SCENARIO
+
+
+def _said(wanted: argparse.Namespace, verb: str, body: dict[str, Any], what: str) -> None:
+    node = door(wanted).call("POST", f"/api/v1/nodes/{part(wanted.node)}:{verb}", body)
+    if wanted.json:
+        show.out(node)
+    else:
+        print(f"{node['name']} ({node['state']}) {what}")
+
+
+def _one(wanted: argparse.Namespace, value: dict[str, Any]) -> None:
+    if wanted.json:
+        show.out(value)
+    else:
+        show.facts(value)
