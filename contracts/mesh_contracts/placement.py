@@ -168,7 +168,7 @@ class EndpointChanged(Fact, frozen=True, kw_only=True, tag="placement.endpoint.c
     name: Name
     state: EndpointState
     ready: Count
-    reasons: list[Reason] = []
+    reasons: list[Reason] = msgspec.field(default_factory=list)
 
 
 class WorkloadAssigned(Fact, frozen=True, kw_only=True, tag="placement.workload.assigned/1"):
@@ -179,7 +179,7 @@ class WorkloadAssigned(Fact, frozen=True, kw_only=True, tag="placement.workload.
     workload_id: WorkloadId
     endpoint_id: EndpointId
     node_id: NodeId
-    reasons: list[Reason] = []
+    reasons: list[Reason] = msgspec.field(default_factory=list)
 
 
 class WorkloadMoved(Fact, frozen=True, kw_only=True, tag="placement.workload.moved/1"):

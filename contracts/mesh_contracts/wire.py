@@ -9,7 +9,9 @@ from mesh_contracts.units import dec_hook, enc_hook
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder(enc_hook=enc_hook)
-_tag_decoder = msgspec.json.Decoder(type("Tagged", (msgspec.Struct,), {"__annotations__": {"tag": str}}))
+_tag_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    type("Tagged", (msgspec.Struct,), {"__annotations__": {"tag": str}})
+)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
