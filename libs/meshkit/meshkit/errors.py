@@ -28,6 +28,10 @@ class PrincipalInvalid(MeshError):
     """A principal that is not sealed by this mesh, or has expired."""
 
 
+class MessageTooLarge(MeshError):
+    """A message is larger than the bus takes; sending it again cannot work."""
+
+
 class PermissionsViolation(MeshError):
     """The bus refused a publish or a subscribe; the contracts' table does not grant it."""
 

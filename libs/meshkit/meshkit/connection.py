@@ -1,0 +1,195 @@
+"""nats-py's connection, made lean and honest: plain callbacks, ordered pings, losses told at once.
+
+This is the only place that knows nats-py's insides; ``tests/adapters/test_bus_faults.py`` holds it
+to a real server that is killed, frozen and restarted.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from meshkit import wireform
+from meshkit.telemetry import METRICS
+
+BACKOFF_MIN_S = 0.05
+BACKOFF_MAX_S = 1.0
+REFUSED_BACKOFF_S = 2.0
+"""Wait between attempts where the credentials are refused: the one who checks them is spared."""
+
+Heard = Callable[[bytes, bytes, bytes, bytes | None], None]
+"""Called with subject, reply, data and the raw header block."""
+
+logger = logging.getLogger(__name__)
+
+
+class Connection(Client):
+    """A connection that calls ``lost`` in the moment it breaks, and keeps nothing for later."""
+
+    def __init__(self, lost: Callable[[], None]) -> None:
+        super().__init__()
+        self._lost = lost
+        self._plain: dict[int, Heard] = {}
+        self._failures = 0
+        self._refused = False
+
+    def push(self, command: bytes) -> bool:
+        """Send a command with the next flush; false, and nothing kept, while not connected."""
+        if self._status != Client.CONNECTED:
+            return False
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        kicks = self._flush_queue
+        assert kicks is not None
+        if kicks.empty():
+            kicks.put_nowait(asyncio.get_running_loop().create_future())
+        return True
+
+    @property
+    def unsent_bytes(self) -> int:
+        """How much waits here and in the socket's buffer."""
+        writer = getattr(self._transport, "_io_writer", None)
+        waiting = 0 if writer is None else writer.transport.get_write_buffer_size()
+        return int(self._pending_data_size + waiting)
+
+    def listen(self, subject: str, heard: Heard, queue: str = "") -> int:
+        """Call ``heard`` for each message, at once and in order, also after a reconnect."""
+        self._sid += 1
+        sid: int = self._sid
+        kept = Subscription(self, sid, subject, queue=queue)
+        self._subs[sid] = kept
+        self._plain[sid] = heard
+        self.push(wireform.sub(subject, queue, sid))
+        return sid
+
+    def unlisten(self, sid: int) -> None:
+        """Ask for no more messages; those on their way are dropped."""
+        if self._subs.pop(sid, None) is not None:
+            self.push(wireform.unsub(sid))
+        self._plain.pop(sid, None)
+
+    def hush(self, sid: int) -> None:
+        """Ask for no more messages, but still hear those on their way (until ``unlisten``)."""
+        if sid in self._subs:
+            self.push(wireform.unsub(sid))
+
+    async def barrier(self, timeout_s: int) -> None:
+        """Return once the server has read all that was sent before. Raises what nats-py raises."""
+        await self.flush(timeout=timeout_s)
+
+    # What follows overrides nats-py.
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        heard = self._plain.get(sid)
+        if heard is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            heard(subject, reply, data, headers)
+        except Exception:
+            # nats-py's reading loop would end here, silently and for ever.
+            METRICS.count("mesh_bus_callback_faults_total")
+            logger.exception("a subscription's callback failed on %s", subject.decode())
+
+    async def _send_ping(self, future: Any = None) -> None:
+        # nats-py writes a PING ahead of what waits to be flushed, so its PONG says nothing about
+        # that; written behind it, a PONG means that everything before was read.
+        if self._pending and self._transport is not None:
+            self._transport.writelines(self._pending)
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._send_ping(future)
+
+    async def _process_pong(self) -> None:
+        # nats-py resolves a PONG whose waiter has given up, which ends its reading loop.
+        if self._pongs:
+            waiter = self._pongs.pop(0)
+            if not waiter.done():
+                waiter.set_result(True)
+        self._pings_outstanding = 0
+
+    async def _process_err(self, err_msg: str) -> None:
+        if "permissions violation" in err_msg:
+            await super()._process_err(err_msg)
+            return
+        # nats-py closes for ever on most of these (an expired credential among them).
+        if "slow consumer" in err_msg:
+            METRICS.count("mesh_bus_slow_consumers_total")
+        fault = errors.Error(f"nats: {err_msg}")
+        self._refused = "authentication" in err_msg or "authorization" in err_msg
+        await self._error_cb(fault)
+        await self._process_op_err(fault)
+
+    async def _process_op_err(self, fault: Exception) -> None:
+        was = self._status
+        await super()._process_op_err(fault)
+        if was == Client.CONNECTED and self._status != Client.CONNECTED:
+            self._break()
+
+    async def force_reconnect(self) -> None:
+        """Drop this connection and make another."""
+        was = self._status
+        await super().force_reconnect()
+        if was == Client.CONNECTED and self._status != Client.CONNECTED:
+            self._break()
+
+    async def _attempt_reconnect(self) -> None:
+        try:
+            await super()._attempt_reconnect()
+        except Exception:
+            logger.exception("reconnecting failed in an unforeseen way; the connection is given up")
+            await self._close(Client.CLOSED)
+        self._failures = 0
+        self._refused = False
+
+    async def _select_next_server(self) -> None:
+        wait = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures, 10))
+        if self._refused:
+            wait = REFUSED_BACKOFF_S
+        self.options["reconnect_time_wait"] = wait * random.uniform(0.75, 1.25)  # noqa: S311
+        await super()._select_next_server()
+
+    async def _connect_to_server(self, s: Any) -> None:
+        self.abort()
+        try:
+            await super()._connect_to_server(s)
+        except Exception:
+            self._failures += 1
+            wait = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2 ** min(self._failures, 10))
+            self.options["reconnect_time_wait"] = wait * random.uniform(0.75, 1.25)  # noqa: S311
+            raise
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except Exception as fault:
+            self._failures += 1
+            self._refused = "authorization violation" in str(fault).lower()
+            raise
+
+    def _break(self) -> None:
+        # What was not sent must not be sent after the reconnect: its sender has been told.
+        self._pending = []
+        self._pending_data_size = 0
+        self._pongs, waiting = [], self._pongs
+        for pong in waiting:
+            if not pong.done():
+                pong.set_exception(errors.ConnectionReconnectingError())
+                # Nobody may be waiting for it.
+                pong.exception()
+        # A frozen server never takes what the socket still holds: closing would wait for it.
+        self.abort()
+        self._lost()
+
+    def abort(self) -> None:
+        """Drop the socket, if there is one, without waiting for what it holds."""
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
