@@ -1,0 +1,72 @@
+"""Who may come in, from memory: the bucket ``access`` as it was last seen, and how old that is."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from mesh_contracts.identity import AccessEntry
+from meshkit.clock import Clock
+
+from inference_gateway.domain.faults import Fault, invalid_key, unavailable
+from inference_gateway.domain.keys import access_key, bearer, opens
+from inference_gateway.settings import ACCESS_AGE_MAX_S
+
+
+class Held(Protocol):
+    """A bucket held in memory, as much of it as the door needs."""
+
+    @property
+    def values(self) -> Mapping[str, AccessEntry]:
+        """Return what is held."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether a whole snapshot has been seen."""
+        ...
+
+    def age_s(self) -> float:
+        """Return the seconds since the writer last beat."""
+        ...
+
+
+class Access:
+    """Answers who a key is. What is known may be old, up to ``ACCESS_AGE_MAX_S``."""
+
+    def __init__(self, held: Held, clock: Clock) -> None:
+        self._held = held
+        self._clock = clock
+        self._since = clock.monotonic()
+
+    def age_s(self) -> float:
+        """Return how old what is known is; without a beat seen yet, since this gateway started."""
+        return min(self._held.age_s(), self._clock.monotonic() - self._since)
+
+    def entry_of(self, authorization: str | None) -> AccessEntry | Fault:
+        """Return what the key in an ``Authorization`` header opens, or why it opens nothing."""
+        key = bearer(authorization)
+        if key is None:
+            return invalid_key("There is no API key in the request, or it is not one of ours.")
+        if not self._held.ready:
+            return unavailable(
+                "access_unknown", "The gateway has just started and knows no keys yet. Try again."
+            )
+        if self.age_s() > ACCESS_AGE_MAX_S:
+            return unavailable(
+                "access_too_old",
+                f"Keys were last confirmed more than {ACCESS_AGE_MAX_S / 3600:.0f} h ago, so none is believed. "
+                "The operator should look after the identity service.",
+                retry_after_s=60,
+            )
+        return opens(self._held.values.get(access_key(key)), self._clock.now())
+
+    def project_of(self, authorization: str | None) -> AccessEntry | Fault:
+        """Return the entry of a project's key: models belong to projects."""
+        entry = self.entry_of(authorization)
+        if isinstance(entry, Fault) or (entry.project is not None and entry.organization is not None):
+            return entry
+        return Fault(
+            status=403,
+            code="no_project",
+            type="permission_error",
+            message="This key belongs to no project, and models do. Use a project's key.",
+        )

@@ -1,0 +1,303 @@
+"""One admitted request: asked of a replica, relayed, recorded once."""
+
+import asyncio
+from contextlib import suppress
+
+import aiohttp
+import msgspec
+from mesh_contracts.inference import UsageRow
+from mesh_contracts.placement import Replica, Route
+from meshkit import semconv
+from meshkit.clock import Clock
+from meshkit.telemetry import METRICS, SpanKind, span, traceparent
+
+from inference_gateway.calls import Calls
+from inference_gateway.domain.body import Operation, Wanted, for_engine
+from inference_gateway.domain.directory import Directory, least_busy, not_serving
+from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.domain.refusals import Refusal, journal_full, malformed, refusal_of, unreachable
+from inference_gateway.domain.stream import (
+    DONE,
+    EventTooLong,
+    Reading,
+    Splitter,
+    error_event,
+    whole_answer,
+)
+from inference_gateway.engines import Engines
+from inference_gateway.http.wire import (
+    JSON,
+    NO_CACHE,
+    SSE,
+    Headers,
+    Receive,
+    Send,
+    send_fault,
+    send_whole,
+)
+from inference_gateway.meter import Meter
+from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
+from inference_gateway.settings import (
+    ANSWER_BYTES_MAX,
+    ATTEMPTS_MAX,
+    CLIENT_STUCK_S,
+    FIRST_BYTE_WAIT_S,
+    IDLE_GAP_S,
+)
+
+REFUSAL_BYTES_MAX = 64 * 1024
+
+
+class EngineRefused(Exception):
+    """A replica gave no answer that could be relayed, before anything was."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.fault.code)
+        self.refusal = refusal
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What calls need around them."""
+
+    calls: Calls
+    clock: Clock
+    directory: Directory
+    engines: Engines
+    meter: Meter
+
+
+class Call:
+    """One request from its admission to its end. ``run`` it once."""
+
+    def __init__(
+        self,
+        room: Room,
+        operation: Operation,
+        wanted: Wanted,
+        recording: Recording,
+        *,
+        headers: Headers,
+    ) -> None:
+        self._room = room
+        self._operation = operation
+        self._wanted = wanted
+        self._recording = recording
+        self._headers = headers
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._task: asyncio.Task[object] | None = None
+        self._started = False
+        self._why: str | None = None
+        self.due = self._began + FIRST_BYTE_WAIT_S
+        self.due_why = "engine_first_byte_timeout"
+
+    async def run(self, receive: Receive, send: Send) -> UsageRow | None:
+        """Answer the client; return the row (nothing where the request was not admitted)."""
+        self._task = asyncio.current_task()
+        leaving = asyncio.create_task(self._heed_leaving(receive))
+        self._room.calls.active.add(self)
+        try:
+            await self._answer(send)
+        except asyncio.CancelledError:
+            if self._why is None:
+                self._recording.close(STOPPING, started=self._started)
+                raise
+            assert self._task is not None
+            self._task.uncancel()
+            await self._say_cut(self._why, send)
+        finally:
+            self._room.calls.active.discard(self)
+            leaving.cancel()
+            self._recording.close(self._why or "gateway_fault", started=self._started)
+        return self._recording.row
+
+    def cut(self, why: str) -> None:
+        """End the call now, whatever it waits for."""
+        if self._why is None and self._task is not None:
+            self._why = why
+            self._task.cancel()
+
+    async def _heed_leaving(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.cut(CLIENT_LEFT)
+
+    async def _answer(self, send: Send) -> None:
+        """Ask one replica after the other until one answers; nothing is asked twice once bytes flow."""
+        tried: list[str] = []
+        refusal: Refusal | None = None
+        stale = False
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            route, replica = self._next(tried)
+            if route is None or replica is None:
+                break
+            if not self._recording.open(replica, attempt):
+                await send_fault(send, journal_full(), self._headers)
+                return
+            try:
+                await self._ask(route, replica, send)
+            except EngineRefused as refused:
+                refusal = refused.refusal
+                if not refusal.elsewhere:
+                    break
+            except (aiohttp.ClientError, OSError, EventTooLong) as broken:
+                if self._started:
+                    await self._break_off("engine_lost", send)
+                    return
+                refusal = Refusal(unreachable(route.name), elsewhere=True)
+                if isinstance(broken, aiohttp.ServerDisconnectedError) and not stale:
+                    # An engine may close a kept connection just as we write: no sign of illness.
+                    stale = True
+                    continue
+            else:
+                return
+            tried.append(replica.workload_id)
+            METRICS.count("mesh_gateway_retries_total")
+        await self._refuse(refusal, send)
+
+    def _next(self, tried: list[str]) -> tuple[Route | None, Replica | None]:
+        opening = self._recording.opening
+        route = self._room.directory.find(opening.project, opening.model)
+        if route is None:
+            return None, None
+        busy = self._room.engines.in_flight
+        return route, least_busy(route.replicas, busy, tried, self._room.calls.turn())
+
+    async def _ask(self, route: Route, replica: Replica, send: Send) -> None:
+        body = for_engine(self._wanted, route.engine, route.model_id)
+        host, _, port = replica.address.partition("/")[0].rpartition(":")
+        attributes = {
+            semconv.HTTP_REQUEST_METHOD: "POST",
+            semconv.SERVER_ADDRESS: host,
+            semconv.SERVER_PORT: port,
+            semconv.MESH_ENDPOINT_ID: route.endpoint_id,
+        }
+        with span(f"POST {self._operation.path}", kind=SpanKind.CLIENT, attributes=attributes) as seen:
+            exchange = self._room.engines.ask(replica, self._operation.path, body, traceparent())
+            async with exchange:
+                answer = await exchange.answer()
+                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, answer.status)
+                if answer.status != 200:
+                    raw = await answer.content.read(REFUSAL_BYTES_MAX)
+                    raise EngineRefused(refusal_of(answer.status, raw, route.name))
+                if self._wanted.stream:
+                    await self._relay(route, answer, send)
+                else:
+                    await self._relay_whole(route, answer, send)
+
+    async def _relay_whole(self, route: Route, answer: aiohttp.ClientResponse, send: Send) -> None:
+        parts, size = [], 0
+        async for part in answer.content.iter_any():
+            parts.append(part)
+            size += len(part)
+            self._await(IDLE_GAP_S, "engine_idle_timeout")
+            if size > ANSWER_BYTES_MAX:
+                raise EventTooLong
+        try:
+            body, usage = whole_answer(b"".join(parts), route.name)
+        except msgspec.DecodeError:
+            raise EngineRefused(Refusal(malformed(), elsewhere=True)) from None
+        if not self._recording.complete(usage):
+            await send_fault(send, journal_full(), self._headers)
+            return
+        self._started = True
+        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
+        await send_whole(send, 200, [*self._headers, JSON, self._processing()], body)
+
+    async def _relay(self, route: Route, answer: aiohttp.ClientResponse, send: Send) -> None:
+        wanted = self._wanted
+        reading = Reading(
+            route.engine,
+            route.name,
+            show_usage=wanted.show_usage,
+            show_timings=wanted.show_timings,
+            choices=wanted.choices,
+        )
+        splitter = Splitter()
+        async for data in answer.content.iter_any():
+            out = reading.take_all(splitter.feed(data))
+            if not self._started:
+                if reading.fault is not None:
+                    break
+                if not out and not reading.done:
+                    continue
+            if not self._recording.read(reading):
+                await self._say_error("journal_full", send)
+                return
+            if out:
+                await self._send_part(out, send)
+            if reading.fault is not None or reading.done:
+                break
+            self._await(IDLE_GAP_S, "engine_idle_timeout")
+        await self._finish(reading, send)
+
+    async def _finish(self, reading: Reading, send: Send) -> None:
+        """End a stream whose engine says no more: whole, or broken off."""
+        if self._recording.row is None:
+            if reading.finish_reason is None or reading.fault is not None:
+                if not self._started:
+                    raise EngineRefused(Refusal(malformed(), elsewhere=True))
+                await self._break_off(reading.fault or "engine_ended_early", send)
+                return
+            self._recording.complete(None)
+        await self._send_end(DONE, send)
+
+    async def _break_off(self, why: str, send: Send) -> None:
+        """End a stream that has begun and cannot go on: the client is told, the part is recorded."""
+        if self._recording.row is None:
+            self._recording.fail(200, why)
+            await self._say_error(why, send)
+        else:
+            await self._send_end(DONE, send)
+
+    async def _refuse(self, refusal: Refusal | None, send: Send) -> None:
+        """Answer that no replica would; an admitted request gets its row."""
+        if refusal is not None:
+            fault: Fault = refusal.fault
+        else:
+            route, _ = self._next([])
+            fault = not_serving(route) if route else unreachable(self._recording.opening.model)
+        if self._recording.admitted:
+            self._recording.fail(fault.status, fault.code)
+        await send_fault(send, fault, self._headers)
+
+    async def _say_cut(self, why: str, send: Send) -> None:
+        self._recording.close(why, started=self._started)
+        if why == CLIENT_LEFT:
+            return
+        # The client gets a moment to take the bad news, not for ever: nothing watches this call now.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                if self._started:
+                    await self._say_error(why, send)
+                else:
+                    said = f"The model '{self._recording.opening.model}' did not answer in time ({why}). Send the request again."
+                    await send_fault(send, unavailable(why, said), self._headers)
+
+    async def _say_error(self, why: str, send: Send) -> None:
+        said = f"The answer broke off ({why}); what came so far is recorded. Send the request again."
+        await self._send_end(error_event(why, said), send)
+
+    async def _send_part(self, out: bytes, send: Send) -> None:
+        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
+        await self._start(send)
+        await send({"type": "http.response.body", "body": out, "more_body": True})
+
+    async def _send_end(self, out: bytes, send: Send) -> None:
+        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
+        await self._start(send)
+        await send({"type": "http.response.body", "body": out})
+
+    async def _start(self, send: Send) -> None:
+        if not self._started:
+            self._started = True
+            headers = [*self._headers, SSE, NO_CACHE, self._processing()]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _await(self, seconds: float, why: str) -> None:
+        self.due = self._loop.time() + seconds
+        self.due_why = why
+
+    def _processing(self) -> tuple[bytes, bytes]:
+        took_ms = int((self._loop.time() - self._began) * 1e3)
+        return b"openai-processing-ms", str(took_ms).encode()

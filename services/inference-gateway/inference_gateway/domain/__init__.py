@@ -1,0 +1,1 @@
+"""What the door decides, pure: bodies, routes, streams, records, cursors. Start with ``stream`` and ``records``."""

@@ -1,0 +1,55 @@
+"""Why a request under ``/v1`` is refused, in the words that OpenAI's clients read."""
+
+from typing import Any
+
+import msgspec
+
+INVALID = "invalid_request_error"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """An expected no: its HTTP status, a stable code, and what to do."""
+
+    status: int
+    code: str
+    message: str
+    type: str = INVALID
+    param: str | None = None
+    retry_after_s: int | None = None
+    reasons: list[Any] = []
+
+    def body(self) -> bytes:
+        """Return OpenAI's error envelope; ``reasons`` are ours, and only there where there are any."""
+        said: dict[str, Any] = {
+            "message": self.message,
+            "type": self.type,
+            "param": self.param,
+            "code": self.code,
+        }
+        if self.reasons:
+            said["reasons"] = self.reasons
+        return msgspec.json.encode({"error": said})
+
+
+def invalid_key(why: str) -> Fault:
+    """Return the refusal of a key."""
+    return Fault(
+        status=401,
+        code="invalid_api_key",
+        type="authentication_error",
+        message=f"{why} Send 'Authorization: Bearer <key>' with a key of your project.",
+    )
+
+
+def unavailable(
+    code: str, message: str, *, retry_after_s: int = 1, reasons: list[Any] | None = None
+) -> Fault:
+    """Return a refusal that may not last."""
+    return Fault(
+        status=503,
+        code=code,
+        type="unavailable_error",
+        message=message,
+        retry_after_s=retry_after_s,
+        reasons=reasons or [],
+    )

@@ -1,0 +1,181 @@
+"""What the journal says happened to requests, and what a restart owes: a pure function of the list.
+
+One file, one order: *opened* before the engine is asked, *progress* before a chunk leaves, *ended*
+before the client sees the end, *batch* before it is told.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import msgspec
+from mesh_contracts.inference import UsageRow
+from mesh_contracts.units import (
+    EndpointId,
+    KeyId,
+    Name,
+    NodeId,
+    OrganizationId,
+    ProjectId,
+    RequestId,
+    TraceParent,
+    WorkloadId,
+)
+
+OPENED, PROGRESS, ENDED = 16, 17, 18
+"""Kinds of records in the journal; a batch is one of its facts."""
+
+STATUS_CLIENT_LEFT = 499
+STATUS_KILLED = 500
+_PROGRESS = struct.Struct("<QQq")
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that is known of a request when it is admitted."""
+
+    request_id: RequestId
+    organization: OrganizationId
+    project: ProjectId
+    key_id: KeyId
+    endpoint_id: EndpointId
+    model: Name
+    route: str
+    streamed: bool
+    started_at: datetime
+    workload_id: WorkloadId | None = None
+    node_id: NodeId | None = None
+    attempts: int = 1
+    traceparent: TraceParent | None = None
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A request was admitted; one opened again (on another replica) stands for the same request."""
+
+    position: int
+    opening: Opening
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """So many tokens were read by the time a chunk left; ``prompt`` is -1 where it is not known."""
+
+    opened_at: int
+    tokens: int
+    prompt: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A request ended so."""
+
+    position: int
+    row: UsageRow
+
+
+class Batched(msgspec.Struct, frozen=True):
+    """Rows went into a numbered batch, which stands in the journal at ``position``."""
+
+    position: int
+    epoch: int
+    sequence: int
+    request_ids: Sequence[str]
+
+
+Heard = Opened | Progress | Ended | Batched
+
+
+class Unclosed(msgspec.Struct, frozen=True):
+    """A request that was cut, and how far it had come."""
+
+    opening: Opening
+    tokens: int = 0
+    prompt: int | None = None
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What a restart owes: requests to close, rows to batch; and the batches that are kept."""
+
+    unclosed: list[Unclosed]
+    unbatched: list[Ended]
+    batches: list[Batched]
+
+
+def restore(records: Iterable[Heard]) -> Restored:
+    """Return what is owed after these records, whichever of them was the last to be written."""
+    open_: dict[str, Unclosed] = {}
+    by_position: dict[int, str] = {}
+    ended: dict[str, Ended] = {}
+    batches: list[Batched] = []
+    for record in records:
+        match record:
+            case Opened(position=position, opening=opening):
+                if opening.request_id not in ended:
+                    open_[opening.request_id] = Unclosed(opening)
+                    by_position[position] = opening.request_id
+            case Progress(opened_at=opened_at, tokens=tokens, prompt=prompt):
+                known = open_.get(by_position.get(opened_at, ""))
+                if known is not None:
+                    open_[known.opening.request_id] = Unclosed(
+                        known.opening,
+                        max(known.tokens, tokens),
+                        prompt if prompt >= 0 else known.prompt,
+                    )
+            case Ended(row=row):
+                open_.pop(row.request_id, None)
+                ended.setdefault(row.request_id, record)
+            case Batched(request_ids=request_ids):
+                batches.append(record)
+                for request_id in request_ids:
+                    ended.pop(request_id, None)
+                    open_.pop(request_id, None)
+    return Restored(list(open_.values()), list(ended.values()), batches)
+
+
+def closed_by_restart(unclosed: Unclosed, now: datetime) -> UsageRow:
+    """Return the row of a request that a kill of the gateway cut: aborted, with what was counted."""
+    return cut(
+        unclosed.opening,
+        now,
+        state="aborted",
+        status=STATUS_KILLED,
+        reason="gateway_restarted",
+        tokens=unclosed.tokens,
+        prompt=unclosed.prompt,
+    )
+
+
+def cut(
+    opening: Opening,
+    now: datetime,
+    *,
+    state: str,
+    status: int,
+    reason: str,
+    tokens: int = 0,
+    prompt: int | None = None,
+    first_token_us: int | None = None,
+) -> UsageRow:
+    """Return the row of a request that ended without the engine's whole count.
+
+    Tokens that left are ``counted``; where none did the counts are null, which differs from zero.
+    """
+    counted = tokens > 0
+    return UsageRow(
+        **msgspec.structs.asdict(opening),
+        ended_at=max(now, opening.started_at),
+        state=state,  # type: ignore[arg-type]
+        status=status,
+        tokens_from="counted" if counted else "none",
+        prompt_tokens=prompt if counted else None,
+        completion_tokens=tokens if counted else None,
+        first_token_us=first_token_us,
+        reason=reason,
+    )
+
+
+def progress_bytes(opened_at: int, tokens: int, prompt: int | None) -> bytes:
+    """Return a progress record as it is written."""
+    return _PROGRESS.pack(opened_at, tokens, -1 if prompt is None else prompt)
+
+
+def progress_of(raw: bytes) -> Progress:
+    """Return a progress record as it was written."""
+    return Progress(*_PROGRESS.unpack(raw))

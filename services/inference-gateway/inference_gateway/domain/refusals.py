@@ -1,0 +1,78 @@
+"""What an engine's trouble means for the client: what to say, and whether another replica may be asked."""
+
+import msgspec
+
+from inference_gateway.domain.faults import INVALID, Fault, unavailable
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a replica gave no answer; ``elsewhere`` where another may be asked."""
+
+    fault: Fault
+    elsewhere: bool
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str = ""
+    type: str | None = None
+    param: str | None = None
+
+
+class _Said(msgspec.Struct, frozen=True):
+    error: _Error | None = None
+
+
+def journal_full() -> Fault:
+    """Return the refusal of a request whose usage could not be kept."""
+    return unavailable(
+        "journal_full",
+        "Usage cannot be recorded now because the ledger has been away for too long; "
+        "nothing was charged. Try again later.",
+        retry_after_s=30,
+    )
+
+
+def unreachable(model: str) -> Fault:
+    """Return the refusal where no engine could be reached."""
+    return unavailable(
+        "engine_unavailable",
+        f"No engine of the model '{model}' could be reached; it is being replaced. Try again.",
+    )
+
+
+def malformed() -> Fault:
+    """Return the refusal where an engine answered nonsense, or failed."""
+    return unavailable("engine_failed", "The engine gave no usable answer. Send the request again.")
+
+
+def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
+    """Return what an engine's answer other than 200 means; ``raw`` is its body, or the start of it."""
+    if status in {400, 413, 422}:
+        return Refusal(_clients_fault(status, raw), elsewhere=False)
+    if status == 429:
+        busy = Fault(
+            status=429,
+            code="engine_busy",
+            type="rate_limit_error",
+            message=f"Every engine of the model '{model}' is busy. Try again in a second.",
+            retry_after_s=1,
+        )
+        return Refusal(busy, elsewhere=True)
+    if status in {401, 403, 404, 502, 503, 504}:
+        return Refusal(unreachable(model), elsewhere=True)
+    return Refusal(malformed(), elsewhere=status >= 500)
+
+
+def _clients_fault(status: int, raw: bytes) -> Fault:
+    try:
+        said = msgspec.json.decode(raw, type=_Said).error
+    except msgspec.DecodeError:
+        said = None
+    detail = said.message if said and said.message else "The engine refused the request."
+    named = said.type if said and said.type and said.type != INVALID else None
+    return Fault(
+        status=422 if status == 422 else 400,
+        code=named or "refused_by_engine",
+        message=f"{detail.rstrip('.')}. Change the request before sending it again.",
+        param=said.param if said else None,
+    )

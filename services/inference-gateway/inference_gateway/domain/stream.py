@@ -1,0 +1,281 @@
+"""An engine's answer as it comes: what the client may see of it, and how many tokens it holds so far.
+
+Everything here is pure: bytes in, bytes and counts out.
+"""
+
+from typing import Any
+
+import msgspec
+from mesh_contracts.placement import EngineKind
+
+EVENT_BYTES_MAX = 4 * 1024**2
+"""An event of an engine that never ends is cut here, as a fault of the engine."""
+
+DONE = b"data: [DONE]\n\n"
+
+
+class EventTooLong(Exception):
+    """An engine's event passed ``EVENT_BYTES_MAX``."""
+
+
+class _Details(msgspec.Struct, frozen=True):
+    cached_tokens: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts as an engine reports them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Details | None = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """How many prompt tokens the engine had at hand already, where it says so."""
+        details = self.prompt_tokens_details
+        return None if details is None else details.cached_tokens
+
+
+class _Timings(msgspec.Struct, frozen=True):
+    predicted_n: int = 0
+    prompt_n: int = 0
+    cache_n: int = 0
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    index: int = 0
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, frozen=True):
+    choices: list[_Choice] = []
+    usage: Usage | None = None
+    timings: _Timings | None = None
+    model: str | None = None
+    error: Any = None
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.encode
+
+
+class Splitter:
+    """Cuts bytes into whole server-sent events, wherever the reads were cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the events that are whole now, without the blank line. Raises ``EventTooLong``."""
+        held = self._rest + data
+        if b"\r" in held:
+            held = held.replace(b"\r\n", b"\n")
+        *whole, self._rest = held.split(b"\n\n")
+        if len(self._rest) > EVENT_BYTES_MAX:
+            raise EventTooLong
+        return [event for event in whole if event]
+
+
+class Reading:
+    """What has been read of one stream. ``take`` each event; then look at the attributes.
+
+    ``tokens`` and ``prompt_tokens`` are the engine's counts so far where it gives them, else a
+    chunk with content counts as one token. ``usage`` is the whole count, once it came; ``final``
+    turns true with the event that carries it.
+    """
+
+    def __init__(
+        self,
+        engine: EngineKind,
+        name: str,
+        *,
+        show_usage: bool,
+        show_timings: bool = False,
+        choices: int = 1,
+    ) -> None:
+        self._engine = engine
+        # The built-in engine reports the usage of each choice by itself: they are summed.
+        self._each = engine == "llama" and choices > 1
+        self._usages: list[Usage] = []
+        self._last_usage = b""
+        self._name = name
+        self._show_usage = show_usage
+        self._show_timings = show_timings
+        self._by_index: dict[int, int] = {}
+        self._chunks = 0
+        self._reported = 0
+        self.prompt_tokens: int | None = None
+        self.usage: Usage | None = None
+        self.final = False
+        self.done = False
+        self.finish_reason: str | None = None
+        self.fault: str | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the engine made so far, as far as this stream shows."""
+        return self._reported or self._chunks
+
+    def take_all(self, events: list[bytes]) -> bytes:
+        """Return what the client is sent for these events, up to a fault or the end."""
+        parts = []
+        for event in events:
+            parts.append(self.take(event))
+            if self.fault is not None or self.done:
+                break
+        return b"".join(parts)
+
+    def take(self, event: bytes) -> bytes:
+        """Return what the client is sent for ``event``; nothing where it is withheld."""
+        data = _data_of(event)
+        if data is None:
+            return event + b"\n\n" if event.startswith(b":") else b""
+        if data == b"[DONE]":
+            self.done = True
+            return self._summed() if self._usages else b""
+        chunk = self._understood(event, data)
+        if chunk is None:
+            return b""
+        self._count(chunk)
+        if self._each and chunk.usage is not None and not chunk.choices:
+            self._usages.append(chunk.usage)
+            self._last_usage = data
+            return b""
+        return self._shown(data, chunk)
+
+    def _understood(self, event: bytes, data: bytes) -> _Chunk | None:
+        """Return a chunk, or nothing (and the fault) where the engine says it failed, or talks nonsense."""
+        if event.startswith((b"error:", b"event: error")):
+            self.fault = "engine_error"
+            return None
+        try:
+            chunk = _chunks.decode(data)
+        except msgspec.DecodeError:
+            self.fault = "engine_malformed"
+            return None
+        if chunk.error is not None:
+            self.fault = "engine_error"
+            return None
+        return chunk
+
+    def _summed(self) -> bytes:
+        """Return one usage event for all choices."""
+        first = self._usages[0]
+        total = Usage(
+            first.prompt_tokens,
+            sum(usage.completion_tokens for usage in self._usages),
+            first.prompt_tokens_details,
+        )
+        self.usage, self.final = total, True
+        if not self._show_usage:
+            return b""
+        fields = _fields.decode(self._last_usage)
+        if not self._show_timings:
+            fields.pop("timings", None)
+        shown = {
+            "prompt_tokens": total.prompt_tokens,
+            "completion_tokens": total.completion_tokens,
+            "total_tokens": total.prompt_tokens + total.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": total.cached_tokens or 0},
+        }
+        fields["usage"] = msgspec.Raw(_encode(shown))
+        fields["model"] = msgspec.Raw(_encode(self._name))
+        return b"data: " + _encode(fields) + b"\n\n"
+
+    def _count(self, chunk: _Chunk) -> None:
+        for choice in chunk.choices:
+            if _says_something(choice):
+                self._chunks += 1
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+        if chunk.timings is not None and chunk.choices:
+            self._by_index[chunk.choices[0].index] = chunk.timings.predicted_n
+            self._reported = max(self._reported, sum(self._by_index.values()))
+            self.prompt_tokens = chunk.timings.prompt_n + chunk.timings.cache_n
+        if chunk.usage is None:
+            return
+        self.prompt_tokens = chunk.usage.prompt_tokens
+        if self._each:
+            return
+        self._reported = max(self._reported, chunk.usage.completion_tokens)
+        finished = all(choice.finish_reason is not None for choice in chunk.choices)
+        if finished and (not chunk.choices or self._engine != "vllm"):
+            self.usage = chunk.usage
+            self.final = True
+
+    def _shown(self, data: bytes, chunk: _Chunk) -> bytes:
+        if chunk.usage is not None and not chunk.choices and not self._show_usage:
+            return b""
+        hide_usage = chunk.usage is not None and not (self.final and self._show_usage)
+        hide_timings = chunk.timings is not None and not self._show_timings
+        rename = chunk.model is not None and chunk.model != self._name
+        if not (hide_usage or hide_timings or rename):
+            return b"data: " + data + b"\n\n"
+        fields = _fields.decode(data)
+        if hide_timings:
+            del fields["timings"]
+        if hide_usage:
+            if self._show_usage:
+                fields["usage"] = msgspec.Raw(b"null")
+            else:
+                del fields["usage"]
+        if rename:
+            fields["model"] = msgspec.Raw(_encode(self._name))
+        return b"data: " + _encode(fields) + b"\n\n"
+
+
+def error_event(code: str, message: str) -> bytes:
+    """Return the event that ends a stream which cannot go on; clients raise on it."""
+    body = {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    return b"data: " + _encode(body) + b"\n\n"
+
+
+class _Whole(msgspec.Struct, frozen=True):
+    usage: Usage | None = None
+    model: str | None = None
+
+
+_wholes = msgspec.json.Decoder(_Whole)
+
+
+def whole_answer(raw: bytes, name: str) -> tuple[bytes, Usage | None]:
+    """Return a plain answer under the client's own model name, and its usage.
+
+    Raises ``msgspec.DecodeError`` where it is not JSON of that shape.
+    """
+    answer = _wholes.decode(raw)
+    if answer.model is None or answer.model == name:
+        return raw, answer.usage
+    fields = _fields.decode(raw)
+    fields["model"] = msgspec.Raw(_encode(name))
+    return _encode(fields), answer.usage
+
+
+def _says_something(choice: _Choice) -> bool:
+    if choice.text:
+        return True
+    delta = choice.delta
+    return delta is not None and bool(
+        delta.content or delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls
+    )
+
+
+def _data_of(event: bytes) -> bytes | None:
+    """Return the data of an event, its lines joined; nothing where it has none."""
+    if event.startswith(b"data:") and b"\n" not in event:
+        return event[5:].strip()
+    lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
+    if event.startswith(b"error:"):
+        return event[6:].strip()
+    return b"\n".join(lines) if lines else None

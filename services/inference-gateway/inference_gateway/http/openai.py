@@ -1,0 +1,236 @@
+"""The hot routes under ``/v1``: raw ASGI, decided from memory, asking nobody but the engine."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from mesh_contracts.identity import AccessEntry
+from mesh_contracts.placement import Route
+from mesh_contracts.units import new_id
+from meshkit import semconv
+from meshkit.telemetry import METRICS, SpanKind, edge_parent, span, traceparent
+
+from inference_gateway.access import Access
+from inference_gateway.call import Call, Room
+from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read
+from inference_gateway.domain.directory import Directory, no_such_model, not_serving
+from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.domain.records import Opening
+from inference_gateway.http.wire import (
+    JSON,
+    ClientLeft,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    header,
+    own_headers,
+    read_body,
+    send_fault,
+    send_whole,
+)
+from inference_gateway.recording import Recording
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """Who calls, what for, and which endpoint answers."""
+
+    entry: AccessEntry
+    wanted: Wanted
+    route: Route
+
+
+class Door:
+    """The OpenAI-compatible door: keys and routes from memory, engines over HTTP."""
+
+    def __init__(self, room: Room, access: Access) -> None:
+        self._room = room
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request under ``/v1``."""
+        began = asyncio.get_running_loop().time()
+        request_id = new_id("request")
+        headers = own_headers(scope, request_id)
+        path: str = scope["path"]
+        operation = OPERATIONS.get(path)
+        if operation is None:
+            await self._models(scope, send, headers)
+            return
+        try:
+            decided = await self._decide(scope, receive, operation)
+        except ClientLeft:
+            return
+        if isinstance(decided, Fault):
+            _count(operation, decided.status, began)
+            parent = edge_parent(header(scope, b"traceparent"))
+            with span(f"POST {path}", kind=SpanKind.SERVER, parent=parent) as seen:
+                seen.set_attribute(semconv.MESH_REQUEST_ID, request_id)
+                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, decided.status)
+                seen.set_attribute(semconv.ERROR_TYPE, decided.code)
+                await send_fault(send, decided, headers)
+            return
+        await self._admit(
+            scope,
+            receive,
+            send,
+            operation=operation,
+            admitted=decided,
+            request_id=request_id,
+            began=began,
+            headers=headers,
+        )
+
+    async def _decide(self, scope: Scope, receive: Receive, operation: Operation) -> "Fault | Admitted":
+        if scope["method"] != "POST":
+            return Fault(status=405, code="method_not_allowed", message=f"POST to {operation.path}.")
+        entry = self._access.project_of(header(scope, b"authorization"))
+        if isinstance(entry, Fault):
+            return entry
+        crowded = self._crowded()
+        if crowded is not None:
+            return crowded
+        raw = await read_body(scope, receive)
+        if isinstance(raw, Fault):
+            return raw
+        wanted = read(raw, operation)
+        if isinstance(wanted, Fault):
+            return wanted
+        route = _fitting(self._room.directory, entry, wanted.model, operation)
+        return route if isinstance(route, Fault) else Admitted(entry, wanted, route)
+
+    def _crowded(self) -> Fault | None:
+        if self._room.calls.closing:
+            return unavailable("gateway_stopping", "This gateway is stopping. Send the request again.")
+        if self._room.calls.full:
+            METRICS.count("mesh_gateway_overloaded_total")
+            return unavailable("overloaded", "Too many requests are in progress here. Try again.")
+        return None
+
+    async def _admit(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        operation: Operation,
+        admitted: "Admitted",
+        request_id: str,
+        began: float,
+        headers: Headers,
+    ) -> None:
+        entry, wanted, route = admitted.entry, admitted.wanted, admitted.route
+        attributes: dict[str, Any] = {
+            semconv.GEN_AI_OPERATION_NAME: operation.name,
+            semconv.GEN_AI_REQUEST_MODEL: route.name,
+            semconv.HTTP_REQUEST_METHOD: "POST",
+            semconv.HTTP_ROUTE: operation.path,
+            semconv.MESH_REQUEST_ID: request_id,
+            semconv.MESH_ENDPOINT_ID: route.endpoint_id,
+        }
+        parent = edge_parent(header(scope, b"traceparent"))
+        with span(
+            f"{operation.name} {route.name}", kind=SpanKind.SERVER, parent=parent, attributes=attributes
+        ) as seen:
+            assert entry.project is not None
+            assert entry.organization is not None
+            opening = Opening(
+                request_id=request_id,
+                organization=entry.organization,
+                project=entry.project,
+                key_id=entry.key_id,
+                endpoint_id=route.endpoint_id,
+                model=route.name,
+                route=operation.path,
+                streamed=wanted.stream,
+                started_at=self._room.clock.now(),
+                traceparent=traceparent(),
+            )
+            recording = Recording(self._room.meter, self._room.clock, opening, began=began)
+            call = Call(self._room, operation, wanted, recording, headers=headers)
+            row = await call.run(receive, send)
+            if row is None:
+                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 503)
+                _count(operation, 503, began)
+                return
+            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, row.status)
+            seen.set_attribute(semconv.MESH_OUTCOME, row.state)
+            if row.prompt_tokens is not None:
+                seen.set_attribute(semconv.GEN_AI_USAGE_INPUT_TOKENS, row.prompt_tokens)
+                METRICS.count("mesh_gateway_tokens_total", row.prompt_tokens, type="input")
+            if row.completion_tokens is not None:
+                seen.set_attribute(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, row.completion_tokens)
+                METRICS.count("mesh_gateway_tokens_total", row.completion_tokens, type="output")
+            if row.reason is not None and row.state != "completed":
+                seen.set_attribute(semconv.ERROR_TYPE, row.reason)
+            if row.first_token_us is not None:
+                METRICS.observe("mesh_gateway_first_token_seconds", row.first_token_us / 1e6)
+            _count(operation, row.status, began)
+
+    async def _models(self, scope: Scope, send: Send, headers: Headers) -> None:
+        path: str = scope["path"]
+        entry = self._access.project_of(header(scope, b"authorization"))
+        if isinstance(entry, Fault):
+            await send_fault(send, entry, headers)
+            return
+        assert entry.project is not None
+        if scope["method"] in {"GET", "HEAD"} and path == "/v1/models":
+            found: Any = {
+                "object": "list",
+                "data": [_model(route) for route in self._room.directory.of(entry.project)],
+            }
+        elif scope["method"] in {"GET", "HEAD"} and path.startswith("/v1/models/"):
+            name = path.removeprefix("/v1/models/")
+            route = self._room.directory.find(entry.project, name)
+            if route is None:
+                await send_fault(send, no_such_model(name), headers)
+                return
+            found = _model(route)
+        else:
+            await send_fault(send, _no_such_path(path), headers)
+            return
+        body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(found)
+        await send_whole(send, 200, [*headers, JSON], body)
+
+
+def _fitting(
+    directory: Directory, entry: AccessEntry, name: str, operation: Operation
+) -> Route | Fault:
+    """Return the route of a project's model, where it can answer this operation now."""
+    assert entry.project is not None
+    route = directory.find(entry.project, name)
+    if route is None or route.state == "stopped":
+        return no_such_model(name)
+    if route.embedding != operation.embeds:
+        other = "/v1/embeddings" if route.embedding else "/v1/chat/completions"
+        return Fault(
+            status=422,
+            code="wrong_endpoint",
+            param="model",
+            message=f"The model '{route.name}' is not for {operation.path}; call {other} with it.",
+        )
+    return route if route.replicas else not_serving(route)
+
+
+def _model(route: Route) -> dict[str, Any]:
+    return {
+        "id": route.name,
+        "object": "model",
+        "created": int(route.created_at.timestamp()),
+        "owned_by": route.organization,
+        "state": route.state,
+        "embedding": route.embedding,
+    }
+
+
+def _no_such_path(path: str) -> Fault:
+    known = ", ".join([*OPERATIONS, "/v1/models"])
+    return Fault(
+        status=404, code="unknown_path", message=f"There is no {path[:80]} here. There are {known}."
+    )
+
+
+def _count(operation: Operation, status: int, began: float) -> None:
+    METRICS.count("mesh_gateway_requests_total", operation=operation.name, status=str(status))
+    took = asyncio.get_running_loop().time() - began
+    METRICS.observe("mesh_gateway_request_seconds", took, operation=operation.name)

@@ -1,0 +1,98 @@
+"""ASGI by hand for the hot routes: headers, bodies, answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from inference_gateway.domain.faults import Fault
+from inference_gateway.settings import BODY_BYTES_MAX, BODY_WAIT_S
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+SSE = (b"content-type", b"text/event-stream; charset=utf-8")
+NO_CACHE = (b"cache-control", b"no-cache")
+LABEL_CHARS_MAX = 128
+
+
+class ClientLeft(Exception):
+    """The client closed the connection."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a request header (its name in lower case), or nothing."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def own_headers(scope: Scope, request_id: str) -> Headers:
+    """Return the headers of every answer: our request id, and the client's own label given back."""
+    headers: Headers = [(b"x-request-id", request_id.encode())]
+    label = header(scope, b"x-client-request-id") or header(scope, b"x-request-id")
+    if label and len(label) <= LABEL_CHARS_MAX and label.isascii() and label.isprintable():
+        headers.append((b"x-client-request-id", label.encode()))
+    return headers
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes | Fault:
+    """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX:
+        return _too_large()
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return body if len(body) <= BODY_BYTES_MAX else _too_large()
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            while True:
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > BODY_BYTES_MAX:
+                    return _too_large()
+                if not message.get("more_body"):
+                    return b"".join(parts)
+                message = await receive()
+    except TimeoutError:
+        return Fault(
+            status=408,
+            code="body_timeout",
+            message=f"The body did not arrive within {BODY_WAIT_S:.0f} s; send the request again.",
+        )
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send an answer that is known whole."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_fault(send: Send, fault: Fault, headers: Headers) -> None:
+    """Send a refusal in OpenAI's envelope."""
+    more: Headers = [JSON]
+    if fault.retry_after_s is not None:
+        more.append((b"retry-after", str(fault.retry_after_s).encode()))
+    if fault.status == 401:
+        more.append((b"www-authenticate", b"Bearer"))
+    if fault.status in {408, 413}:
+        more.append((b"connection", b"close"))
+    await send_whole(send, fault.status, [*headers, *more], fault.body())
+
+
+def _too_large() -> Fault:
+    return Fault(
+        status=413,
+        code="body_too_large",
+        message=f"The body is larger than {BODY_BYTES_MAX // 1024**2} MiB; send less at once.",
+    )

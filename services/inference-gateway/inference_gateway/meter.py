@@ -1,0 +1,219 @@
+"""The meter: what happens to each request goes to the journal first, then in batches to the ledger."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+from mesh_contracts import wire
+from mesh_contracts.inference import ROWS_MAX, UsageMetered, UsageRow
+from mesh_contracts.metering import ProducerMark
+from mesh_contracts.units import Site, derived_id
+from meshkit.bus import Bus
+from meshkit.clock import Clock
+from meshkit.errors import JournalFull, Unavailable
+from meshkit.journal import Journal
+from meshkit.telemetry import METRICS, SpanKind, span, traceparent
+
+from inference_gateway.domain import records
+from inference_gateway.domain.marks import AGAIN_MAX, kept, missed
+from inference_gateway.domain.records import Batched, Ended, Heard, Opened, Opening
+from inference_gateway.settings import BATCH_WAIT_S, MARK_WAIT_S
+
+log = logging.getLogger(__name__)
+
+AGAIN_WAIT_MAX_S = 300.0
+"""The longest pause between two tellings of batches that the ledger does not take."""
+
+
+class Meter:
+    """Exactly one row for each admitted request, whatever dies; see ``domain.records``."""
+
+    def __init__(self, journal: Journal, clock: Clock, site: Site) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._site = site
+        self._open: dict[int, str] = {}
+        self._pending: list[Ended] = []
+        self._owed: list[UsageRow] = []
+        self._batches: list[Batched] = []
+        self._sequence = 0
+        self._wake = asyncio.Event()
+        self._mark: ProducerMark | None = None
+        self._restore()
+
+    @property
+    def producer(self) -> str:
+        """The name under which the ledger knows this journal."""
+        return self._journal.producer
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests are admitted and not ended."""
+        return len(self._open)
+
+    @property
+    def untold(self) -> int:
+        """How many rows are not in a batch yet."""
+        return len(self._pending) + len(self._owed)
+
+    @property
+    def unheld(self) -> int:
+        """How many batches the ledger does not hold, as far as is known here."""
+        return len(self._batches)
+
+    def open(self, opening: Opening) -> int:
+        """Write that a request is admitted; return its number. Raises ``JournalFull``."""
+        position = self._journal.append(records.OPENED, wire.encode(opening))
+        self._open[position] = opening.request_id
+        return position
+
+    def reopen(self, opened_at: int, opening: Opening) -> int:
+        """Write that another replica is asked for the same request. Raises ``JournalFull``."""
+        position = self.open(opening)
+        del self._open[opened_at]
+        return position
+
+    def progress(self, opened_at: int, tokens: int, prompt: int | None) -> None:
+        """Write how many tokens were read, before the client gets them. Raises ``JournalFull``."""
+        self._journal.append(records.PROGRESS, records.progress_bytes(opened_at, tokens, prompt))
+
+    def end(self, opened_at: int, row: UsageRow) -> bool:
+        """Write a request's row; false where it only stands in memory, because the journal is full.
+
+        The client may see the count only where this is true.
+        """
+        self._open.pop(opened_at, None)
+        METRICS.count("mesh_gateway_rows_total", state=row.state)
+        self._wake.set()
+        try:
+            self._keep(row)
+        except JournalFull:
+            self._owed.append(row)
+            return False
+        return True
+
+    async def batch(self) -> None:
+        """Form batches for ever: ``ROWS_MAX`` rows, or what there is after ``BATCH_WAIT_S``."""
+        while True:
+            await self._wake.wait()
+            if len(self._pending) < ROWS_MAX:
+                await asyncio.sleep(BATCH_WAIT_S)
+            self._wake.clear()
+            if not self.form():
+                await asyncio.sleep(1.0)
+                self._wake.set()
+
+    def form(self) -> bool:
+        """Batch every row that waits; false where the journal is full and some still wait."""
+        try:
+            while self._owed:
+                self._keep(self._owed[0])
+                del self._owed[0]
+            while self._pending:
+                self._tell(self._pending[:ROWS_MAX])
+                del self._pending[:ROWS_MAX]
+        except JournalFull:
+            log.warning("the journal is full; usage waits until the ledger takes what is kept")
+            return False
+        return True
+
+    async def drain(self, bus: Bus) -> None:
+        """Publish the batches in order, for ever."""
+        await self._journal.drain(bus)
+
+    def heed(self, mark: ProducerMark | None) -> None:
+        """Forget what the ledger holds."""
+        if mark is None:
+            return
+        self._mark = mark
+        self._batches = kept(self._batches, mark)
+        self._release()
+
+    async def tell_missing(self, bus: Bus) -> None:
+        """Tell again, for ever, what the ledger jumped over or did not take while the bus was whole."""
+        pause = MARK_WAIT_S
+        while True:
+            oldest = self._batches[0] if self._batches else None
+            await asyncio.sleep(pause if oldest else 1.0)
+            if oldest is None or self._journal.backlog or not _whole_for(bus, MARK_WAIT_S):
+                continue
+            wished = missed(self._batches, self._mark) if self._mark else []
+            if not wished and self._batches and self._batches[0] is oldest:
+                wished = self._batches[:AGAIN_MAX]
+            pause = min(pause * 2, AGAIN_WAIT_MAX_S) if wished else MARK_WAIT_S
+            await self._tell_again(bus, wished)
+
+    async def _tell_again(self, bus: Bus, wished: list[Batched]) -> None:
+        for batch in wished:
+            METRICS.count("mesh_gateway_batches_told_again_total")
+            try:
+                if not await self._journal.tell_again(bus, batch.position):
+                    log.error("batch %d of epoch %d is no longer kept", batch.sequence, batch.epoch)
+            except Unavailable:
+                return
+
+    def _keep(self, row: UsageRow) -> None:
+        position = self._journal.append(records.ENDED, wire.encode(row))
+        self._pending.append(Ended(position, row))
+
+    def _tell(self, rows: list[Ended]) -> None:
+        sequence = self._sequence + 1
+        epoch = self._journal.epoch
+        now = self._clock.now()
+        tag = "gateway.usage.metered"
+        with span(f"batch {tag}", kind=SpanKind.INTERNAL, attributes={"mesh.rows": len(rows)}):
+            fact = UsageMetered(
+                fact_id=derived_id("fact", now, self.producer, str(epoch), str(sequence)),
+                key=self.producer,
+                site=self._site,
+                occurred_at=now,
+                traceparent=traceparent(),
+                producer=self.producer,
+                epoch=epoch,
+                sequence=sequence,
+                rows=[ended.row for ended in rows],
+            )
+            position = self._journal.tell(fact)
+        self._sequence = sequence
+        self._batches.append(Batched(position, epoch, sequence, ()))
+
+    def _release(self) -> None:
+        needed = [next(iter(self._open), None)]
+        needed.append(self._pending[0].position if self._pending else None)
+        needed.append(min((batch.position for batch in self._batches), default=None))
+        held = [position for position in needed if position is not None]
+        if held:
+            self._journal.release(min(held))
+
+    def _restore(self) -> None:
+        restored = records.restore(_heard(self._journal))
+        self._batches = restored.batches
+        self._pending = restored.unbatched
+        now = self._clock.now()
+        for unclosed in restored.unclosed:
+            self.end(-1, records.closed_by_restart(unclosed, now))
+        if restored.unclosed:
+            log.warning("closed %d requests that a kill had cut", len(restored.unclosed))
+        if self._pending:
+            self._wake.set()
+
+
+def _heard(journal: Journal) -> Iterator[Heard]:
+    """Yield what the journal's records say, in the domain's words."""
+    for record in journal.replay():
+        if record.kind == records.OPENED:
+            yield Opened(record.position, wire.decode(record.payload, Opening))
+        elif record.kind == records.PROGRESS:
+            yield records.progress_of(record.payload)
+        elif record.kind == records.ENDED:
+            yield Ended(record.position, wire.decode(record.payload, UsageRow))
+        else:
+            fact = journal.fact_at(record.position)
+            if isinstance(fact, UsageMetered):
+                ids = [row.request_id for row in fact.rows]
+                yield Batched(record.position, fact.epoch, fact.sequence, ids)
+
+
+def _whole_for(bus: Bus, seconds: float) -> bool:
+    since = bus.whole_since
+    return since is not None and asyncio.get_running_loop().time() - since >= seconds
