@@ -1,1 +1,11 @@
-"""Who runs where, and why."""
+"""Who runs where, and why.
+
+Placement knows nodes by what identity and the agents tell, endpoints by what tenants ask for. It
+decides which node runs which replica (``domain.decide``, ``domain.plan``), who is lost
+(``domain.silence``) and who may take work (``domain.health``); writes what each node should run
+into the bucket ``intents`` and who answers for a model into ``routes``; tells ``placement.*``.
+Start with ``domain/decide.py``, then ``settle.py``: every door ends there.
+
+What it does not do yet: quota, preemption, gangs, topology, power, autoscaling (an endpoint runs
+``replicas.min``), draining by deadline.
+"""

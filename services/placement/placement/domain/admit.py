@@ -1,0 +1,123 @@
+"""Whether an endpoint may be wished for at all: what no free capacity would ever make possible."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+from mesh_contracts.ask import Problem
+from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Resources
+
+from placement.domain.fleet import MILLI_PER_GPU
+
+BUILTIN_MODELS = {"tiny": False, "all-minilm-l6-v2": True}
+"""Models that ship with the mesh, and whether each makes embeddings."""
+REPLICAS_MAX = 64
+ENDPOINTS_PER_PROJECT_MAX = 100
+
+
+def invalid(param: str, detail: str, code: str = "invalid_value") -> Problem:
+    """Return a 422 that names the field at fault and what to write instead."""
+    return Problem(
+        title="The request cannot be met as it is", status=422, code=code, detail=detail, param=param
+    )
+
+
+def admit(ask: CreateEndpoint) -> Engine | Problem:
+    """Return the engine to run (``embedding`` filled in for builtin models), or what is wrong."""
+    fault = (
+        bad_replicas(ask.replicas)
+        or bad_resources(ask.resources)
+        or bad_jurisdictions(ask.residency.jurisdictions)
+        or (
+            bad_url(ask.engine.url)
+            if ask.engine.kind == "external"
+            else bad_model(ask.engine, ask.model)
+        )
+    )
+    if fault is not None:
+        return fault
+    makes_embeddings = ask.engine.kind != "external" and BUILTIN_MODELS[ask.model.id]
+    return msgspec.structs.replace(ask.engine, embedding=ask.engine.embedding or makes_embeddings)
+
+
+def bad_model(engine: Engine, model: Model) -> Problem | None:
+    """Return what is wrong with what a node should start, if anything."""
+    if engine.url is not None:
+        return invalid(
+            "engine.url", 'url belongs to {"kind": "external"}: leave it out, or change the kind'
+        )
+    if engine.kind == "vllm":
+        detail = 'vllm is not started by this version: use {"kind": "external", "url": …} with a vLLM that you run'
+        return invalid("engine.kind", detail, "engine_unavailable")
+    if model.source != "builtin":
+        detail = 'only {"source": "builtin"} can be started by this version'
+        return invalid("model.source", detail, "model_source_unavailable")
+    if model.id not in BUILTIN_MODELS:
+        detail = f"no builtin model {model.id}: there are {', '.join(sorted(BUILTIN_MODELS))}"
+        return invalid("model.id", detail, "model_unknown")
+    return None
+
+
+def bad_replicas(replicas: Replicas) -> Problem | None:
+    """Return what is wrong with the bounds of replicas, if anything."""
+    if not 1 <= replicas.max <= REPLICAS_MAX:
+        return invalid("replicas.max", f"replicas.max must be between 1 and {REPLICAS_MAX}")
+    if replicas.min > replicas.max:
+        return invalid("replicas.min", f"replicas.min must not pass replicas.max ({replicas.max})")
+    return None
+
+
+def bad_resources(resources: Resources) -> Problem | None:
+    """Return what is wrong with a replica's size, if anything."""
+    if resources.gpus and resources.gpu_milli:
+        return invalid(
+            "resources.gpu_milli", "ask for whole gpus or for gpu_milli of one, not for both"
+        )
+    if resources.gpu_milli > MILLI_PER_GPU:
+        detail = f"gpu_milli is a share of one GPU, at most {MILLI_PER_GPU}: ask for gpus instead"
+        return invalid("resources.gpu_milli", detail)
+    if resources.memory_mib < 1:
+        return invalid("resources.memory_mib", "memory_mib must be at least 1")
+    return None
+
+
+def bad_jurisdictions(jurisdictions: list[str]) -> Problem | None:
+    """Return what is wrong with where the data may be, if anything."""
+    if not jurisdictions:
+        return invalid("residency.jurisdictions", 'name at least one country, for example ["FR"]')
+    for country in jurisdictions:
+        if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
+            detail = f"{country!r} is not an ISO 3166-1 alpha-2 code such as FR"
+            return invalid("residency.jurisdictions", detail)
+    return None
+
+
+def bad_url(url: str | None) -> Problem | None:
+    """Return what is wrong with an external engine's URL, if anything."""
+    fault = _fault_of(url or "")
+    return None if fault is None else invalid("engine.url", fault)
+
+
+def _fault_of(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "the url cannot be read: write http://host:port/v1"
+    faults = {
+        "the url must begin with http:// or https://": parts.scheme not in {"http", "https"},
+        "the url must name a host, for example http://127.0.0.1:8000/v1": not host,
+        "the url must hold no user or password": bool(parts.username or parts.password),
+        "the url must hold no query or fragment": bool(parts.query or parts.fragment),
+        "the url must be plain ASCII without spaces": not url.isascii() or any(map(str.isspace, url)),
+        f"{host} is no address of a server that may be routed to": _unroutable(host or ""),
+    }
+    return next((said for said, wrong in faults.items() if wrong), None)
+
+
+def _unroutable(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_link_local or address.is_multicast or address.is_unspecified

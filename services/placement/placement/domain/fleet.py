@@ -1,0 +1,139 @@
+"""What is known of nodes, endpoints and workloads when placement decides."""
+
+from datetime import datetime
+
+import msgspec
+from mesh_contracts.node import Check
+from mesh_contracts.placement import (
+    EndpointState,
+    Engine,
+    Model,
+    NodeState,
+    Reason,
+    Replicas,
+    Residency,
+    Resources,
+)
+
+MILLI_PER_GPU = 1_000
+LIVING = ("assigned", "starting", "ready")
+"""States of a workload that is there to serve."""
+ENDED = ("stopped", "failed")
+"""States of a workload that holds nothing any more."""
+LEAVING = ("cordoned", "draining", "repairing", "retired")
+"""States of a node whose workloads are handed over. A validating one keeps what it has."""
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """One device, and the thousandths of it that are free."""
+
+    device_id: str
+    index: int
+    model: str
+    memory_mib: int
+    rehearsal: bool
+    free_milli: int
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as placement last saw it; ``generation`` counts its changes."""
+
+    node_id: str
+    name: str
+    site: str
+    state: NodeState
+    generation: int
+    jurisdiction: str
+    memory_mib: int
+    memory_free_mib: int
+    cards: tuple[Card, ...]
+    since: datetime
+    check_wished: int = 0
+    check_needed: int = 0
+    workloads: int = 0
+    reasons: tuple[Reason, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """Thousandths of one device that a workload holds."""
+
+    device_id: str
+    milli: int
+
+
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """One workload: where, in which state, what it holds, and whose successor it is."""
+
+    workload_id: str
+    endpoint_id: str
+    node_id: str
+    node: str
+    node_state: NodeState
+    state: str
+    since: datetime
+    created_at: datetime
+    devices: tuple[Held, ...]
+    memory_mib: int
+    api_key: str
+    scheme: str = "http"
+    address: str | None = None
+    ready_at: datetime | None = None
+    replaces: str | None = None
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def living(self) -> bool:
+        """Whether it is there to serve (it may not answer yet)."""
+        return self.state in LIVING
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its node hands its work over."""
+        return self.node_state in LEAVING
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint: what was asked for, and what became of it so far."""
+
+    endpoint_id: str
+    organization: str
+    project: str
+    project_name: str
+    name: str
+    site: str
+    model: Model
+    engine: Engine
+    resources: Resources
+    residency: Residency
+    replicas: Replicas
+    state: EndpointState
+    ready: int
+    generation: int
+    created_at: datetime
+    since: datetime
+    deleted: bool = False
+    failures: int = 0
+    missing: int = 0
+    retry_at: datetime | None = None
+    route_digest: bytes | None = None
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def external(self) -> bool:
+        """Whether the mesh only routes to it."""
+        return self.engine.kind == "external"
+
+    @property
+    def count(self) -> int:
+        """How many replicas should run on nodes now."""
+        return 0 if self.deleted or self.external else self.replicas.min
+
+
+class Occasion(msgspec.Struct, frozen=True, kw_only=True):
+    """What made placement look again where no fact and no ask did: time passed."""
+
+    fact_id: str
+    occurred_at: datetime
+    site: str
+    traceparent: str | None = None

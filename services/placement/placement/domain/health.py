@@ -1,0 +1,113 @@
+"""What a node becomes when it joins, is checked, or somebody asks."""
+
+import msgspec
+from mesh_contracts.node import Check, HealthChanged
+from mesh_contracts.placement import NodeState, Reason
+
+from placement.domain.fleet import LEAVING, Server
+
+REASONS_MAX = 16
+RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node is from now on; the checks that were wished for and are needed."""
+
+    state: NodeState
+    reasons: tuple[Reason, ...]
+    check_wished: int
+    check_needed: int
+
+
+def on_joined(server: Server) -> Turn:
+    """Return what a node becomes whose agent (re)started: validating, but a cordoned one stays so.
+
+    The agent checks itself at its start, so the next verdict of any number opens the node.
+    """
+    if server.state in LEAVING:
+        return _turn(server, server.state, server.reasons)
+    reason = Reason(code="being_checked", detail="its agent started; the first check must pass")
+    return _turn(server, "validating", (reason,), needed=0)
+
+
+def on_checked(server: Server, fact: HealthChanged) -> Turn:
+    """Return what a node becomes after a verdict.
+
+    ``fail`` and ``inconclusive`` cordon it: a node that cannot be shown to be sound takes no work.
+    ``pass`` and ``warn`` open a validating node only where the verdict is as new as what was wished
+    for, and never a cordoned or lost one.
+    """
+    if server.state == "lost":
+        return _turn(server, server.state, server.reasons)
+    if fact.verdict in {"fail", "inconclusive"}:
+        if server.state in LEAVING and server.state != "cordoned":
+            return _turn(server, server.state, server.reasons)
+        return _turn(server, "cordoned", faults(fact.checks, fact.verdict))
+    if server.state == "validating" and fact.check >= server.check_needed:
+        return _turn(server, "ready", faults(fact.checks, "warn") if fact.verdict == "warn" else ())
+    return _turn(server, server.state, server.reasons)
+
+
+def on_returned(server: Server) -> Turn:
+    """Return what a node becomes that should take work again: validating, until a fresh check passes."""
+    wished = server.check_wished + 1
+    reason = Reason(code="being_checked", detail="a fresh check must pass before it takes work again")
+    return _turn(server, "validating", (reason,), wished=wished, needed=wished)
+
+
+def on_cordoned(server: Server, why: str) -> Turn:
+    """Return what a node becomes that somebody wants free of work."""
+    reason = Reason(code="cordoned_by_operator", detail=why, unblock=RETURN_IT)
+    return _turn(server, "cordoned", (reason,))
+
+
+def on_check_wished(server: Server) -> Turn:
+    """Return a node with one more check wished for; its state stays."""
+    return _turn(server, server.state, server.reasons, wished=server.check_wished + 1)
+
+
+def on_lost(server: Server, silent_ms: int) -> Turn:
+    """Return a node nobody hears."""
+    reason = Reason(
+        code="silent",
+        detail=f"no heartbeat for {silent_ms} ms while our own connection was whole",
+        unblock="see whether the server and its agent run; it is checked again once it is heard",
+    )
+    return _turn(server, "lost", (reason,))
+
+
+def faults(checks: list[Check], verdict: str) -> tuple[Reason, ...]:
+    """Return one reason a check that did not pass, naming the device and the broken part."""
+    reasons = []
+    for check in checks:
+        if check.verdict == "pass":
+            continue
+        part = f", row {check.evidence['row']}" if "row" in check.evidence else ""
+        label = " (rehearsal)" if check.rehearsal else ""
+        reasons.append(
+            Reason(
+                code=f"health_{check.verdict}",
+                detail=f"{check.name} on {check.device_id}{label}{part}: {check.detail}",
+                unblock=check.action or RETURN_IT,
+            )
+        )
+    if not reasons:
+        detail = f"the health check ended as {verdict} without naming a device"
+        reasons.append(Reason(code=f"health_{verdict}", detail=detail, unblock=RETURN_IT))
+    return tuple(reasons[:REASONS_MAX])
+
+
+def _turn(
+    server: Server,
+    state: NodeState,
+    reasons: tuple[Reason, ...],
+    *,
+    wished: int | None = None,
+    needed: int | None = None,
+) -> Turn:
+    return Turn(
+        state=state,
+        reasons=reasons,
+        check_wished=server.check_wished if wished is None else wished,
+        check_needed=server.check_needed if needed is None else needed,
+    )

@@ -1,0 +1,171 @@
+"""What to start and stop for one endpoint so that it becomes what was asked for."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from mesh_contracts.placement import EndpointState, Reason
+
+from placement.domain.decide import Grant, Refusal, decide, take
+from placement.domain.fleet import Placed, Server, Wanted
+
+BACKOFF_FIRST_S = 1.0
+BACKOFF_MAX_S = 60.0
+STEADY_AFTER_S = 60.0
+"""A replica that served this long before it failed starts the count of failures anew."""
+CRASH_LOOP_AFTER = 3
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Start one replica; ``replaces`` names the workload whose work it takes over."""
+
+    grant: Grant
+    replaces: Placed | None
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do for an endpoint, and what it is once that is done."""
+
+    places: tuple[Place, ...]
+    stops: tuple[Placed, ...]
+    missing: int
+    state: EndpointState
+    ready: int
+    reasons: tuple[Reason, ...]
+    refusal: Refusal | None
+    retry_at: datetime | None
+
+
+def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], now: datetime) -> Plan:
+    """Decide what to start and stop; the same input gives the same plan, whatever its order.
+
+    A replica on a node that hands over its work stays until its successor answers. ``workloads``
+    are all that have not ended, and the last that have.
+    """
+    workloads = sorted(workloads, key=lambda item: (item.created_at, item.workload_id))
+    living = [item for item in workloads if item.living]
+    staying = [item for item in living if not item.leaving]
+    leaving = [item for item in living if item.leaving]
+    waits = wanted.retry_at is not None and now < wanted.retry_at
+    lacking = max(0, wanted.count - len(staying))
+    places, refusal = ([], None) if waits else _places(wanted, workloads, fleet, lacking)
+    stops = _stops(wanted.count, staying, leaving)
+    missing = lacking - len(places)
+
+    stopped = {item.workload_id for item in stops}
+    ready = 1 if wanted.external and not wanted.deleted else 0
+    ready += sum(1 for item in living if item.state == "ready" and item.workload_id not in stopped)
+    going = len(living) - len(stops) + len(places)
+    unfinished = going + sum(1 for item in workloads if item.state == "stopping") + len(stops)
+    state = _state(wanted, ready, going, unfinished)
+    reasons = _reasons(wanted, state, ready, missing, refusal, leaving=bool(leaving), waits=waits)
+    return Plan(
+        places=tuple(places),
+        stops=tuple(stops),
+        missing=missing,
+        state=state,
+        ready=ready,
+        reasons=reasons,
+        refusal=refusal,
+        retry_at=wanted.retry_at if waits else None,
+    )
+
+
+def after_failure(failures: int, ready_at: datetime | None, now: datetime) -> tuple[int, datetime]:
+    """Return the failures in a row including this one, and when the next try may begin.
+
+    The first is tried again at once; then after 1 s, 2 s, 4 s … ``BACKOFF_MAX_S``.
+    """
+    if ready_at is not None and (now - ready_at).total_seconds() >= STEADY_AFTER_S:
+        failures = 0
+    wait_s = 0.0 if failures == 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
+    return failures + 1, now + timedelta(seconds=wait_s)
+
+
+def _places(
+    wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], lacking: int
+) -> tuple[list[Place], Refusal | None]:
+    # A node on which this endpoint just failed counts as crowded, so the next try goes elsewhere.
+    crowd = Counter(item.node_id for item in workloads if item.living or item.state == "failed")
+    taken_over = {item.replaces for item in workloads if item.living}
+    heirless = [item for item in workloads if item.leaving and item.living]
+    heirless += [item for item in reversed(workloads) if item.state == "failed"]
+    heirless = [item for item in heirless if item.workload_id not in taken_over]
+    servers = {server.node_id: server for server in fleet}
+    places: list[Place] = []
+    for number in range(lacking):
+        answer = decide(wanted.resources, wanted.residency, list(servers.values()), crowd)
+        if isinstance(answer, Refusal):
+            return places, answer
+        places.append(
+            Place(grant=answer, replaces=heirless[number] if number < len(heirless) else None)
+        )
+        servers[answer.server.node_id] = take(answer.server, answer)
+        crowd[answer.server.node_id] += 1
+    return places, None
+
+
+def _stops(count: int, staying: list[Placed], leaving: list[Placed]) -> list[Placed]:
+    surplus = len(staying) - count
+    stops = []
+    if surplus > 0:
+        # What does not answer yet goes first, then the youngest.
+        order = sorted(staying, key=lambda item: (item.state == "ready", -item.created_at.timestamp()))
+        stops += order[:surplus]
+    covered = sum(1 for item in staying if item.state == "ready")
+    still_needed = max(0, count - covered)
+    serving = [item for item in leaving if item.state == "ready"]
+    stops += [item for item in leaving if item.state != "ready"]
+    stops += serving[still_needed:]
+    return stops
+
+
+def _state(wanted: Wanted, ready: int, going: int, unfinished: int) -> EndpointState:
+    if wanted.deleted:
+        return "stopping" if unfinished else "stopped"
+    if wanted.external:
+        return "serving"
+    if wanted.count == 0:
+        return "asleep"
+    if ready >= wanted.count:
+        return "serving"
+    if ready > 0 or wanted.state in {"serving", "degraded"} or wanted.failures >= CRASH_LOOP_AFTER:
+        return "degraded"
+    return "starting" if going else "pending"
+
+
+def _reasons(
+    wanted: Wanted,
+    state: EndpointState,
+    ready: int,
+    missing: int,
+    refusal: Refusal | None,
+    *,
+    leaving: bool,
+    waits: bool,
+) -> tuple[Reason, ...]:
+    reasons: list[Reason] = []
+    if state == "asleep":
+        unblock = "raise replicas.min: the mesh does not wake an endpoint by itself yet"
+        reasons.append(Reason(code="scaled_to_zero", detail="replicas.min is 0", unblock=unblock))
+    if refusal is not None:
+        reasons += [msgspec.structs.replace(item, count=missing) for item in refusal.reasons]
+    if wanted.failures >= CRASH_LOOP_AFTER and ready < wanted.count:
+        detail = (
+            f"its engine failed {wanted.failures} times in a row; it is tried again with growing pauses"
+        )
+        unblock = "see the workloads' reasons; check the model, and that resources.memory_mib is enough"
+        reasons.append(Reason(code="crash_loop", detail=detail, unblock=unblock, count=wanted.failures))
+    elif waits and missing:
+        detail = "a replica failed and is tried again after a pause"
+        reasons.append(Reason(code="backing_off", detail=detail, count=missing))
+    if leaving and not wanted.deleted:
+        detail = "a node hands its work over; the old replica answers until its successor does"
+        reasons.append(Reason(code="moving", detail=detail))
+    if not reasons and state in {"starting", "degraded"} and ready < wanted.count:
+        detail = f"{ready} of {wanted.count} replicas answer"
+        reasons.append(Reason(code="replica_starting", detail=detail, count=wanted.count - ready))
+    if state == "stopping":
+        reasons.append(Reason(code="engines_stopping", detail="its engines are being stopped"))
+    return tuple(reasons)

@@ -1,0 +1,199 @@
+"""What others see: endpoints and nodes for people, routes for the gateway, intents for agents."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import msgspec
+from mesh_contracts.node import Device
+from mesh_contracts.placement import (
+    Endpoint,
+    Intent,
+    Node,
+    Reason,
+    Replica,
+    Route,
+    Workload,
+    WorkloadSpec,
+)
+from mesh_contracts.units import derived_id
+
+from placement.domain.decide import free_milli
+from placement.domain.fleet import ENDED, Placed, Server, Wanted
+
+STUCK_AFTER_S = {"assigned": 60, "starting": 300, "stopping": 60, "validating": 120}
+"""Seconds a state may last; past it the object is listed as stuck."""
+
+
+def stuck(state: str, since: datetime, now: datetime) -> tuple[Reason, ...]:
+    """Return why something is listed as stuck, or nothing."""
+    limit = STUCK_AFTER_S.get(state)
+    if limit is None or (now - since).total_seconds() <= limit:
+        return ()
+    detail = f"{state} since {since.isoformat()}, longer than {limit} s"
+    unblock = "look at the node's agent: is it connected, and what does its log say?"
+    return (Reason(code="stuck", detail=detail, unblock=unblock),)
+
+
+def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) -> Endpoint:
+    """Return an endpoint as its owner sees it."""
+    return Endpoint(
+        id=wanted.endpoint_id,
+        name=wanted.name,
+        project_id=wanted.project,
+        organization_id=wanted.organization,
+        model=wanted.model,
+        engine=wanted.engine,
+        replicas=wanted.replicas,
+        resources=wanted.resources,
+        residency=wanted.residency,
+        site=wanted.site,
+        state=wanted.state,
+        ready=wanted.ready,
+        generation=wanted.generation,
+        created_at=wanted.created_at,
+        since=wanted.since,
+        project=wanted.project_name,
+        reasons=list(wanted.reasons),
+        workloads=[_show_workload(item, now) for item in workloads],
+    )
+
+
+def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
+    """Return a node as an operator sees it; ``seen_at`` is its last heartbeat here."""
+    return Node(
+        id=server.node_id,
+        name=server.name,
+        site=server.site,
+        state=server.state,
+        rehearsal=any(card.rehearsal for card in server.cards),
+        devices=[
+            Device(
+                device_id=card.device_id,
+                index=card.index,
+                model=card.model,
+                memory_mib=card.memory_mib,
+                rehearsal=card.rehearsal,
+            )
+            for card in server.cards
+        ],
+        gpus=len(server.cards),
+        gpu_milli_free=free_milli(server),
+        memory_mib=server.memory_mib,
+        memory_mib_free=max(0, server.memory_free_mib),
+        workloads=server.workloads,
+        generation=server.generation,
+        since=server.since,
+        seen_at=seen_at,
+        reasons=[*server.reasons, *stuck(server.state, server.since, now)],
+        checks=list(server.checks),
+    )
+
+
+def route_of(wanted: Wanted, workloads: Sequence[Placed]) -> Route:
+    """Return the route of an endpoint: every replica that answers, also on a node that hands over.
+
+    A replica that can only be reached in the clear from elsewhere gets no requests.
+    """
+    replicas = []
+    if wanted.external and not wanted.deleted:
+        replicas.append(_external(wanted))
+    refused = []
+    for item in workloads:
+        if item.state != "ready" or item.address is None:
+            continue
+        trust = _trust(item.scheme, item.address)
+        if trust is None:
+            detail = f"{item.node} offers its engine without TLS on an address that is not loopback"
+            refused.append(Reason(code="insecure_address", detail=detail, unblock="give the node TLS"))
+            continue
+        replicas.append(
+            Replica(
+                workload_id=item.workload_id,
+                scheme="https" if item.scheme == "https" else "http",
+                address=item.address,
+                api_key=item.api_key,
+                trust="tls" if trust == "tls" else "loopback",
+                node_id=item.node_id,
+            )
+        )
+    return Route(
+        endpoint_id=wanted.endpoint_id,
+        organization=wanted.organization,
+        project=wanted.project,
+        name=wanted.name,
+        engine=wanted.engine.kind,
+        model_id=wanted.model.id,
+        embedding=wanted.engine.embedding,
+        state=wanted.state,
+        created_at=wanted.created_at,
+        replicas=replicas,
+        reasons=[*wanted.reasons, *refused],
+    )
+
+
+def intent_of(node_id: str, check: int, running: Sequence[tuple[Wanted, Placed]]) -> Intent:
+    """Return all that a node should run: what lives there, until it is wished to stop."""
+    return Intent(
+        node_id=node_id,
+        check=check,
+        workloads=[
+            WorkloadSpec(
+                workload_id=item.workload_id,
+                endpoint_id=item.endpoint_id,
+                organization=wanted.organization,
+                project=wanted.project,
+                name=wanted.name,
+                model=wanted.model,
+                engine=wanted.engine,
+                resources=wanted.resources,
+                devices=[held.device_id for held in item.devices],
+                api_key=item.api_key,
+            )
+            for wanted, item in running
+            if item.living
+        ],
+    )
+
+
+def _show_workload(item: Placed, now: datetime) -> Workload:
+    reasons = (
+        item.reasons if item.state in ENDED else (*item.reasons, *stuck(item.state, item.since, now))
+    )
+    return msgspec.convert(
+        {
+            "id": item.workload_id,
+            "node": item.node,
+            "node_id": item.node_id,
+            "state": item.state,
+            "since": item.since,
+            "reasons": list(reasons),
+        },
+        Workload,
+    )
+
+
+def _external(wanted: Wanted) -> Replica:
+    url = urlsplit(wanted.engine.url or "")
+    # Callers append /v1/…, so a base URL that ends with it loses it here.
+    path = url.path.rstrip("/").removesuffix("/v1")
+    return Replica(
+        workload_id=derived_id("workload", wanted.created_at, wanted.endpoint_id, "external"),
+        scheme="https" if url.scheme == "https" else "http",
+        address=f"{url.netloc}{path}",
+        api_key="",
+        trust="external",
+    )
+
+
+def _trust(scheme: str, address: str) -> str | None:
+    if scheme == "https":
+        return "tls"
+    host = urlsplit(f"//{address}").hostname or ""
+    if host == "localhost":
+        return "loopback"
+    try:
+        return "loopback" if ip_address(host).is_loopback else None
+    except ValueError:
+        return None

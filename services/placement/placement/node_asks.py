@@ -1,0 +1,119 @@
+"""The door for questions and wishes about nodes, one function each."""
+
+from typing import TypeVar
+
+from mesh_contracts.ask import Principal, Problem
+from mesh_contracts.placement import CheckNode, CordonNode, GetNode, ListNodes, Node, Nodes, ReturnNode
+from meshkit.clock import Clock
+from meshkit.store import Transaction
+
+from placement import reading, store
+from placement.asks import PAGE_MAX
+from placement.domain.fleet import Server
+from placement.domain.health import Turn, on_check_wished, on_cordoned, on_returned
+from placement.domain.show import show_node
+from placement.handlers import turn_node
+from placement.pulse import Pulse
+from placement.settle import settle
+
+A = TypeVar("A", GetNode, CordonNode, ReturnNode, CheckNode)
+
+
+class NodeAsks:
+    """Answers about nodes; ``pulse`` knows when each was last heard."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+
+    async def list_nodes(
+        self, ask: ListNodes, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Nodes | Problem:
+        """Return the site's nodes by name."""
+        del principal
+        limit = max(1, min(ask.page.limit, PAGE_MAX))
+        found = await reading.list_servers(tx, ask.site, ask.page.cursor or "", limit)
+        last = found[-1] if len(found) == limit else None
+        return Nodes(
+            items=[self._shown(server, clock) for server in found],
+            next=None if last is None else f"{last.name} {last.node_id}",
+        )
+
+    async def get_node(
+        self, ask: GetNode, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Node | Problem:
+        """Return one node, with its last checks."""
+        del principal
+        server = await reading.find_server(tx, ask.site, ask.node)
+        return _no_node(ask.node) if server is None else self._shown(server, clock)
+
+    async def cordon_node(
+        self, ask: CordonNode, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Node | Problem:
+        """Give the node no new work, and have its replicas taken over elsewhere."""
+        del principal
+        server = await self._server(ask, tx)
+        if isinstance(server, Problem):
+            return server
+        return await self._turned(ask, tx, clock, server, on_cordoned(server, ask.reason))
+
+    async def return_node(
+        self, ask: ReturnNode, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Node | Problem:
+        """Have a cordoned node checked; it takes work once that check passes."""
+        del principal
+        server = await self._server(ask, tx)
+        if isinstance(server, Problem):
+            return server
+        if server.state not in {"cordoned", "repairing"}:
+            return _wrong_state(server, "only a cordoned node is returned")
+        return await self._turned(ask, tx, clock, server, on_returned(server))
+
+    async def check_node(
+        self, ask: CheckNode, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Node | Problem:
+        """Have the node checked now; it goes on meanwhile, and is cordoned where the check fails."""
+        del principal
+        server = await self._server(ask, tx)
+        if isinstance(server, Problem):
+            return server
+        return await self._turned(ask, tx, clock, server, on_check_wished(server))
+
+    async def _server(self, ask: A, tx: Transaction) -> Server | Problem:
+        await store.one_at_a_time(tx)
+        server = await reading.find_server(tx, ask.site, ask.node)
+        if server is None:
+            return _no_node(ask.node)
+        if server.state in {"enrolled", "lost", "retired"}:
+            return _wrong_state(server, "its agent is not there: start it, or see why it is not heard")
+        return server
+
+    async def _turned(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
+        now = clock.now()
+        await turn_node(tx, ask, now, server, to)
+        await settle(tx, ask, now, node_id=server.node_id)
+        after = await reading.load_server(tx, server.node_id)
+        assert after is not None, "it was loaded in this transaction"
+        return self._shown(after, clock)
+
+    def _shown(self, server: Server, clock: Clock) -> Node:
+        return show_node(server, self._pulse.seen_at(server.node_id), clock.now())
+
+
+def _no_node(name: str) -> Problem:
+    return Problem(
+        title="No such node",
+        status=404,
+        code="node_not_found",
+        detail=f"there is no node {name!r} at this site: GET /api/v1/nodes lists them",
+        param="node",
+    )
+
+
+def _wrong_state(server: Server, todo: str) -> Problem:
+    return Problem(
+        title="Not in this state",
+        status=409,
+        code="node_state",
+        detail=f"{server.name} is {server.state}: {todo}",
+        reasons=[{"code": reason.code, "detail": reason.detail} for reason in server.reasons],
+    )

@@ -1,0 +1,187 @@
+"""Time and heartbeats: who is silent, whose pause is over, what the facts left out."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from mesh_contracts.node import Heartbeat, WorkloadStatus
+from mesh_contracts.placement import Reason, SilenceSuspected
+from mesh_contracts.units import new_id
+from meshkit.clock import Clock
+from meshkit.store import Store, Transaction
+from meshkit.telemetry import METRICS
+
+from placement import reading, store
+from placement.domain.fleet import Occasion, Placed
+from placement.domain.health import on_returned
+from placement.domain.silence import Judgement, judge
+from placement.handlers import now_ended, now_lost, now_ready, turn_node
+from placement.settle import settle
+
+TICK_S = 1.0
+COMPARE_EVERY = 5
+"""Ticks between two comparisons of heartbeats with what we know."""
+ABSENT_AFTER_S = 30.0
+"""A workload that its node's heartbeats have not listed for this long is not there."""
+PRUNE_EVERY = 600
+PRUNE_BATCH = 1_000
+NODES_MAX = 100_000
+"""Nodes whose heartbeats are held; further ones are not."""
+WATCHED_STATES = ("ready", "validating", "cordoned", "draining", "repairing")
+
+WholeSince = Callable[[], float | None]
+
+
+class Pulse:
+    """What heartbeats say, in memory; and what follows from them, each second.
+
+    ``whole_since`` gives the monotonic time since which our own connection has been whole.
+    """
+
+    def __init__(
+        self, site: str, clock: Clock, opened: Callable[[], Store], whole_since: WholeSince
+    ) -> None:
+        self._site = site
+        self._clock = clock
+        self._opened = opened
+        self._whole_since = whole_since
+        self._heard: dict[str, float] = {}
+        self._seen_at: dict[str, datetime] = {}
+        self._statuses: dict[str, dict[str, WorkloadStatus]] = {}
+        self._listed: dict[str, float] = {}
+        self._counted_from = clock.monotonic()
+        self._last_judged = clock.monotonic()
+        self._ticks = 0
+
+    def on_heartbeat(self, beat: Heartbeat) -> None:
+        """Note that a node lives, and what it runs."""
+        if beat.node_id not in self._heard and len(self._heard) >= NODES_MAX:
+            return
+        now = self._clock.monotonic()
+        self._heard[beat.node_id] = now
+        self._seen_at[beat.node_id] = self._clock.now()
+        self._statuses[beat.node_id] = {status.workload_id: status for status in beat.workloads}
+        for status in beat.workloads:
+            self._listed[status.workload_id] = now
+
+    def seen_at(self, node_id: str) -> datetime | None:
+        """Return when this process last heard a node."""
+        return self._seen_at.get(node_id)
+
+    async def run(self) -> None:
+        """Tick each second, until cancelled."""
+        self._last_judged = self._clock.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """Judge silence, begin what is due again, and repair what facts left out."""
+        self._ticks += 1
+        async with self._opened().transaction() as tx:
+            nodes = {row["node_id"]: row["state"] for row in await reading.all_nodes(tx, self._site)}
+            due = await reading.due(tx, self._site, self._clock.now())
+        judged = self._judge([node for node, state in nodes.items() if state in WATCHED_STATES])
+        back = [node for node, state in nodes.items() if state == "lost" and self._speaks(node)]
+        compares = self._ticks % COMPARE_EVERY == 0
+        METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + judged.suspected)
+        if judged.lost or judged.suspected or back or due or compares:
+            async with self._opened().transaction() as tx:
+                await store.one_at_a_time(tx)
+                await self._apply(tx, judged, back)
+                if due:
+                    await settle(tx, self._occasion(), self._clock.now(), endpoints=due)
+                if compares:
+                    await self._repair(tx)
+        if self._ticks % PRUNE_EVERY == 0:
+            before = self._clock.now() - timedelta(seconds=store.ENDED_KEPT_S)
+            async with self._opened().transaction() as tx:
+                await store.forget_ended(tx, before, PRUNE_BATCH)
+            self._forget(nodes)
+
+    def _judge(self, watched: list[str]) -> Judgement:
+        now = self._clock.monotonic()
+        judged = judge(
+            watched,
+            self._heard,
+            counted_from=self._counted_from,
+            whole_since=self._whole_since(),
+            last_judged=self._last_judged,
+            now=now,
+        )
+        self._last_judged = now
+        if judged.restart:
+            self._counted_from = now
+        return judged
+
+    def _speaks(self, node_id: str) -> bool:
+        heard = self._heard.get(node_id)
+        return heard is not None and self._clock.monotonic() - heard < TICK_S * 2
+
+    async def _apply(self, tx: Transaction, judged: Judgement, back: list[str]) -> None:
+        now = self._clock.now()
+        for lost in judged.lost:
+            server = await reading.load_server(tx, lost.node_id)
+            if server is not None and server.state in WATCHED_STATES:
+                await now_lost(tx, self._occasion(), now, server, lost.silent_ms)
+        for node_id in back:
+            server = await reading.load_server(tx, node_id)
+            if server is not None and server.state == "lost":
+                occasion = self._occasion()
+                await turn_node(tx, occasion, now, server, on_returned(server))
+                await settle(tx, occasion, now, node_id=node_id)
+        if judged.suspected:
+            known = await tx.value("SELECT count(*) FROM node WHERE site = $1", self._site)
+            await tx.tell(
+                SilenceSuspected(
+                    fact_id=new_id("fact"),
+                    key=self._site,
+                    site=self._site,
+                    occurred_at=now,
+                    silent=judged.suspected,
+                    known=known,
+                )
+            )
+
+    async def _repair(self, tx: Transaction) -> None:
+        """Believe heartbeats where no fact came: an engine that answers, or is not there at all."""
+        now = self._clock.now()
+        for item in await reading.load_running(tx):
+            if not self._speaks_for(item):
+                continue
+            status = self._statuses[item.node_id].get(item.workload_id)
+            if status is not None:
+                late = now - item.since > timedelta(seconds=ABSENT_AFTER_S)
+                if (
+                    late
+                    and status.state == "ready"
+                    and status.address
+                    and item.state in {"assigned", "starting"}
+                ):
+                    await now_ready(
+                        tx, self._occasion(), now, item, scheme=item.scheme, address=status.address
+                    )
+            elif self._absent_s(item, now) > ABSENT_AFTER_S:
+                detail = f"{item.node} has not listed it for {int(ABSENT_AFTER_S)} s"
+                reason = Reason(code="engine_absent", detail=detail)
+                await now_ended(tx, self._occasion(), now, item, reason)
+
+    def _speaks_for(self, item: Placed) -> bool:
+        heard = self._heard.get(item.node_id)
+        return heard is not None and self._clock.monotonic() - heard < COMPARE_EVERY * TICK_S
+
+    def _absent_s(self, item: Placed, now: datetime) -> float:
+        """Return for how long a workload's node has spoken without listing it, at least since we began."""
+        since_change = (now - item.since).total_seconds()
+        floor = max(self._listed.get(item.workload_id, self._counted_from), self._counted_from)
+        return min(since_change, self._clock.monotonic() - floor)
+
+    def _occasion(self) -> Occasion:
+        return Occasion(fact_id=new_id("occasion"), occurred_at=self._clock.now(), site=self._site)
+
+    def _forget(self, nodes: dict[str, str]) -> None:
+        for held in (self._heard, self._seen_at, self._statuses):
+            for node_id in [node_id for node_id in held if node_id not in nodes]:
+                del held[node_id]
+        listed = {workload for statuses in self._statuses.values() for workload in statuses}
+        self._listed = {workload: at for workload, at in self._listed.items() if workload in listed}

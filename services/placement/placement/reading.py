@@ -1,0 +1,223 @@
+"""All of placement's SQL that only reads."""
+
+# ruff: noqa: S608 - statements are put together from constants of this file alone
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from mesh_contracts.node import Check
+from mesh_contracts.placement import Engine, Model, Reason, Replicas, Residency, Resources
+from meshkit.store import Row, Transaction
+
+from placement.domain.fleet import MILLI_PER_GPU, Card, Held, Placed, Server, Wanted
+from placement.store import loads
+
+ENDED_SHOWN = 5
+"""Workloads that have ended and are still shown (and counted) of one endpoint."""
+
+_SERVER = (
+    "SELECT node_id, name, site, state, since, generation, reasons, checks, jurisdiction, memory_mib,"
+    " memory_taken_mib, check_wished, check_needed, (SELECT count(*) FROM workload w"
+    "  WHERE w.node_id = node.node_id AND w.state NOT IN ('stopped', 'failed')) AS workloads FROM node"
+)
+_WANTED = (
+    "SELECT e.*, p.name AS project_name FROM endpoint e JOIN project p ON p.project_id = e.project"
+)
+_PLACED = (
+    "SELECT w.*, n.name AS node, n.state AS node_state FROM workload w JOIN node n USING (node_id)"
+)
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """A project placement has heard of."""
+
+    project_id: str
+    organization: str
+    organization_name: str
+    name: str
+
+
+async def load_fleet(tx: Transaction, site: str) -> list[Server]:
+    """Return the site's nodes, each with the generation it was read at, by name."""
+    rows = await tx.rows(f"{_SERVER} WHERE site = $1 ORDER BY name, node_id", site)
+    return await _servers(tx, rows)
+
+
+async def load_server(tx: Transaction, node_id: str) -> Server | None:
+    """Return one node, or nothing."""
+    servers = await _servers(tx, await tx.rows(f"{_SERVER} WHERE node_id = $1", node_id))
+    return servers[0] if servers else None
+
+
+async def find_server(tx: Transaction, site: str, name: str) -> Server | None:
+    """Return the node of an id or a name (the newest where a name was used again), or nothing."""
+    rows = await tx.rows(
+        f"{_SERVER} WHERE site = $1 AND (node_id = $2 OR name = $2) ORDER BY node_id DESC LIMIT 1",
+        *(site, name),
+    )
+    servers = await _servers(tx, rows)
+    return servers[0] if servers else None
+
+
+async def list_servers(tx: Transaction, site: str, after: str, limit: int) -> list[Server]:
+    """Return at most ``limit`` nodes by name and id, after ``name node_id``."""
+    rows = await tx.rows(
+        f"{_SERVER} WHERE site = $1 AND name || ' ' || node_id > $2 ORDER BY name || ' ' || node_id LIMIT $3",
+        *(site, after, limit),
+    )
+    return await _servers(tx, rows)
+
+
+async def _servers(tx: Transaction, rows: Sequence[Row]) -> list[Server]:
+    devices = await tx.rows(
+        "SELECT node_id, device_id, index, model, memory_mib, rehearsal, taken_milli FROM device"
+        " WHERE present AND node_id = ANY($1::text[]) ORDER BY index, device_id",
+        [row["node_id"] for row in rows],
+    )
+    cards: dict[str, list[Card]] = defaultdict(list)
+    for device in devices:
+        taken = device.pop("taken_milli")
+        cards[device.pop("node_id")].append(Card(**device, free_milli=MILLI_PER_GPU - taken))
+    return [_server(row, tuple(cards[row["node_id"]])) for row in rows]
+
+
+def _server(row: Row, cards: tuple[Card, ...]) -> Server:
+    fields: dict[str, Any] = dict(row)
+    taken = fields.pop("memory_taken_mib")
+    fields["reasons"] = tuple(loads(fields["reasons"], list[Reason]))
+    fields["checks"] = tuple(loads(fields["checks"], list[Check]))
+    return Server(**fields, memory_free_mib=row["memory_mib"] - taken, cards=cards)
+
+
+async def load_wanted(tx: Transaction, endpoint_id: str) -> Wanted | None:
+    """Return one endpoint by id, or nothing."""
+    row = await tx.row(f"{_WANTED} WHERE e.endpoint_id = $1", endpoint_id)
+    return None if row is None else _wanted(row)
+
+
+async def find_wanted(tx: Transaction, project: str | None, name: str) -> list[Wanted]:
+    """Return the endpoints of that id, or of that name in ``project`` (in any where it is ``None``).
+
+    A stopped endpoint is only found by its id.
+    """
+    rows = await tx.rows(
+        f"{_WANTED} WHERE (e.endpoint_id = $2 OR (e.name = $2 AND e.state <> 'stopped'))"
+        " AND ($1::text IS NULL OR e.project = $1) ORDER BY e.endpoint_id LIMIT 2",
+        *(project, name),
+    )
+    return [_wanted(row) for row in rows]
+
+
+async def list_wanted(tx: Transaction, project: str | None, after: str, limit: int) -> list[Wanted]:
+    """Return at most ``limit`` endpoints that have not stopped, by name and id, after ``name id``."""
+    rows = await tx.rows(
+        f"{_WANTED} WHERE e.state <> 'stopped' AND ($1::text IS NULL OR e.project = $1)"
+        " AND e.name || ' ' || e.endpoint_id > $2 ORDER BY e.name || ' ' || e.endpoint_id LIMIT $3",
+        *(project, after, limit),
+    )
+    return [_wanted(row) for row in rows]
+
+
+async def all_wanted(tx: Transaction) -> list[Wanted]:
+    """Return every endpoint that has not stopped, in the order of their making."""
+    rows = await tx.rows(f"{_WANTED} WHERE e.state <> 'stopped' ORDER BY e.created_at, e.endpoint_id")
+    return [_wanted(row) for row in rows]
+
+
+async def count_wanted(tx: Transaction, project: str) -> int:
+    """Return how many endpoints of a project have not stopped."""
+    return int(
+        await tx.value(
+            "SELECT count(*) FROM endpoint WHERE project = $1 AND state <> 'stopped'", project
+        )
+    )
+
+
+async def to_settle(
+    tx: Transaction, site: str, also: Sequence[str], node_id: str | None
+) -> list[Wanted]:
+    """Return the endpoints to look at again, in the order of their making.
+
+    Those named, those with a workload on ``node_id``, those that lack replicas.
+    """
+    rows = await tx.rows(
+        f"{_WANTED} WHERE e.site = $1 AND e.state <> 'stopped' AND (e.endpoint_id = ANY($2::text[])"
+        " OR e.missing > 0 OR e.endpoint_id IN (SELECT endpoint_id FROM workload"
+        "  WHERE node_id = $3 AND state NOT IN ('stopped', 'failed')))"
+        " ORDER BY e.created_at, e.endpoint_id",
+        *(site, list(also), node_id),
+    )
+    return [_wanted(row) for row in rows]
+
+
+async def due(tx: Transaction, site: str, now: Any) -> list[str]:
+    """Return the endpoints whose next try may begin."""
+    rows = await tx.rows(
+        "SELECT endpoint_id FROM endpoint WHERE site = $1 AND retry_at <= $2", site, now
+    )
+    return [row["endpoint_id"] for row in rows]
+
+
+async def load_workloads(tx: Transaction, endpoint_id: str) -> list[Placed]:
+    """Return an endpoint's workloads: all that have not ended, the last that have; oldest first."""
+    rows = await tx.rows(
+        f"{_PLACED} WHERE w.endpoint_id = $1 AND (w.state NOT IN ('stopped', 'failed') OR w.workload_id IN"
+        " (SELECT workload_id FROM workload WHERE endpoint_id = $1 AND state IN ('stopped', 'failed')"
+        "  ORDER BY since DESC LIMIT $2)) ORDER BY w.created_at, w.workload_id",
+        *(endpoint_id, ENDED_SHOWN),
+    )
+    return [_placed(row) for row in rows]
+
+
+async def load_workload(tx: Transaction, workload_id: str) -> Placed | None:
+    """Return one workload, or nothing."""
+    row = await tx.row(f"{_PLACED} WHERE w.workload_id = $1", workload_id)
+    return None if row is None else _placed(row)
+
+
+async def load_running(tx: Transaction, node_id: str | None = None) -> list[Placed]:
+    """Return what has not ended: on one node, or everywhere; oldest first."""
+    rows = await tx.rows(
+        f"{_PLACED} WHERE w.state NOT IN ('stopped', 'failed') AND ($1::text IS NULL OR w.node_id = $1)"
+        " ORDER BY w.created_at, w.workload_id",
+        node_id,
+    )
+    return [_placed(row) for row in rows]
+
+
+async def all_nodes(tx: Transaction, site: str | None = None) -> list[Row]:
+    """Return ``node_id``, ``state`` and ``check_wished`` of every node."""
+    return await tx.rows(
+        "SELECT node_id, state, check_wished FROM node WHERE $1::text IS NULL OR site = $1 ORDER BY node_id",
+        site,
+    )
+
+
+async def find_projects(tx: Transaction, text: str) -> list[Project]:
+    """Return the projects that ``text`` may mean: an id, a name, or ``organization/name``."""
+    rows = await tx.rows(
+        "SELECT project_id, organization, organization_name, name FROM project"
+        " WHERE project_id = $1 OR name = $1 OR organization_name || '/' || name = $1",
+        text,
+    )
+    return [Project(**row) for row in rows]
+
+
+def _wanted(row: Row) -> Wanted:
+    fields: dict[str, Any] = dict(row)
+    replicas = Replicas(min=fields.pop("replicas_min"), max=fields.pop("replicas_max"))
+    fields["model"] = loads(fields["model"], Model)
+    fields["engine"] = loads(fields["engine"], Engine)
+    fields["resources"] = loads(fields["resources"], Resources)
+    fields["residency"] = loads(fields["residency"], Residency)
+    fields["reasons"] = tuple(loads(fields["reasons"], list[Reason]))
+    return Wanted(**fields, replicas=replicas)
+
+
+def _placed(row: Row) -> Placed:
+    fields: dict[str, Any] = dict(row)
+    fields["devices"] = tuple(loads(fields["devices"], list[Held]))
+    fields["reasons"] = tuple(loads(fields["reasons"], list[Reason]))
+    return Placed(**fields)

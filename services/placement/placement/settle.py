@@ -1,0 +1,198 @@
+"""From a change to its consequences: plan each endpoint it touches, apply, tell, put."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from mesh_contracts import wire
+from mesh_contracts.fact import born_of
+from mesh_contracts.placement import (
+    EndpointChanged,
+    Intent,
+    WorkloadAssigned,
+    WorkloadMoved,
+    WorkloadRefused,
+)
+from mesh_contracts.units import derived_id
+from meshkit.store import Transaction
+
+from placement import reading, store
+from placement.domain.decide import take
+from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.plan import Plan, plan
+from placement.domain.show import intent_of, route_of
+
+KEY_BYTES = 32
+
+
+def draw_key() -> str:
+    """Return a fresh key that opens one replica's engine."""
+    return secrets.token_hex(KEY_BYTES)
+
+
+async def settle(
+    tx: Transaction,
+    cause: Any,
+    now: datetime,
+    *,
+    endpoints: Sequence[str] = (),
+    node_id: str | None = None,
+    draw: Callable[[], str] = draw_key,
+) -> None:
+    """Look again at ``endpoints``, at those with work on ``node_id``, and at those that lack replicas.
+
+    What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion). The
+    caller holds ``store.one_at_a_time``.
+    """
+    fleet = {server.node_id: server for server in await reading.load_fleet(tx, cause.site)}
+    touched = set() if node_id is None else {node_id}
+    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id):
+        workloads = await reading.load_workloads(tx, wanted.endpoint_id)
+        answer = plan(wanted, workloads, list(fleet.values()), now)
+        await _start(tx, cause, now, wanted, answer=answer, fleet=fleet, draw=draw)
+        for item in answer.stops:
+            await store.move(tx, item, "stopping", now, item.reasons)
+        await store.settle(tx, wanted, answer, now)
+        await _tell(tx, cause, now, wanted, answer)
+        await put_route(tx, wanted.endpoint_id)
+        touched |= {place.grant.server.node_id for place in answer.places}
+        touched |= {item.node_id for item in answer.stops}
+    for touched_id in sorted(touched):
+        await put_intent(tx, touched_id)
+
+
+async def tell_moved(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, item: Placed) -> None:
+    """Tell that ``item`` has taken over its predecessor's work, where that was on another node."""
+    before = None if item.replaces is None else await reading.load_workload(tx, item.replaces)
+    if before is None or before.node_id == item.node_id:
+        return
+    await tx.tell(
+        WorkloadMoved(
+            **_born(cause, now, WorkloadMoved, wanted, before.workload_id),
+            workload_id=before.workload_id,
+            successor_id=item.workload_id,
+            endpoint_id=wanted.endpoint_id,
+            node_id=before.node_id,
+            to_node_id=item.node_id,
+            reasons=list(before.reasons or await _why(tx, before)),
+        )
+    )
+
+
+async def put_intent(tx: Transaction, node_id: str) -> None:
+    """Have the bucket hold all that a node should run."""
+    row = await tx.row("SELECT check_wished FROM node WHERE node_id = $1", node_id)
+    if row is None:
+        return
+    await tx.put("intents", node_id, await _intent(tx, node_id, row["check_wished"]))
+
+
+async def put_route(tx: Transaction, endpoint_id: str) -> None:
+    """Have the bucket hold an endpoint's route, where it is another than the last put."""
+    wanted = await reading.load_wanted(tx, endpoint_id)
+    if wanted is None:
+        return
+    if wanted.state == "stopped":
+        if wanted.route_digest is not None:
+            await tx.drop("routes", endpoint_id)
+            await store.note_route(tx, endpoint_id, None)
+        return
+    route = route_of(wanted, await reading.load_workloads(tx, endpoint_id))
+    digest = sha256(wire.encode(route)).digest()
+    if digest != wanted.route_digest:
+        await tx.put("routes", endpoint_id, route)
+        await store.note_route(tx, endpoint_id, digest)
+
+
+async def all_intents(tx: Transaction) -> dict[str, Intent]:
+    """Return the whole bucket ``intents``."""
+    return {
+        row["node_id"]: await _intent(tx, row["node_id"], row["check_wished"])
+        for row in await reading.all_nodes(tx)
+    }
+
+
+async def all_routes(tx: Transaction) -> dict[str, Any]:
+    """Return the whole bucket ``routes``."""
+    return {
+        wanted.endpoint_id: route_of(wanted, await reading.load_workloads(tx, wanted.endpoint_id))
+        for wanted in await reading.all_wanted(tx)
+    }
+
+
+async def _intent(tx: Transaction, node_id: str, check: int) -> Intent:
+    running = []
+    for item in await reading.load_running(tx, node_id):
+        wanted = await reading.load_wanted(tx, item.endpoint_id)
+        assert wanted is not None, "the table's foreign key holds"
+        running.append((wanted, item))
+    return intent_of(node_id, check, running)
+
+
+async def _start(
+    tx: Transaction,
+    cause: Any,
+    now: datetime,
+    wanted: Wanted,
+    *,
+    answer: Plan,
+    fleet: dict[str, Server],
+    draw: Callable[[], str],
+) -> None:
+    cause_id: str = getattr(cause, "fact_id", None) or cause.ask_id
+    caused_at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at
+    for number, place in enumerate(answer.places):
+        node_id = place.grant.server.node_id
+        workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
+        await store.place(tx, wanted, place, workload_id=workload_id, api_key=draw(), now=now)
+        fleet[node_id] = take(fleet[node_id], place.grant)
+        await tx.tell(
+            WorkloadAssigned(
+                **_born(cause, now, WorkloadAssigned, wanted, workload_id),
+                workload_id=workload_id,
+                endpoint_id=wanted.endpoint_id,
+                node_id=node_id,
+                reasons=list(place.grant.survivors),
+            )
+        )
+
+
+async def _tell(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, answer: Plan) -> None:
+    codes = [reason.code for reason in answer.reasons]
+    if (answer.state, answer.ready) != (wanted.state, wanted.ready) or codes != [
+        reason.code for reason in wanted.reasons
+    ]:
+        await tx.tell(
+            EndpointChanged(
+                **_born(cause, now, EndpointChanged, wanted, wanted.endpoint_id),
+                endpoint_id=wanted.endpoint_id,
+                name=wanted.name,
+                state=answer.state,
+                ready=answer.ready,
+                reasons=list(answer.reasons),
+            )
+        )
+    if answer.refusal is None:
+        return
+    refused = {reason.code for reason in answer.refusal.reasons}
+    if refused & {reason.code for reason in wanted.reasons}:
+        return
+    await tx.tell(
+        WorkloadRefused(
+            **_born(cause, now, WorkloadRefused, wanted, wanted.endpoint_id),
+            endpoint_id=wanted.endpoint_id,
+            reasons=[*answer.refusal.reasons, *answer.refusal.survivors],
+        )
+    )
+
+
+async def _why(tx: Transaction, before: Placed) -> list[Any]:
+    server = await reading.load_server(tx, before.node_id)
+    return [] if server is None else list(server.reasons)
+
+
+def _born(cause: Any, now: datetime, kind: Any, wanted: Wanted, key: str) -> dict[str, Any]:
+    scope = {"organization": wanted.organization, "project": wanted.project}
+    return born_of(cause, now, kind, key=key, **scope)

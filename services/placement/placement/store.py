@@ -1,0 +1,222 @@
+"""All of placement's SQL for facts and wishes; what others read whole is in ``reading``."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from mesh_contracts import wire
+from mesh_contracts.identity import ProjectAdmitted
+from mesh_contracts.node import Check, Device, NodeJoined
+from mesh_contracts.placement import Reason
+from meshkit.errors import StaleSnapshot
+from meshkit.store import Transaction
+
+from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.health import Turn
+from placement.domain.plan import Place, Plan
+
+T = TypeVar("T")
+SITE_LOCK = 0x706C6163
+"""One decision at a time: a decision reads the whole fleet, and its lock spares it to be redone."""
+ENDED_KEPT_S = 7 * 24 * 3600
+
+
+async def one_at_a_time(tx: Transaction) -> None:
+    """Wait until no other decision is under way; held until this transaction ends."""
+    await tx.row("SELECT pg_advisory_xact_lock($1)", SITE_LOCK)
+
+
+def dumps(value: Any) -> str:
+    """Return a column's text of ``value``."""
+    return wire.encode(value).decode()
+
+
+def loads(text: str, kind: type[T]) -> T:
+    """Return what a column's text holds."""
+    return wire.decode(text.encode(), kind)
+
+
+async def keep_project(tx: Transaction, fact: ProjectAdmitted) -> None:
+    """Know a project by its id and names."""
+    await tx.change(
+        "INSERT INTO project (project_id, organization, organization_name, name) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT (project_id) DO UPDATE SET name = $4, organization_name = $3",
+        *(fact.key, fact.organization or "", fact.organization_name, fact.name),
+    )
+
+
+async def keep_node(tx: Transaction, node_id: str, name: str, site: str, now: datetime) -> None:
+    """Know a node; what is known of it stays."""
+    await tx.change(
+        "INSERT INTO node (node_id, name, site, state, since) VALUES ($1, $2, $3, 'enrolled', $4)"
+        " ON CONFLICT (node_id) DO UPDATE SET name = $2",
+        *(node_id, name, site, now),
+    )
+
+
+async def keep_hardware(tx: Transaction, fact: NodeJoined) -> None:
+    """Know what a node consists of now. A device that is gone stays, absent, until nothing holds it."""
+    await tx.change(
+        "UPDATE node SET name = $2, jurisdiction = $3, memory_mib = $4, address = $5 WHERE node_id = $1",
+        *(fact.node_id, fact.name, fact.jurisdiction, fact.memory_mib, fact.address),
+    )
+    await tx.change("UPDATE device SET present = false WHERE node_id = $1", fact.node_id)
+    await tx.change_many(
+        "INSERT INTO device (node_id, device_id, index, model, memory_mib, rehearsal)"
+        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (node_id, device_id) DO UPDATE"
+        " SET index = $3, model = $4, memory_mib = $5, rehearsal = $6, present = true",
+        [(fact.node_id, *_device(device)) for device in fact.devices],
+    )
+    await tx.change(
+        "DELETE FROM device WHERE node_id = $1 AND NOT present AND taken_milli = 0", fact.node_id
+    )
+
+
+def _device(device: Device) -> tuple[Any, ...]:
+    return (device.device_id, device.index, device.model, device.memory_mib, device.rehearsal)
+
+
+async def turn(tx: Transaction, server: Server, to: Turn, now: datetime) -> None:
+    """Make a node what it turns into. Raises StaleSnapshot when it moved since it was read."""
+    changed = await tx.change(
+        "UPDATE node SET state = $3, reasons = $4, check_wished = $5, check_needed = $6,"
+        " since = CASE WHEN state = $3 THEN since ELSE $7 END, generation = generation + 1"
+        " WHERE node_id = $1 AND generation = $2",
+        *(server.node_id, server.generation, to.state, dumps(to.reasons)),
+        *(to.check_wished, to.check_needed, now),
+    )
+    if changed == 0:
+        raise StaleSnapshot(server.node_id)
+
+
+async def keep_checks(tx: Transaction, node_id: str, checks: list[Check]) -> None:
+    """Keep a node's last checks."""
+    await tx.change("UPDATE node SET checks = $2 WHERE node_id = $1", node_id, dumps(checks))
+
+
+async def keep_endpoint(tx: Transaction, wanted: Wanted) -> None:
+    """Write a new endpoint down."""
+    await tx.change(
+        "INSERT INTO endpoint (endpoint_id, organization, project, name, site, model, engine, resources,"
+        " residency, replicas_min, replicas_max, state, created_at, since)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+        *(wanted.endpoint_id, wanted.organization, wanted.project, wanted.name, wanted.site),
+        *(dumps(wanted.model), dumps(wanted.engine), dumps(wanted.resources), dumps(wanted.residency)),
+        *(wanted.replicas.min, wanted.replicas.max, wanted.state, wanted.created_at),
+    )
+
+
+async def wish(
+    tx: Transaction,
+    wanted: Wanted,
+    *,
+    replicas: tuple[int, int] | None = None,
+    deleted: bool | None = None,
+) -> None:
+    """Note another wish for an endpoint. Raises StaleSnapshot when it moved since it was read."""
+    low, high = replicas or (wanted.replicas.min, wanted.replicas.max)
+    changed = await tx.change(
+        "UPDATE endpoint SET replicas_min = $3, replicas_max = $4, deleted = $5, generation = generation + 1"
+        " WHERE endpoint_id = $1 AND generation = $2",
+        *(wanted.endpoint_id, wanted.generation, low, high),
+        wanted.deleted if deleted is None else deleted,
+    )
+    if changed == 0:
+        raise StaleSnapshot(wanted.endpoint_id)
+
+
+async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_at: datetime) -> None:
+    """Note failures in a row, and when the next try may begin."""
+    await tx.change(
+        "UPDATE endpoint SET failures = $2, retry_at = $3 WHERE endpoint_id = $1",
+        *(endpoint_id, failures, retry_at),
+    )
+
+
+async def note_steady(tx: Transaction, endpoint_id: str) -> None:
+    """Forget failures: the endpoint serves."""
+    await tx.change(
+        "UPDATE endpoint SET failures = 0, retry_at = NULL WHERE endpoint_id = $1", endpoint_id
+    )
+
+
+async def place(
+    tx: Transaction, wanted: Wanted, place: Place, *, workload_id: str, api_key: str, now: datetime
+) -> None:
+    """Take what the grant takes. Raises StaleSnapshot when the node moved since it was read."""
+    grant = place.grant
+    node_id = grant.server.node_id
+    taken = await tx.change(
+        "UPDATE node SET memory_taken_mib = memory_taken_mib + $3, generation = generation + 1"
+        " WHERE node_id = $1 AND generation = $2 AND memory_taken_mib + $3 <= memory_mib",
+        *(node_id, grant.server.generation, grant.memory_mib),
+    )
+    if taken == 0:
+        raise StaleSnapshot(node_id)
+    for held in grant.devices:
+        await tx.change(
+            "UPDATE device SET taken_milli = taken_milli + $3 WHERE node_id = $1 AND device_id = $2",
+            *(node_id, held.device_id, held.milli),
+        )
+    await tx.change(
+        "INSERT INTO workload (workload_id, endpoint_id, node_id, state, since, created_at, devices,"
+        " memory_mib, api_key, replaces) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8)",
+        *(workload_id, wanted.endpoint_id, node_id, now, dumps(grant.devices), grant.memory_mib),
+        *(api_key, place.replaces.workload_id if place.replaces else None),
+    )
+
+
+async def move(
+    tx: Transaction, item: Placed, state: str, now: datetime, reasons: Sequence[Reason] = ()
+) -> None:
+    """Put a workload in another state; what it held is free once it has ended."""
+    await tx.change(
+        "UPDATE workload SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4"
+        " WHERE workload_id = $1",
+        *(item.workload_id, state, now, dumps(list(reasons))),
+    )
+    if state not in {"stopped", "failed"}:
+        return
+    await tx.change(
+        "UPDATE node SET memory_taken_mib = memory_taken_mib - $2, generation = generation + 1"
+        " WHERE node_id = $1",
+        *(item.node_id, item.memory_mib),
+    )
+    for held in item.devices:
+        await tx.change(
+            "UPDATE device SET taken_milli = taken_milli - $3 WHERE node_id = $1 AND device_id = $2",
+            *(item.node_id, held.device_id, held.milli),
+        )
+
+
+async def answer_at(tx: Transaction, item: Placed, scheme: str, address: str, now: datetime) -> None:
+    """Note that a workload answers, and where."""
+    await tx.change(
+        "UPDATE workload SET since = CASE WHEN state = 'ready' THEN since ELSE $4 END, state = 'ready',"
+        " reasons = '[]', scheme = $2, address = $3, ready_at = coalesce(ready_at, $4) WHERE workload_id = $1",
+        *(item.workload_id, scheme, address, now),
+    )
+
+
+async def settle(tx: Transaction, wanted: Wanted, plan: Plan, now: datetime) -> None:
+    """Note what an endpoint is after its plan."""
+    await tx.change(
+        "UPDATE endpoint SET state = $2, ready = $3, missing = $4, reasons = $5, retry_at = $6,"
+        " since = CASE WHEN state = $2 THEN since ELSE $7 END WHERE endpoint_id = $1",
+        *(wanted.endpoint_id, plan.state, plan.ready, plan.missing, dumps(plan.reasons)),
+        *(plan.retry_at, now),
+    )
+
+
+async def note_route(tx: Transaction, endpoint_id: str, digest: bytes | None) -> None:
+    """Note which route was put last."""
+    await tx.change("UPDATE endpoint SET route_digest = $2 WHERE endpoint_id = $1", endpoint_id, digest)
+
+
+async def forget_ended(tx: Transaction, before: datetime, batch: int) -> int:
+    """Forget at most ``batch`` workloads that ended before; return how many."""
+    return await tx.change(
+        "DELETE FROM workload WHERE workload_id IN (SELECT workload_id FROM workload"
+        " WHERE state IN ('stopped', 'failed') AND since < $1 LIMIT $2)",
+        *(before, batch),
+    )
