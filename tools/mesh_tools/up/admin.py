@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,15 +14,18 @@ from pathlib import Path
 from mesh_tools.embedded import tied
 
 
-def run_apart(url: str, credentials: Path, log: Path) -> int:
-    """Run the step in a process of its own (its imports need not stay with us); return its exit code."""
+def run_apart(url: str, credentials: Path, log: Path | None) -> int:
+    """Run the step in a process of its own (its imports need not stay with us); return its exit code.
+
+    What it says goes to ``log``, or to our own output.
+    """
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "NATS_URL": url,
         "NATS_CREDENTIALS": str(credentials),
     }
     command = [sys.executable, "-P", "-m", "mesh_tools.up.admin"]
-    with log.open("ab") as out:
+    with log.open("ab") if log else contextlib.nullcontext() as out:
         return subprocess.run(
             tied.command(signal.SIGKILL, *command),
             env=environment,

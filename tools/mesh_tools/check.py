@@ -1,0 +1,140 @@
+"""``mesh check [--fast|--long]``: the whole gate, or its quick part, or the full-size proofs too.
+
+A line a step with its time; the words of a step only where it failed; pytest's closing line last.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from mesh_tools import preflight
+from mesh_tools.lock import ROOT, manifests
+
+AT_ONCE = 2
+SAID_AT_MOST = 60_000
+STEP_WITHIN_S = 3_600.0
+MODULES = (
+    "mesh-contracts=mesh_contracts",
+    "mesh-meshkit=meshkit",
+    "mesh-gpuprobe=gpuprobe",
+    "nats-py=nats",
+    "nvidia-ml-py=pynvml",
+    "cupy-cuda13x=cupy|cupy_backends",
+    "opentelemetry-api=opentelemetry",
+    "opentelemetry-sdk=opentelemetry",
+    "opentelemetry-exporter-otlp-proto-http=opentelemetry",
+)
+"""What a distribution's modules are called where its metadata does not tell."""
+
+
+class Step:
+    """One program of the gate."""
+
+    def __init__(self, name: str, *command: str) -> None:
+        self.name = name
+        self.command = command
+        self.code = 0
+        self.said = ""
+        self.took_s = 0.0
+
+    async def run(self, slots: asyncio.Semaphore) -> None:
+        """Run it and print its line."""
+        async with slots:
+            began = time.monotonic()
+            process = await asyncio.create_subprocess_exec(
+                *self.command,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": "", "NO_COLOR": "1", "COLUMNS": "120"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            try:
+                async with asyncio.timeout(STEP_WITHIN_S):
+                    out, _ = await process.communicate()
+            except TimeoutError:
+                process.kill()
+                out, _ = await process.communicate()
+            except asyncio.CancelledError:
+                process.terminate()
+                await process.wait()
+                raise
+            self.took_s = time.monotonic() - began
+        self.code, self.said = process.returncode or 0, out.decode(errors="replace").strip()
+        print(
+            f"{self.took_s:7.1f} s  {'ok' if self.code == 0 else 'FAILED':6}  {self.name}", flush=True
+        )
+
+
+def still_steps() -> list[Step]:
+    """Return the steps that read the tree and start no server; the slowest first."""
+    python = sys.executable
+    programs = Path(python).parent
+    ruff = str(programs / "ruff")
+    steps = [
+        Step("types (mypy strict)", str(programs / "mypy")),
+        Step("lint (ruff)", ruff, "check", "--quiet"),
+        Step("format (ruff)", ruff, "format", "--check", "--quiet"),
+        Step("who may know whom (import-linter)", str(programs / "lint-imports"), "--no-cache"),
+        Step("the contracts are frozen", python, "-P", "-m", "mesh_tools", "freeze", "--check"),
+        Step("the lock is in step", python, "-P", "-m", "mesh_tools", "lock", "--check"),
+    ]
+    for manifest in manifests(ROOT)[1:]:
+        member = manifest.parent
+        package = next(file.parent for file in sorted(member.glob("*/__init__.py")))
+        steps.append(
+            Step(
+                f"dependencies of {member.relative_to(ROOT)} (deptry)",
+                *(str(programs / "deptry"), str(package.relative_to(ROOT)), "--config", str(manifest)),
+                *("--known-first-party", package.name),
+                *("--package-module-name-map", ",".join(MODULES), "--no-ansi"),
+            )
+        )
+    return steps
+
+
+def tests(marks: str) -> Step:
+    """Return the step that runs the tests that ``marks`` choose."""
+    return Step("tests (pytest)", sys.executable, "-P", "-m", "pytest", "-m", marks)
+
+
+async def gate(steps: list[Step], proof: Step, *, together: bool) -> None:
+    """Run all steps; the tests beside the others, or after them where they measure time."""
+    slots = asyncio.Semaphore(AT_ONCE)
+    if together:
+        await asyncio.gather(*(step.run(slots) for step in (proof, *steps)))
+        return
+    await asyncio.gather(*(step.run(slots) for step in steps))
+    await proof.run(slots)
+
+
+def main(argv: list[str]) -> int:
+    """Run the gate; return 0 only if every step passed."""
+    parser = argparse.ArgumentParser(prog="mesh check", description="The whole gate.")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--fast", action="store_true", help="without what needs many seconds")
+    size.add_argument("--long", action="store_true", help="with the full-size proofs")
+    wanted = parser.parse_args(argv)
+    lacking = preflight.missing()
+    if lacking:
+        print(f"mesh check: {lacking}", file=sys.stderr)
+        return 1
+    marks = "not slow and not long" if wanted.fast else "" if wanted.long else "not long"
+    began, steps, proof = time.monotonic(), still_steps(), tests(marks)
+    try:
+        asyncio.run(gate(steps, proof, together=wanted.fast))
+    except KeyboardInterrupt:
+        return 130
+    failed = [step for step in (*steps, proof) if step.code != 0]
+    for step in failed:
+        print(f"\n--- {step.name}: exit code {step.code}\n{step.said[-SAID_AT_MOST:]}")
+    took = time.monotonic() - began
+    print(
+        f"\n{len(failed)} of {len(steps) + 1} steps failed" if failed else "\nevery step passed", end=""
+    )
+    print(f" in {took:.0f} s")
+    print(proof.said.rpartition("\n")[2])
+    return 1 if failed else 0
