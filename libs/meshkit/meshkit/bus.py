@@ -144,7 +144,7 @@ class Bus:
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None
     ) -> None:
         """Send on core NATS (samples, beats): may be lost. Dropped silently while not connected."""
-        self._send(subject, data, "", headers)
+        self.send(subject, data, "", headers)
 
     async def store(
         self,
@@ -183,7 +183,7 @@ class Bus:
         """  # noqa: D205
         token, waiting = self.replies.expect(subject)
         try:
-            if not self._send(subject, data, token, headers):
+            if not self.send(subject, data, token, headers):
                 raise Unavailable("the bus is not connected")
             async with asyncio.timeout(within_s):
                 return await waiting
@@ -324,7 +324,12 @@ class Bus:
             self.connection.abort()
         self._on_lost()
 
-    def _send(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> bool:
+    def send(
+        self, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> bool:
+        """Send with the next flush; false, and nothing kept, while not connected. Raises
+        ``MessageTooLarge``, or ``Unavailable`` where too much waits to be sent.
+        """  # noqa: D205
         connection = self.connection
         if len(data) > connection.max_payload:
             raise MessageTooLarge(f"{subject}: {len(data)} bytes, {connection.max_payload} at most")
