@@ -40,7 +40,7 @@ class UsageRecorded(BaseModel):
     cost_microeur: int
 
 
-async def measure(url: str, stream: str, subject: str, count: int) -> dict[str, float]:
+async def measure(url: str, stream: str, subject: str, count: int, run: str) -> dict[str, float]:
     """Return messages a second from the first handled to the last, and CPU microseconds a message."""
     broker = NatsBroker(url, logger=None)
     done = asyncio.Event()
@@ -50,7 +50,7 @@ async def measure(url: str, stream: str, subject: str, count: int) -> dict[str, 
     @broker.subscriber(
         subject,
         stream=JStream(stream, declare=False),
-        durable="faststream_yardstick",
+        durable=f"faststream_{run}",
         pull_sub=PullSub(batch_size=100),
     )
     async def on_usage(usage: UsageRecorded) -> None:
@@ -72,4 +72,8 @@ async def measure(url: str, stream: str, subject: str, count: int) -> dict[str, 
 
 
 if __name__ == "__main__":
-    print(json.dumps(uvloop.run(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))))
+    print(
+        json.dumps(
+            uvloop.run(measure(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]))
+        )
+    )
