@@ -24,6 +24,9 @@ READY_WITHIN_S = 60.0
 GATEWAY_STOP_S = 6.0
 SERVICES_STOP_S = 6.0
 ENGINES_STOP_S = 3.0
+GIVE_UP_LOOK_S = 0.2
+RESTARTS_BEFORE_READY = 8
+"""A process that dies so often before the mesh was ever ready will not come."""
 
 
 class Supervisor:
@@ -73,18 +76,37 @@ class Supervisor:
         return code
 
     async def _start(self, *, bare: bool) -> None:
+        opening = asyncio.create_task(self._open(bare=bare))
+        hopeless = asyncio.create_task(self._give_up())
         try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                await self._open(bare=bare)
-        except TimeoutError as late:
-            missing = await readiness.missing(self._ops_ports())
-            raise UpFailed(
-                f"after {READY_WITHIN_S:g} s these are missing: {missing or 'the endpoints'};"
-                f" the logs are in {self.layout.run}"
-            ) from late
+            done, _ = await asyncio.wait(
+                (opening, hopeless), timeout=READY_WITHIN_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                missing = await readiness.missing(self._ops_ports())
+                raise UpFailed(
+                    f"after {READY_WITHIN_S:g} s these are missing: {missing or 'the endpoints'};"
+                    f" the logs are in {self.layout.run}"
+                )
+            for task in done:
+                task.result()
+        finally:
+            opening.cancel()
+            hopeless.cancel()
+            await asyncio.gather(opening, hopeless, return_exceptions=True)
         self.state.write()
         self.say(f"ready in {time.monotonic() - self.began:.1f} s · {self.state.gateway}")
         self._keep(self._bound_logs())
+
+    async def _give_up(self) -> None:
+        while True:
+            for child in self.children.values():
+                if child.restarts >= RESTARTS_BEFORE_READY:
+                    raise UpFailed(
+                        f"{child.name} died {child.restarts} times; it said: {child.last_words()}"
+                        f" ({child.log} has more)"
+                    )
+            await asyncio.sleep(GIVE_UP_LOOK_S)
 
     async def _open(self, *, bare: bool) -> None:
         self.nats.prepare(
@@ -97,7 +119,18 @@ class Supervisor:
         )
         self._begin("nats-server", "nats-server", self.nats)
         self._serve(plan.service(self.layout, self.told, "gateway", None))
-        declared = asyncio.create_task(self._declare())
+        await asyncio.gather(self._declare(), self._store())
+        self.say("bus and database stand; the services are starting")
+        # A node that is refused waits for seconds before it tries again: first who lets it in.
+        await readiness.ready(self._ops_ports()[USERS["identity"]])
+        for name in self.nodes:
+            self._serve(plan.agent(self.layout, self.told, name))
+        ports = self._ops_ports()
+        await asyncio.gather(
+            self._deploy(bare=bare), *(readiness.ready(port) for port in ports.values())
+        )
+
+    async def _store(self) -> None:
         await asyncio.to_thread(self.postgres.prepare)
         self._begin("postgres", "postgres", self.postgres)
         await self.postgres.wait_ready()
@@ -105,22 +138,12 @@ class Supervisor:
         for owner in plan.STORED:
             dsn = await self.postgres.ensure_database(owner)
             self._serve(plan.service(self.layout, self.told, owner, dsn))
-        await declared
-        self.say("bus and database stand; six services are starting")
-        ports = self._ops_ports()
-        # A node that is refused waits for seconds before it tries again: first who lets it in.
-        await readiness.ready(ports[USERS["identity"]])
-        for name in self.nodes:
-            self._serve(plan.agent(self.layout, self.told, name))
-        ports = self._ops_ports()
-        first = [USERS[owner] for owner in ("gateway", "placement")]
-        await asyncio.gather(*(readiness.ready(ports[name]) for name in first))
-        served = asyncio.create_task(self._deploy(bare=bare))
-        await asyncio.gather(*(readiness.ready(port) for port in ports.values()))
-        self.say(f"six services and {len(self.nodes)} nodes are ready")
-        await served
 
     async def _deploy(self, *, bare: bool) -> None:
+        ports = self._ops_ports()
+        await asyncio.gather(
+            *(readiness.ready(ports[USERS[owner]]) for owner in ("gateway", "placement"))
+        )
         if bare:
             await stock.key_opens(self.state.gateway, self.made.project_key)
             return
