@@ -1,0 +1,1 @@
+"""Pure arithmetic that closes: who used which energy, and what carbon that is. Start with ``split``."""
