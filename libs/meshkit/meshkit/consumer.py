@@ -61,7 +61,7 @@ class Pulled:
 
 
 class Pull:
-    """Calls ``heard`` inline for each message; each is settled once, by ``ack``, ``nak`` or ``forget``.
+    """Calls what ``start`` is given inline for each message; each is settled once, by ``ack``, ``nak`` or ``forget``.
 
     Messages that are not settled count as in hand: past ``HOLD_BATCHES`` batches no more come.
     """
@@ -71,7 +71,6 @@ class Pull:
         bus: Bus,
         stream: str,
         consumer: str,
-        heard: Callable[[Pulled], None],
         *,
         batch: int = BATCH,
     ) -> None:
@@ -79,7 +78,7 @@ class Pull:
         self._bus = bus
         self._push = bus.connection.push
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-        self._heard = heard
+        self._heard: Callable[[Pulled], None] = self.forget
         self._batch = batch
         self._hold = batch * HOLD_BATCHES
         self._asked = 0
@@ -98,9 +97,10 @@ class Pull:
         """How many messages were delivered and not settled yet."""
         return self._in_hand
 
-    async def start(self) -> None:
-        """Begin. Raises ``PermissionsViolation`` where this consumer is not ours to pull from."""
+    async def start(self, heard: Callable[[Pulled], None]) -> None:
+        """Begin to call ``heard``. Raises ``PermissionsViolation`` where this consumer is not ours to pull from."""
         assert self._watch is None, "started already"
+        self._heard = heard
         self._begin()
         self._bus.on_reconnect(self._again)
         try:
