@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mesh_tools import preflight  # noqa: E402
+from mesh_tools import preflight
 
 MEMBERS = ("contracts", "libs/*", "services/*", "tools")
 SAID_AT_MOST = 2_000

@@ -2,21 +2,16 @@
 
 import json
 import secrets
-import string
-import zlib
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+from mesh_contracts.keytext import BASE62, BODY_CHARS, digest_of, hint_of, key_text
 from mesh_contracts.rights import STATIC_USERS
 from meshkit.usertoken import new_seed, public_key
 
 from mesh_tools.up.layout import write_private
 
-BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
-KEY_BODY = 30
-CHECK = 6
 TOKEN_LIFETIME_S = 24 * 3600
 
 
@@ -30,24 +25,9 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
     join_token: str
 
 
-def base62(number: int, width: int) -> str:
-    """Return ``number`` in base 62, padded with zeros to ``width``."""
-    digits = []
-    while number:
-        number, digit = divmod(number, 62)
-        digits.append(BASE62[digit])
-    return "".join(reversed(digits)).rjust(width, "0")
-
-
 def draw_key(role: str) -> str:
-    """Return a fresh ``mesh_<role>_<30 base62><6 base62 CRC32>``."""
-    text = f"mesh_{role}_" + "".join(secrets.choice(BASE62) for _ in range(KEY_BODY))
-    return text + base62(zlib.crc32(text.encode()), CHECK)
-
-
-def hint_of(key: str) -> str:
-    """Return what may be shown of a key: its prefix and last four characters."""
-    return f"{key.rpartition('_')[0]}_…{key[-4:]}"
+    """Return a fresh key text of a role."""
+    return key_text(role, "".join(secrets.choice(BASE62) for _ in range(BODY_CHARS)))
 
 
 def _kept(path: Path, draw: str) -> str:
@@ -85,26 +65,26 @@ def prepare(folder: Path, *, nodes: int) -> Secrets:
 
 def bootstrap(made: Secrets, folder: Path, *, nodes: int) -> dict[str, object]:
     """Return what identity is told at its start: digests only, never a key."""
-
-    def digest(text: str) -> str:
-        return sha256(text.encode()).hexdigest()
-
     admin, demo = made.admin_key, made.project_key
     return {
         "organization": "demo",
         "project": "demo",
         "keys": [
-            {"name": "admin", "role": "admin", "digest": digest(admin), "hint": hint_of(admin)},
+            {"name": "admin", "role": "admin", "digest": digest_of(admin), "hint": hint_of(admin)},
             {
                 "name": "demo",
                 "role": "project",
                 "project": "demo",
-                "digest": digest(demo),
+                "digest": digest_of(demo),
                 "hint": hint_of(demo),
             },
         ],
         "join_tokens": [
-            {"digest": digest(made.join_token), "uses": max(nodes, 1), "lifetime_s": TOKEN_LIFETIME_S}
+            {
+                "digest": digest_of(made.join_token),
+                "uses": max(nodes, 1),
+                "lifetime_s": TOKEN_LIFETIME_S,
+            }
         ],
         "callout_seed_file": str(folder / "callout.nk"),
     }
