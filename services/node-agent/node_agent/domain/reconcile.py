@@ -36,7 +36,8 @@ def reconcile(wanted: Sequence[WorkloadSpec], here: Mapping[WorkloadId, Phase]) 
     """Return what to do, ends before starts: what ends makes room.
 
     What runs and is wished for is left alone, also across a restart of the agent. What failed is
-    not tried again: placement was told, and wishes for a successor under another id.
+    not tried again: placement was told, and wishes for a successor under another id. What the
+    machine's end took, or was stopped and is wished for once more, is started anew.
     """
     ids = {spec.workload_id for spec in wanted}
     assert len(ids) == len(wanted), "a workload is wished for twice"
@@ -54,8 +55,11 @@ def reconcile(wanted: Sequence[WorkloadSpec], here: Mapping[WorkloadId, Phase]) 
     return actions
 
 
-def newer(known: int, seen: int) -> bool:
-    """Tell whether a wish read at stream sequence ``seen`` replaces the one of ``known``."""
+def newer(known: tuple[int, int], seen: tuple[int, int]) -> bool:
+    """Tell whether a wish of (writer's epoch, stream sequence) ``seen`` replaces the ``known`` one.
+
+    A writer that has been succeeded is not listened to, however late its words arrive.
+    """
     return seen > known
 
 

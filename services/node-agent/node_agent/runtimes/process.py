@@ -5,7 +5,6 @@ All that is known of a workload stands in its folder; whoever opens the folder n
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,29 +45,42 @@ def launch(
     program: Sequence[str],
     environment: Mapping[str, str],
     lifeline: int | None,
-) -> subprocess.Popen[bytes]:
-    """Start ``program`` under a shim and return the shim. A workload that runs stays as it is.
+) -> int:
+    """Start ``program`` under a shim; return the shim's pid, for ``ended`` to be asked about.
 
-    The engine gets ``environment`` and nothing else of ours. Raises ``OSError``.
+    The engine gets ``environment`` and nothing else of ours; a workload that runs already stays as
+    it is. Raises ``OSError``.
     """
-    return subprocess.Popen(  # noqa: S603 - our own shim, and no shell
-        [
-            sys.executable,
-            "-I",
-            "-S",
-            shim.__file__,
-            str(folder),
-            workload_id,
-            str(shim.NO_LIFELINE if lifeline is None else lifeline),
-            *program,
-        ],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=() if lifeline is None else (lifeline,),
-        start_new_session=True,
+    files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (
+            os.POSIX_SPAWN_OPEN,
+            2,
+            str(folder / "shim.log"),
+            os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+            0o600,
+        ),
+    ]
+    if lifeline is not None:
+        # Onto itself: that alone lets it through the exec, and nothing else of ours gets through.
+        files.append((os.POSIX_SPAWN_DUP2, lifeline, lifeline))
+    passed = str(shim.NO_LIFELINE if lifeline is None else lifeline)
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", shim.__file__, str(folder), workload_id, passed, *program],
+        dict(environment),
+        file_actions=files,
+        setsid=True,
     )
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a shim that this process started has ended; then it is reaped."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def look(folder: Path, workload_id: str) -> Found:

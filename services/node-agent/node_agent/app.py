@@ -1,0 +1,238 @@
+"""The agent, assembled here and nowhere else: what it begins, in which order, and how it ends."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+from importlib.metadata import version
+
+from mesh_contracts import wire
+from mesh_contracts.fact import Fact
+from mesh_contracts.node import Heartbeat, NodeJoined
+from mesh_contracts.placement import Intent
+from mesh_contracts.units import NodeId
+from meshkit import telemetry
+from meshkit.bus import Bus
+from meshkit.clock import Clock, SystemClock
+from meshkit.journal import Journal
+from meshkit.ops import Ops, serve_ops
+from meshkit.tasks import Supervised
+
+from node_agent.devices import Devices, open_devices
+from node_agent.health import Health
+from node_agent.joining import Joining
+from node_agent.metering import LOOK_EVERY_S, NodeMeter
+from node_agent.settings import AgentSettings
+from node_agent.telling import Teller
+from node_agent.wishes import Wishes
+from node_agent.workloads import Workloads
+
+HEARTBEAT_EVERY_S = 2.0
+STOP_WITHIN_S = 4.0
+TOLD_WITHIN_S = 1.0
+"""At the stop: what still waits in the journal then is told after the next start."""
+
+MIB = 1024**2
+
+logger = logging.getLogger(__name__)
+
+
+class Agent:
+    """One node's agent. ``run`` serves until told to stop; its engines live on."""
+
+    ops: Ops
+    bus: Bus
+    teller: Teller
+    workloads: Workloads
+    meter: NodeMeter
+
+    def __init__(self, settings: AgentSettings, clock: Clock, chance: random.Random) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.devices: Devices = open_devices(settings)
+        settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.journal = Journal.open(settings.agent_data_dir / "journal", kind="agent")
+        self.health = Health(self.devices, settings.agent_data_dir)
+        self.joining = Joining(settings, clock, chance)
+        self.told_to_stop = asyncio.Event()
+        self._tasks = Supervised()
+        self._wishes: Wishes | None = None
+        self._beats = 0
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM, SIGINT or the lifeline's end, stop.
+
+        Raises ``ConfigError`` and ``SystemExit`` (the bus closed for ever: be started again).
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.told_to_stop.set)
+        lifeline = self.settings.agent_lifeline_fd
+        if lifeline is not None:
+            loop.add_reader(lifeline, self._lifeline_ended, lifeline)
+        starting = asyncio.create_task(self.start())
+        told = asyncio.create_task(self.told_to_stop.wait())
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await self.stop()
+            return
+        starting.result()
+        closed = asyncio.create_task(self.bus.closed.wait())
+        await asyncio.wait({told, closed}, return_when=asyncio.FIRST_COMPLETED)
+        gone = closed.done() and not told.done()
+        told.cancel()
+        closed.cancel()
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self.stop()
+        except TimeoutError:
+            logger.error("the agent did not stop within %s s; leaving", STOP_WITHIN_S)  # noqa: TRY400
+        if gone:
+            logger.error(
+                "the bus closed for ever; leaving so that whoever runs the agent starts it again"
+            )
+            raise SystemExit(1)
+
+    async def start(self) -> None:
+        """Join, adopt what runs, and begin all that the agent does. Raises ``ConfigError``."""
+        settings = self.settings
+        telemetry.start("node-agent", settings)
+        self.ops = await serve_ops(
+            settings.mesh_ops_port,
+            live=self._dead,
+            ready=self._missing,
+            metrics=telemetry.METRICS.expose,
+        )
+        # Devices are checked while the bus is joined; the verdict waits for the node's name.
+        first = asyncio.create_task(self.health.check())
+        member = self.joining.member()
+        if member is not None:
+            # Known from before: what runs here is looked after even while the bus is away.
+            self._settle(member.node_id)
+        try:
+            self.bus, node_id = await self.joining.join()
+        except BaseException:
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            raise
+        if member is None:
+            self._settle(node_id)
+        wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
+        self._tasks.begin("journal", lambda: self.journal.drain(self.bus))
+        self._tasks.begin("health", lambda: self.health.run(first, self.teller))
+        self._tasks.begin("wishes", wishes.run)
+        self._tasks.begin("heartbeat", self._beat)
+        self._tasks.begin("power", self._power)
+        self._tasks.begin(
+            "energy", lambda: self.meter.run(self.teller, settings.agent_energy_interval_s)
+        )
+        self._tasks.begin("renewal", lambda: self.joining.renew(self.bus))
+        logger.info("%s has started as %s", settings.agent_name, node_id)
+
+    def _settle(self, node_id: NodeId) -> None:
+        """Under its own name: tell that it started, adopt what runs, go on counting."""
+        settings = self.settings
+        self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
+        self._tell_joined()
+        self.workloads = Workloads(
+            settings.agent_data_dir / "workloads",
+            settings.models_dir,
+            self.teller,
+            lifeline=settings.agent_lifeline_fd,
+        )
+        self.workloads.adopt()
+        self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
+
+    async def stop(self) -> None:
+        """Tell the last counters and leave; engines run on."""
+        if hasattr(self, "meter"):
+            self.meter.look(self.teller.node_id)
+            self.meter.tell(self.teller)
+            await self.workloads.leave()
+        if hasattr(self, "bus"):
+            await self._told()
+        await self._tasks.stop()
+        if hasattr(self, "bus"):
+            await self.bus.close()
+        self.journal.close()
+        if hasattr(self, "ops"):
+            await self.ops.close()
+        telemetry.stop()
+
+    def _tell(self, fact: Fact) -> None:
+        self.journal.tell(fact)
+
+    def _tell_joined(self) -> None:
+        settings = self.settings
+        page = os.sysconf("SC_PAGE_SIZE")
+        self.teller.tell(
+            NodeJoined,
+            name=settings.agent_name,
+            jurisdiction=settings.agent_jurisdiction,
+            devices=list(self.devices.listed()),
+            memory_mib=os.sysconf("SC_PHYS_PAGES") * page // MIB,
+            cpus=os.cpu_count() or 1,
+            address=settings.agent_address,
+            agent_version=version("mesh-node-agent"),
+        )
+
+    def _wished(self, intent: Intent) -> None:
+        self.workloads.wish(intent.workloads)
+        self.health.wish(intent.check)
+
+    async def _beat(self) -> None:
+        subject = f"sample.agent.heartbeat.{self.settings.mesh_site}.{self.teller.node_id}"
+        while True:
+            self._beats += 1
+            beat = Heartbeat(
+                node_id=self.teller.node_id,
+                at=self.clock.now(),
+                sequence=self._beats,
+                check=self.health.last,
+                workloads=self.workloads.statuses(),
+            )
+            await self.bus.publish(subject, wire.encode(beat))
+            await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+    async def _power(self) -> None:
+        subject = f"sample.agent.power.{self.settings.mesh_site}.{self.teller.node_id}"
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.bus.publish(subject, wire.encode(self.meter.look(self.teller.node_id)))
+
+    async def _told(self) -> None:
+        """Wait a moment until the journal is drained."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_WITHIN_S):
+                while self.journal.backlog and self.bus.connected:  # noqa: ASYNC110 - nothing to wait on
+                    await asyncio.sleep(0.02)
+
+    def _lifeline_ended(self, lifeline: int) -> None:
+        # Nobody ever writes to it: readable means ended.
+        asyncio.get_running_loop().remove_reader(lifeline)
+        self.told_to_stop.set()
+
+    def _dead(self) -> list[str]:
+        closed = self._wishes is not None and self.bus.closed.is_set()
+        return ["the bus is closed for ever"] if closed else []
+
+    def _missing(self) -> list[str]:
+        if self._wishes is None:
+            return [f"not on the bus: {self.joining.said}"]
+        missing = []
+        if not self.bus.connected:
+            missing.append("the bus is away")
+        if not self._wishes.read:
+            missing.append("what is wished of this node was not read yet")
+        return missing
+
+
+def assemble(
+    settings: AgentSettings, *, clock: Clock | None = None, chance: random.Random | None = None
+) -> Agent:
+    """Return the agent. Raises ``ConfigError``, and ``MeshError`` where its data folder is in use."""
+    return Agent(settings, clock or SystemClock(), chance or random.Random())  # noqa: S311 - only jitter

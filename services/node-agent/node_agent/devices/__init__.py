@@ -1,0 +1,49 @@
+"""The accelerators of this server: real ones through NVML, or rehearsals that say so everywhere."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mesh_contracts.node import Device, Quality
+from meshkit.errors import ConfigError
+
+from node_agent.domain.energy import Busy, Drawn
+from node_agent.settings import AgentSettings
+
+
+class Devices(Protocol):
+    """What the agent needs of its accelerators."""
+
+    rehearsal: bool
+    quality: Quality
+    source: str
+    """Where energy figures come from, in words."""
+
+    def listed(self) -> Sequence[Device]:
+        """Return the devices, by index; the same as long as the agent runs."""
+        ...
+
+    def probe_arguments(self) -> list[str]:
+        """Return what the health check of these devices is told. Raises ``ScenarioUnusable``."""
+        ...
+
+    def draw(self, busy: Busy) -> Drawn | None:
+        """Return the energy since the last call; nothing where a counter was reset meanwhile."""
+        ...
+
+
+def open_devices(settings: AgentSettings) -> Devices:
+    """Return the devices that ``AGENT_DEVICES`` names. Raises ``ConfigError`` where there are none."""
+    if settings.agent_devices == "rehearsal":
+        from node_agent.devices.rehearsal import Rehearsal  # noqa: PLC0415 - one of two
+
+        return Rehearsal(settings.agent_name, settings.agent_rehearsal_gpus, settings.agent_data_dir)
+    try:
+        from node_agent.devices.nvml import Nvml, NvmlAbsent  # noqa: PLC0415 - one of two
+    except ImportError as fault:
+        raise ConfigError(
+            f"nvidia-ml-py cannot be imported: {fault}; install mesh-node-agent"
+        ) from fault
+    try:
+        return Nvml()
+    except NvmlAbsent as fault:
+        raise ConfigError(str(fault)) from fault

@@ -1,0 +1,87 @@
+"""Real devices through NVML: who they are, and their own energy counters. Thin so far:
+no errors, no clocks, no links; the node's energy is that of its devices alone.
+"""  # noqa: D205
+
+from collections.abc import Sequence
+from typing import Any
+
+import pynvml
+from mesh_contracts.node import Device, Quality
+
+from node_agent.domain.energy import Busy, Drawn
+
+MIB = 1024**2
+UJ_PER_MJ = 1_000
+
+
+class NvmlAbsent(Exception):
+    """NVML cannot be used here; the message says what to do."""
+
+
+class Nvml:
+    """The NVIDIA devices of this server."""
+
+    rehearsal = False
+    quality: Quality = "measured"
+    source = "nvml: the devices' own energy counters; the host's part is not measured"
+
+    def __init__(self) -> None:
+        nvml: Any = pynvml
+        self._nvml = nvml
+        try:
+            nvml.nvmlInit()
+            count = int(nvml.nvmlDeviceGetCount())
+        except nvml.NVMLError as fault:
+            raise NvmlAbsent(
+                f"NVML does not answer ({fault}); install the NVIDIA driver, or set AGENT_DEVICES=rehearsal"
+            ) from fault
+        self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        self._devices = [self._described(index, handle) for index, handle in enumerate(self._handles)]
+        self._counters = self._read()
+        self._floor_w = [float("inf")] * count
+
+    def listed(self) -> Sequence[Device]:
+        """Return the devices, by index."""
+        return self._devices
+
+    def probe_arguments(self) -> list[str]:
+        """Return what the check is told: a GPU, or no verdict; never a reference in its place."""
+        return ["--backend", "cupy"]
+
+    def draw(self, busy: Busy) -> Drawn | None:
+        """Return what the devices' counters rose by; nothing where one fell (the driver was reloaded).
+
+        Idle power is taken as the lowest seen so far.
+        """
+        before, self._counters = self._counters, self._read()
+        risen = [now - then for now, then in zip(self._counters, before, strict=True)]
+        if any(energy < 0 for energy in risen):
+            return None
+        for index, energy in enumerate(risen):
+            if busy.elapsed_us > 0:
+                self._floor_w[index] = min(self._floor_w[index], energy / busy.elapsed_us)
+        idle = sum(floor for floor in self._floor_w if floor != float("inf"))
+        ids = [device.device_id for device in self._devices]
+        return Drawn(
+            energy_uj=sum(risen),
+            idle_uj=min(sum(risen), round(idle * busy.elapsed_us)),
+            devices_uj=dict(zip(ids, risen, strict=True)),
+        )
+
+    def _described(self, index: int, handle: Any) -> Device:
+        nvml = self._nvml
+        return Device(
+            device_id=_text(nvml.nvmlDeviceGetUUID(handle)),
+            index=index,
+            model=_text(nvml.nvmlDeviceGetName(handle)),
+            memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB,
+            rehearsal=False,
+        )
+
+    def _read(self) -> list[int]:
+        energy = self._nvml.nvmlDeviceGetTotalEnergyConsumption
+        return [int(energy(handle)) * UJ_PER_MJ for handle in self._handles]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,85 @@
+"""What an engine is started with: its program, its environment, its model made beforehand."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mesh_contracts.placement import WorkloadSpec
+
+from node_agent.engines.llama_server import KEY_VARIABLE
+from node_agent.engines.make import FILES
+
+EMBEDDING_MODELS = ("all-minilm-l6-v2",)
+MAKE_WITHIN_S = 60.0
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+"""All that an engine gets of our own environment."""
+
+
+class NotServed(Exception):
+    """This node cannot run that workload; the message says why, and what it can run."""
+
+
+async def model_file(spec: WorkloadSpec, folder: Path) -> Path:
+    """Return the file of a workload's model, made now if it is not there. Raises ``NotServed``."""
+    if spec.engine.kind != "llama":
+        raise NotServed(f"this node runs engines of kind llama only, not {spec.engine.kind}, so far")
+    if spec.model.source != "builtin" or spec.model.id not in FILES:
+        known = ", ".join(sorted(FILES))
+        raise NotServed(
+            f"model {spec.model.id!r} from {spec.model.source!r} cannot be had here; builtin are {known}"
+        )
+    path = folder / FILES[spec.model.id]
+    if not path.exists():
+        await _make(folder, spec.model.id)
+    return path.resolve()
+
+
+def program(spec: WorkloadSpec, model: Path) -> list[str]:
+    """Return the engine's command line; its key is not in it."""
+    embedding = spec.engine.embedding or spec.model.id in EMBEDDING_MODELS
+    return [
+        *(sys.executable, "-P", "-m", "node_agent.engines.llama_server"),
+        *("--model", str(model), "--alias", spec.name),
+        *(("--embedding",) if embedding else ()),
+    ]
+
+
+def environment(spec: WorkloadSpec, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the engine's environment: clean, with its own key."""
+    return {
+        **clean(ours),
+        KEY_VARIABLE: spec.api_key,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def clean(ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of our environment that a child may know: nothing that is secret."""
+    return {name: ours[name] for name in PASSED_ON if name in ours}
+
+
+async def _make(folder: Path, model: str) -> None:
+    making = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "node_agent.engines.make", str(folder), model),
+        env={**clean(os.environ), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(MAKE_WITHIN_S):
+            _, said = await making.communicate()
+    except TimeoutError as fault:
+        raise NotServed(f"model {model} was not made within {MAKE_WITHIN_S:g} s") from fault
+    finally:
+        if making.returncode is None:
+            making.kill()
+            await making.wait()
+    if making.returncode != 0:
+        lines = said.decode(errors="replace").strip().splitlines()
+        raise NotServed(
+            f"model {model} could not be made: {lines[-1][:500] if lines else 'no reason given'}"
+        )

@@ -1,0 +1,173 @@
+"""Whether the devices compute correctly: gpuprobe in a child, with a deadline, and its verdict told."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from mesh_contracts.node import Check, Device, HealthChanged, Verdict
+
+from node_agent.devices import Devices
+from node_agent.devices.rehearsal import ScenarioUnusable
+from node_agent.domain.reconcile import check_is_due
+from node_agent.engines.start import clean
+from node_agent.telling import Teller
+
+PROBE_WITHIN_S = 30.0
+KILLED_WITHIN_S = 1.0
+OUTPUT_BYTES_MAX = 1024 * 1024
+DETAIL_CHARS_MAX = 1_500
+LEVEL = "quick"
+FILE = "health.json"
+
+logger = logging.getLogger(__name__)
+
+_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
+
+
+class _Last(msgspec.Struct, frozen=True):
+    check: int
+
+
+class _Judged(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    device: int
+    verdict: Verdict
+    backend: Any
+    took_ms: int
+    detail: str
+    action: str | None
+    evidence: dict[str, int | float | str | list[int]]
+
+
+class _Output(msgspec.Struct, frozen=True):
+    checks: list[_Judged]
+
+
+class Health:
+    """Runs a check at the start and whenever one is wished for; remembers the last one's number."""
+
+    def __init__(self, devices: Devices, folder: Path) -> None:
+        self._devices = devices
+        self._file = folder / FILE
+        self._last = self._recall()
+        self._wished = 0
+        self._more = asyncio.Event()
+
+    @property
+    def last(self) -> int:
+        """The number of the last check that was run here, 0 before any wish."""
+        return self._last or 0
+
+    def wish(self, check: int) -> None:
+        """Have check ``check`` run, unless one of that number or above was."""
+        self._wished = max(self._wished, check)
+        self._more.set()
+
+    async def run(self, first: "asyncio.Task[list[Check]]", teller: Teller) -> None:
+        """Tell the verdict of the ``first`` check (begun before the node was known), then run on."""
+        self._tell(self.last, await first, teller)
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            wished = self._wished
+            if check_is_due(self.last, wished):
+                self._tell(wished, await self.check(), teller)
+
+    async def check(self) -> list[Check]:
+        """Return the checks of all devices; what keeps them from being judged is ``inconclusive``."""
+        devices = self._devices.listed()
+        if not devices:
+            return []
+        try:
+            output = await _probe(self._devices.probe_arguments(), devices)
+        except ScenarioUnusable as fault:
+            return self._unjudged(str(fault))
+        except TimeoutError:
+            return self._unjudged(
+                f"no verdict within {PROBE_WITHIN_S:g} s: the device or its driver hangs"
+            )
+        except (OSError, msgspec.MsgspecError) as fault:
+            return self._unjudged(f"the check itself failed: {fault}")
+        by_index = {device.index: device for device in devices}
+        return [
+            Check(
+                name=judged.name,
+                device_id=by_index[judged.device].device_id,
+                verdict=judged.verdict,
+                backend=judged.backend,
+                rehearsal=self._devices.rehearsal,
+                took_ms=judged.took_ms,
+                detail=self._labelled(judged.detail),
+                action=judged.action,
+                evidence=judged.evidence,
+            )
+            for judged in output.checks
+            if judged.device in by_index
+        ]
+
+    def _unjudged(self, why: str) -> list[Check]:
+        return [
+            Check(
+                name="gemm",
+                device_id=device.device_id,
+                verdict="inconclusive",
+                backend="numpy" if device.rehearsal else "cupy",
+                rehearsal=device.rehearsal,
+                took_ms=0,
+                detail=self._labelled(why),
+                action="put right what the detail names, then check again",
+            )
+            for device in self._devices.listed()
+        ]
+
+    def _labelled(self, detail: str) -> str:
+        label = "rehearsal: " if self._devices.rehearsal else ""
+        return (label + detail)[:DETAIL_CHARS_MAX]
+
+    def _tell(self, number: int, checks: list[Check], teller: Teller) -> None:
+        # A node without accelerators has nothing that could be broken.
+        verdict = max((check.verdict for check in checks), key=_RANK.__getitem__, default="pass")
+        teller.tell(HealthChanged, verdict=verdict, level=LEVEL, check=number, checks=checks)
+        self._last = number
+        self._file.with_suffix(".new").write_bytes(msgspec.json.encode(_Last(number)))
+        self._file.with_suffix(".new").rename(self._file)
+        logger.info("health check %s: %s", number, verdict)
+
+    def _recall(self) -> int | None:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=_Last).check
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+async def _probe(arguments: list[str], devices: Sequence[Device]) -> _Output:
+    """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child killed."""
+    chosen = [part for device in devices for part in ("--device", str(device.index))]
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "gpuprobe", "--level", LEVEL, "--json", *chosen, *arguments),
+        env={**clean(os.environ), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=OUTPUT_BYTES_MAX,
+    )
+    try:
+        async with asyncio.timeout(PROBE_WITHIN_S):
+            said, complained = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            # A child that hangs in the driver cannot be reaped: it is left, not waited for.
+            await asyncio.wait({asyncio.ensure_future(child.wait())}, timeout=KILLED_WITHIN_S)
+    try:
+        return msgspec.json.decode(said, type=_Output)
+    except msgspec.MsgspecError:
+        lines = complained.decode(errors="replace").strip().splitlines()
+        raise OSError(
+            f"exit code {child.returncode}; {lines[-1] if lines else 'it said nothing'}"
+        ) from None

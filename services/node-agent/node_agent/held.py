@@ -1,0 +1,66 @@
+"""One workload here: what its folder says, how it is judged, who looks after it."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from node_agent.domain import reconcile as wishes
+from node_agent.domain.supervise import Watch
+from node_agent.runtimes import process
+
+
+class Held:
+    """A workload and its engine, if it has one now."""
+
+    def __init__(self, folder: Path, kept: process.Kept) -> None:
+        self.folder = folder
+        self.kept = kept
+        self.watch = Watch(since=time.monotonic())
+        self.found = process.look(folder, kept.workload_id)
+        self.shim: int | None = None
+        self.interrupted = False
+        self.probed_at = 0.0
+        self.stop_at = float("inf")
+        self.wished_to_stop = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def phase(self) -> wishes.Phase:
+        """Where it stands."""
+        return "interrupted" if self.interrupted else self.watch.phase
+
+    def look(self) -> process.Found:
+        """Look into the folder; a shim of ours that has ended is reaped."""
+        if self.shim is not None and process.ended(self.shim):
+            self.shim = None
+        found = process.look(self.folder, self.kept.workload_id)
+        # A shim that was only just started has not written its state yet.
+        self.found = msgspec.structs.replace(found, alive=found.alive or self.shim is not None)
+        return self.found
+
+
+def words_of(held: Held) -> str:
+    """Return why an engine ended, for people."""
+    found = held.found
+    if found.error:
+        return found.error
+    if found.exit_code is None:
+        return "its shim was killed with it"
+    if found.exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return f"it was killed by {signal.Signals(-found.exit_code).name}"
+    said = process.last_words(held.folder)
+    return f"exit code {found.exit_code}{said and f'; it said: {said}'}"
+
+
+def cpu_us(pid: int) -> int | None:
+    """Return a process' CPU time since its start, its ended threads included."""
+    try:
+        # A process' own CPU clock, as clock_getcpuclockid(3) names it: exact to the nanosecond.
+        return time.clock_gettime_ns((~pid << 3) | 2) // 1_000
+    except OSError:
+        return None

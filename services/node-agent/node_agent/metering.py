@@ -1,0 +1,98 @@
+"""The node's own meter: what it draws now, and counters that outlive the agent."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+from mesh_contracts.node import DeviceEnergy, EnergyMeasured, Power
+from mesh_contracts.units import Wide
+from meshkit.clock import Clock
+
+from node_agent.devices import Devices
+from node_agent.domain.energy import Meter, Use, add, busy_since, of_devices, resume, watts
+from node_agent.runtimes.process import boot_id
+from node_agent.telling import Teller
+
+LOOK_EVERY_S = 1.0
+FILE = "energy.json"
+
+
+class NodeMeter:
+    """Counts the node's energy from the devices' draw; ``uses`` gives the engines' CPU time."""
+
+    def __init__(
+        self, devices: Devices, folder: Path, uses: Callable[[], list[Use]], clock: Clock
+    ) -> None:
+        self._devices = devices
+        self._file = folder / FILE
+        self._uses = uses
+        self._clock = clock
+        self._ids = [device.device_id for device in devices.listed()]
+        self._meter = resume(self._recall(), boot_id(), _now_us(), uses())
+
+    def look(self, node_id: str) -> Power:
+        """Count what was drawn since the last look; return it as power."""
+        before, at_us, uses = self._meter, _now_us(), self._uses()
+        busy = busy_since(before, at_us, uses)
+        drawn = self._devices.draw(busy)
+        if drawn is None:
+            # A counter of the devices fell: what was drawn meanwhile is unknown.
+            self._meter = Meter(epoch=before.epoch + 1, boot_id=before.boot_id, at_us=at_us)
+            power_w, devices_w = 0, [0] * len(self._ids)
+        else:
+            self._meter = add(before, drawn, at_us, uses)
+            power_w = watts(drawn.energy_uj, busy.elapsed_us)
+            devices_w = [watts(drawn.devices_uj[device], busy.elapsed_us) for device in self._ids]
+        self._keep()
+        return Power(
+            node_id=node_id,
+            at=self._clock.now(),
+            power_w=power_w,
+            quality=self._devices.quality,
+            devices_w=devices_w,
+        )
+
+    def tell(self, teller: Teller) -> None:
+        """Tell the counters as they stand at the last look."""
+        meter = self._meter
+        counters = of_devices(meter.devices_uj, self._ids)
+        behind_us = max(0, _now_us() - meter.at_us)
+        teller.tell(
+            EnergyMeasured,
+            epoch=meter.epoch,
+            measured_at=self._clock.now() - timedelta(microseconds=behind_us),
+            counter_uj=Wide(meter.counter_uj),
+            idle_counter_uj=Wide(meter.idle_uj),
+            quality=self._devices.quality,
+            source=self._devices.source,
+            devices=[
+                DeviceEnergy(device_id=device, counter_uj=Wide(counter))
+                for device, counter in zip(self._ids, counters, strict=True)
+            ],
+        )
+
+    async def run(self, teller: Teller, interval_s: float) -> None:
+        """Tell the counters at once and after each interval, for ever."""
+        while True:
+            self.look(teller.node_id)
+            self.tell(teller)
+            await asyncio.sleep(interval_s)
+
+    def _keep(self) -> None:
+        partial = self._file.with_suffix(".new")
+        partial.write_bytes(msgspec.json.encode(self._meter))
+        partial.rename(self._file)
+
+    def _recall(self) -> Meter | None:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Meter)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+
+def _now_us() -> int:
+    # Counts on while the machine sleeps, and means the same to the next process of this boot.
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000

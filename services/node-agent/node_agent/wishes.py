@@ -1,0 +1,89 @@
+"""What placement wishes of this node: heard as it changes, read again in case it was missed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+from mesh_contracts import wire
+from mesh_contracts.placement import Intent
+from mesh_contracts.units import NodeId
+from meshkit.bucket import Entry
+from meshkit.bus import Bus, Message
+from meshkit.errors import Unavailable
+
+from node_agent.domain.reconcile import newer
+
+READ_EVERY_S = 30.0
+READ_AGAIN_S = 1.0
+"""After a read that failed."""
+
+logger = logging.getLogger(__name__)
+
+
+class Wishes:
+    """The newest wish that was seen; ``then`` is called with each newer one.
+
+    A wish that cannot be read (a newer placement's) changes nothing.
+    """
+
+    def __init__(self, bus: Bus, node_id: NodeId, then: Callable[[Intent], None]) -> None:
+        self._bus = bus
+        self._node_id = node_id
+        self._then = then
+        self._known = (0, 0)
+        self._read_now = asyncio.Event()
+        self.read = False
+        """Whether the bucket was read at least once."""
+
+    async def run(self) -> None:
+        """Hear and read for ever. Raises ``PermissionsViolation`` where that is not granted."""
+        hearing = await self._bus.subscribe(f"intent.{self._node_id}", self._heard)
+        self._bus.on_reconnect(self._reconnected)
+        try:
+            while True:
+                self._read_now.clear()
+                read = await self._read()
+                try:
+                    async with asyncio.timeout(READ_EVERY_S if read else READ_AGAIN_S):
+                        await self._read_now.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._bus.off_reconnect(self._reconnected)
+            await hearing.stop()
+
+    async def _reconnected(self) -> None:
+        self._read_now.set()
+
+    async def _read(self) -> bool:
+        try:
+            stored = await self._bus.last("KV_intents", f"$KV.intents.{self._node_id}")
+        except Unavailable as fault:
+            logger.info("the wish could not be read: %s", fault)
+            return False
+        if stored is not None:
+            self._seen(stored.sequence, stored.data)
+        self.read = True
+        return True
+
+    def _heard(self, message: Message) -> None:
+        sequence = message.headers.get("Nats-Sequence", "")
+        if sequence.isdecimal():
+            self._seen(int(sequence), message.data)
+        else:
+            self._read_now.set()
+
+    def _seen(self, sequence: int, data: bytes) -> None:
+        try:
+            entry = wire.decode(data, Entry)
+            intent = wire.decode(bytes(entry.value), Intent | None)  # type: ignore[arg-type]
+        except msgspec.MsgspecError as fault:
+            logger.warning("wish %s cannot be read, and changes nothing: %s", sequence, fault)
+            return
+        if not newer(self._known, (entry.epoch, sequence)):
+            return
+        self._known = (entry.epoch, sequence)
+        wish = Intent(node_id=self._node_id) if intent is None else intent
+        if wish.node_id == self._node_id:
+            self._then(wish)
