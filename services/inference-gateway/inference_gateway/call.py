@@ -95,7 +95,7 @@ class Call:
         """Answer the client; return the row (nothing where the request was not admitted)."""
         self._task = asyncio.current_task()
         leaving = asyncio.create_task(self._heed_leaving(receive))
-        self._room.calls.active.add(self)
+        self._room.calls.enter(self)
         try:
             await self._answer(send)
         except asyncio.CancelledError:
@@ -106,7 +106,7 @@ class Call:
             self._task.uncancel()
             await self._say_cut(self._why, send)
         finally:
-            self._room.calls.active.discard(self)
+            self._room.calls.leave(self)
             leaving.cancel()
             self._recording.close(self._why or "gateway_fault", started=self._started)
         return self._recording.row
@@ -271,7 +271,7 @@ class Call:
                 if self._started:
                     await self._say_error(why, send)
                 else:
-                    said = f"The model '{self._recording.opening.model}' did not answer in time ({why}). Send the request again."
+                    said = f"The model did not answer in time ({why}). Send the request again."
                     await send_fault(send, unavailable(why, said), self._headers)
 
     async def _say_error(self, why: str, send: Send) -> None:

@@ -26,6 +26,23 @@ class Calls:
         self._active_max = active_max
         self.closing = False
         self._turn = 0
+        self._emptied = asyncio.Event()
+
+    def enter(self, call: Watched) -> None:
+        """Count a call in."""
+        self.active.add(call)
+
+    def leave(self, call: Watched) -> None:
+        """Count a call out."""
+        self.active.discard(call)
+        if not self.active:
+            self._emptied.set()
+
+    async def idle(self) -> None:
+        """Return once no call is in progress."""
+        while self.active:
+            self._emptied.clear()
+            await self._emptied.wait()
 
     @property
     def full(self) -> bool:

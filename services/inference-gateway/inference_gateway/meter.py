@@ -135,7 +135,7 @@ class Meter:
         while True:
             oldest = self._batches[0] if self._batches else None
             await asyncio.sleep(pause if oldest else 1.0)
-            if oldest is None or self._journal.backlog or not _whole_for(bus, MARK_WAIT_S):
+            if oldest is None or self._journal.backlog or not self._whole_for(bus, MARK_WAIT_S):
                 continue
             wished = missed(self._batches, self._mark) if self._mark else []
             if not wished and self._batches and self._batches[0] is oldest:
@@ -151,6 +151,10 @@ class Meter:
                     log.error("batch %d of epoch %d is no longer kept", batch.sequence, batch.epoch)
             except Unavailable:
                 return
+
+    def _whole_for(self, bus: Bus, seconds: float) -> bool:
+        since = bus.whole_since
+        return since is not None and self._clock.monotonic() - since >= seconds
 
     def _keep(self, row: UsageRow) -> None:
         position = self._journal.append(records.ENDED, wire.encode(row))
@@ -212,8 +216,3 @@ def _heard(journal: Journal) -> Iterator[Heard]:
             if isinstance(fact, UsageMetered):
                 ids = [row.request_id for row in fact.rows]
                 yield Batched(record.position, fact.epoch, fact.sequence, ids)
-
-
-def _whole_for(bus: Bus, seconds: float) -> bool:
-    since = bus.whole_since
-    return since is not None and asyncio.get_running_loop().time() - since >= seconds

@@ -1,0 +1,139 @@
+"""The gateway assembled: journal, memory, doors; begun in order and stopped in order."""
+
+import asyncio
+import contextlib
+
+from mesh_contracts.metering import ProducerMark
+from mesh_contracts.placement import Route
+from meshkit.bucket import Watched
+from meshkit.clock import Clock
+from meshkit.journal import Journal
+from meshkit.service import Service
+from meshkit.tasks import Supervised
+from meshkit.telemetry import METRICS
+
+from inference_gateway.access import Access
+from inference_gateway.call import Room
+from inference_gateway.calls import Calls
+from inference_gateway.domain.directory import Directory
+from inference_gateway.engines import Engines
+from inference_gateway.http.api.asking import Asker
+from inference_gateway.http.openai import Door
+from inference_gateway.http.site import Front, api
+from inference_gateway.meter import Meter
+from inference_gateway.recording import STOPPING
+from inference_gateway.server import Server, listen
+from inference_gateway.settings import ACTIVE_MAX, GatewaySettings
+
+JOURNAL_KIND = "producer"
+FINISH_WITHIN_S = 2.0
+"""How long a stop waits for calls in progress before it cuts them."""
+
+TELL_WITHIN_S = 0.7
+"""How long a stop waits for the last batch to leave; the journal has it in any case."""
+
+COUNT_EVERY_S = 1.0
+
+
+class Gateway(Service):
+    """The public door. ``port`` is where it listens, from the moment it is made."""
+
+    def __init__(
+        self, settings: GatewaySettings, *, clock: Clock | None = None, active_max: int = ACTIVE_MAX
+    ) -> None:
+        super().__init__("gateway", settings, clock=clock)
+        self._listening = listen(settings.gateway_host, settings.gateway_port)
+        self.port: int = self._listening.getsockname()[1]
+        self._journal = Journal.open(settings.gateway_data_dir, kind=JOURNAL_KIND)
+        self.meter = Meter(self._journal, self.clock, settings.mesh_site)
+        self.calls = Calls(active_max)
+        self._engines: Engines | None = None
+        self._server: Server | None = None
+        self._work = Supervised()
+        self._access = self.watches("access")
+        self._routes = self.watches("routes")
+        self._limits = self.watches("limits")
+        self.needs("door", self._missing_door)
+
+    async def start(self) -> None:
+        """Open every door: the bus first, then the public one."""
+        await super().start()
+        directory = Directory()
+        _follow(self._routes(), directory)
+        _heed(self._limits(), self.meter)
+        access = Access(self._access(), self.clock)
+        self._engines = Engines()
+        room = Room(
+            calls=self.calls,
+            clock=self.clock,
+            directory=directory,
+            engines=self._engines,
+            meter=self.meter,
+        )
+        asker = Asker(self.bus, access, self.clock, self.settings.mesh_site)
+        self._server = Server(Front(Door(room, access), api(asker, [])), self._listening)
+        self._work.begin("http", self._server.serve)
+        self._work.begin("watch", self.calls.watch)
+        self._work.begin("batch", self.meter.batch)
+        self._work.begin("drain", lambda: self.meter.drain(self.bus))
+        self._work.begin("tell-again", lambda: self.meter.tell_missing(self.bus))
+        self._work.begin("count", self._count)
+
+    async def stop(self) -> None:
+        """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""
+        self.calls.closing = True
+        if self._server is not None:
+            self._server.stop_listening()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FINISH_WITHIN_S):
+                    await self.calls.idle()
+            self.calls.cut_all(STOPPING)
+            await self._work.finish("http", 1.0)
+        if self._engines is not None:
+            await self._engines.close()
+        self.meter.form()
+        until = asyncio.get_running_loop().time() + TELL_WITHIN_S
+        while self._untold() and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+        await self._work.stop()
+        await super().stop()
+        self._journal.close()
+
+    def _untold(self) -> bool:
+        return self._journal.backlog > 0 and self.bus.connected
+
+    def _missing_door(self) -> str | None:
+        if self._server is None or not self._server.started:
+            return "it does not listen yet"
+        return None
+
+    async def _count(self) -> None:
+        while True:
+            METRICS.set("mesh_gateway_active_requests", len(self.calls.active))
+            METRICS.set("mesh_gateway_journal_backlog", self._journal.backlog)
+            METRICS.set("mesh_gateway_batches_unheld", self.meter.unheld)
+            await asyncio.sleep(COUNT_EVERY_S)
+
+
+def assemble(
+    settings: GatewaySettings, *, clock: Clock | None = None, active_max: int = ACTIVE_MAX
+) -> Gateway:
+    """Return the gateway, listening. Raises ``ConfigError`` for a taken port, ``MeshError`` for a held journal."""
+    return Gateway(settings, clock=clock, active_max=active_max)
+
+
+def _follow(routes: "Watched[Route]", directory: Directory) -> None:
+    routes.on_change(directory.put)
+    for endpoint_id, route in routes.values.items():
+        directory.put(endpoint_id, route)
+
+
+def _heed(limits: "Watched[ProducerMark]", meter: Meter) -> None:
+    own = f"producer.{meter.producer}"
+
+    def changed(key: str, mark: ProducerMark | None) -> None:
+        if key == own:
+            meter.heed(mark)
+
+    limits.on_change(changed)
+    meter.heed(limits.values.get(own))

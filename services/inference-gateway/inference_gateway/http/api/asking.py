@@ -1,0 +1,146 @@
+"""From HTTP to an ask and back: who asks, what, and the typed answer or problem."""
+
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Request
+from mesh_contracts import wire
+from mesh_contracts.ask import Ask, Page, Principal, Problem
+from mesh_contracts.identity import AccessEntry
+from meshkit import semconv
+from meshkit.bus import Bus
+from meshkit.clock import Clock
+from meshkit.telemetry import SpanKind, edge_parent, span
+
+from inference_gateway.access import Access
+from inference_gateway.domain.faults import Fault
+from inference_gateway.http.problems import Refused, from_fault, invalid, refused
+
+PRINCIPAL_LIFETIME = timedelta(seconds=30)
+"""How long a sealed principal is believed: longer than any ask's deadline."""
+
+ASK_WAIT_S = 5.0
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+BODY_BYTES_MAX = 256 * 1024
+"""A body under ``/api``."""
+
+LIMIT_MAX = 1_000
+
+B = TypeVar("B")
+AnyRequest = Request[Any, Any, Any]
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who makes a request: the principal for asks, and the key's entry."""
+
+    principal: Principal
+    entry: AccessEntry
+
+    @property
+    def operator(self) -> bool:
+        """Whether every project is this caller's to see."""
+        return self.principal.sees(None)
+
+
+class Asker:
+    """Asks owners on behalf of callers."""
+
+    def __init__(self, bus: Bus, access: Access, clock: Clock, site: str) -> None:
+        self.bus = bus
+        self.site = site
+        self._access = access
+        self._clock = clock
+
+    def caller_of(self, request: AnyRequest) -> Caller:
+        """Return who makes the request. Raises ``Refused`` (401, 503)."""
+        entry = self._access.entry_of(request.headers.get("authorization"))
+        if isinstance(entry, Fault):
+            raise from_fault(entry)
+        principal = Principal(
+            principal_id=entry.key_id,
+            role=entry.role,
+            organization=entry.organization,
+            project=entry.project,
+            expires_at=self._clock.now() + PRINCIPAL_LIFETIME,
+        )
+        return Caller(principal, entry)
+
+    async def __call__(
+        self, request: AnyRequest, kind: type[Ask], *, owner: str | None = None, **fields: Any
+    ) -> Any:
+        """Return the owner's answer. Raises ``Refused`` with the problem where there is none."""
+        caller = self.caller_of(request)
+        route = str(request.scope.get("path_template") or request.scope["path"])
+        parent = edge_parent(request.headers.get("traceparent"))
+        attributes = {semconv.HTTP_REQUEST_METHOD: request.method, semconv.HTTP_ROUTE: route}
+        name = f"{request.method} {route}"
+        with span(name, kind=SpanKind.SERVER, parent=parent, attributes=attributes) as seen:
+            key = idempotency_key(request) if kind.changes else None
+            envelope = self.bus.wish(caller.principal, timeout_s=ASK_WAIT_S, idempotency_key=key)
+            ask = checked(kind(**envelope, **fields))
+            answer = await self.bus.ask(ask, owner=owner)
+            if isinstance(answer, Problem):
+                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, answer.status)
+                seen.set_attribute(semconv.ERROR_TYPE, answer.code)
+                raise Refused(answer)
+            return answer
+
+
+def checked(ask: Ask) -> Ask:
+    """Return an ask whose fields keep their bounds. Raises ``Refused`` (422) naming the one that does not."""
+    try:
+        return wire.decode(wire.encode(ask), type(ask))
+    except msgspec.ValidationError as fault:
+        raise invalid(fault, "request") from fault
+
+
+def idempotency_key(request: AnyRequest) -> str | None:
+    """Return the client's idempotency key. Raises ``Refused`` for one that is too long."""
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
+        raise refused(
+            422,
+            "invalid_idempotency_key",
+            "Invalid request",
+            f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters.",
+            param="Idempotency-Key",
+        )
+    return key
+
+
+async def body_of(request: AnyRequest, kind: type[B]) -> B:
+    """Return the body as ``kind``. Raises ``Refused``: 400 (not JSON), 413, 422 (names the field)."""
+    raw = await request.body()
+    if len(raw) > BODY_BYTES_MAX:
+        raise refused(413, "body_too_large", "Too large", f"Send at most {BODY_BYTES_MAX // 1024} KiB.")
+    try:
+        return wire.decode(raw or b"{}", kind)
+    except msgspec.ValidationError as fault:
+        raise invalid(fault) from fault
+    except (msgspec.DecodeError, RecursionError) as fault:
+        raise refused(
+            400, "invalid_json", "Not JSON", "The body is not JSON; send a JSON object."
+        ) from fault
+
+
+def generation_of(request: AnyRequest) -> int | None:
+    """Return the generation in ``If-Match``. Raises ``Refused`` where it is not one."""
+    text = request.headers.get("if-match")
+    if text is None:
+        return None
+    text = text.strip().removeprefix("W/").strip('"')
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise refused(
+            422,
+            "invalid_if_match",
+            "Invalid request",
+            "If-Match holds the object's 'generation', as it was last read.",
+            param="If-Match",
+        )
+    return int(text)
+
+
+def page(limit: int, cursor: str | None) -> Page:
+    """Return which part of a list is asked for."""
+    return Page(limit=limit, cursor=cursor)

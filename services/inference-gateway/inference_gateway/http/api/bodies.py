@@ -1,0 +1,71 @@
+"""Bodies of requests under ``/api/v1``: what may be said, and nothing else."""
+
+from datetime import datetime
+
+import msgspec
+from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
+from mesh_contracts.units import Name, Text
+
+
+class NewOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A customer to be."""
+
+    name: Name
+
+
+class NewProject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A project of an organization (its name or id)."""
+
+    organization: str
+    name: Name
+
+
+class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key: of a project (its id, its name, or ``organization/name``), or an admin's."""
+
+    name: Name
+    project: Text | None = None
+    role: str = "project"
+    expires_at: datetime | None = None
+
+
+class NewJoinToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many nodes may join with a token, and for how long."""
+
+    uses: int = 1
+    lifetime_s: int = 900
+
+
+class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model to be served under ``name``; without a ``project``, in that of the caller's key."""
+
+    name: Name
+    model: Model
+    project: Text | None = None
+    engine: Engine = msgspec.field(default_factory=Engine)
+    replicas: Replicas = msgspec.field(default_factory=Replicas)
+    resources: Resources = msgspec.field(default_factory=Resources)
+    residency: Residency = msgspec.field(default_factory=Residency)
+
+
+class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Other bounds for an endpoint."""
+
+    replicas: Replicas
+
+
+class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a replica would take, and where it may be."""
+
+    resources: Resources = msgspec.field(default_factory=Resources)
+    residency: Residency = msgspec.field(default_factory=Residency)
+
+
+class Cordon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why a node is to take no more work."""
+
+    reason: Text = "an operator's wish"
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An empty object."""

@@ -1,0 +1,220 @@
+"""Sites, nodes, endpoints and where things would go: placement's; and every owner's dead letters."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.params import Parameter
+from mesh_contracts import placement
+from mesh_contracts.ask import DeadLetters, Empty, ListDeadLetters, RedriveDeadLetter
+from mesh_contracts.units import Site
+
+from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asker, generation_of, page
+from inference_gateway.http.api.bodies import Cordon, EndpointChange, NewEndpoint, Nothing, Shape
+from inference_gateway.http.problems import refused
+
+Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
+Cursor = Annotated[str | None, Parameter(max_length=512, description="`next` of the page before.")]
+Owner = Literal["identity", "placement", "metering", "carbon"]
+"""Who reads facts, and so may have dead letters."""
+
+
+class SiteShown(msgspec.Struct, frozen=True):
+    """A hall."""
+
+    id: Site
+
+
+class SitesShown(msgspec.Struct, frozen=True):
+    """The sites this door speaks for."""
+
+    items: list[SiteShown]
+    next: str | None = None
+
+
+class Sites(Controller):
+    """Halls. One today: the site that this gateway stands in."""
+
+    path = "/sites"
+    tags = ["placement"]  # noqa: RUF012 - the framework's way
+
+    @get()
+    async def list(self, request: AnyRequest, asker: Asker) -> SitesShown:
+        """List the sites."""
+        asker.caller_of(request)
+        return SitesShown([SiteShown(asker.site)])
+
+
+class Nodes(Controller):
+    """Servers."""
+
+    path = "/nodes"
+    tags = ["placement"]  # noqa: RUF012 - the framework's way
+
+    @get()
+    async def list(
+        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+    ) -> placement.Nodes:
+        """List the nodes."""
+        found: placement.Nodes = await asker(request, placement.ListNodes, page=page(limit, cursor))
+        return found
+
+    @get("/{node:str}")
+    async def one(self, request: AnyRequest, asker: Asker, node: str) -> Response[placement.Node]:
+        """Show one node (its id or name)."""
+        return shown(await asker(request, placement.GetNode, node=node))
+
+    @post("/{node:str}/cordon", status_code=202)
+    async def cordon(
+        self, request: AnyRequest, asker: Asker, node: str, data: Cordon | None = None
+    ) -> Response[placement.Node]:
+        """Have a node take no new work and hand over what it has."""
+        why = (data or Cordon()).reason
+        return shown(await asker(request, placement.CordonNode, node=node, reason=why), 202)
+
+    @post("/{node:str}/return", status_code=202)
+    async def give_back(
+        self, request: AnyRequest, asker: Asker, node: str, data: Nothing | None = None
+    ) -> Response[placement.Node]:
+        """Have a cordoned node checked, and take work again."""
+        del data
+        return shown(await asker(request, placement.ReturnNode, node=node), 202)
+
+    @post("/{node:str}/check", status_code=202)
+    async def check(
+        self, request: AnyRequest, asker: Asker, node: str, data: Nothing | None = None
+    ) -> Response[placement.Node]:
+        """Have a node's health checked now."""
+        del data
+        return shown(await asker(request, placement.CheckNode, node=node), 202)
+
+
+class Endpoints(Controller):
+    """Models served behind the gateway."""
+
+    path = "/endpoints"
+    tags = ["placement"]  # noqa: RUF012 - the framework's way
+
+    @post(status_code=202)
+    async def create(
+        self, request: AnyRequest, asker: Asker, data: NewEndpoint
+    ) -> Response[placement.Endpoint]:
+        """Deploy a model; it serves under ``name`` in /v1 once its state says so."""
+        entry = asker.caller_of(request).entry
+        project = data.project or entry.project
+        if project is None:
+            raise refused(
+                422,
+                "missing_field",
+                "Invalid request",
+                "Name the 'project': your key belongs to none.",
+                param="project",
+            )
+        made: placement.Endpoint = await asker(
+            request,
+            placement.CreateEndpoint,
+            name=data.name,
+            project=project,
+            model=data.model,
+            engine=data.engine,
+            replicas=data.replicas,
+            resources=data.resources,
+            residency=data.residency,
+        )
+        answer = shown(made, 202)
+        answer.headers["location"] = f"/api/v1/endpoints/{made.id}"
+        return answer
+
+    @get()
+    async def list(
+        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+    ) -> placement.Endpoints:
+        """List the endpoints the caller sees."""
+        found: placement.Endpoints = await asker(
+            request, placement.ListEndpoints, page=page(limit, cursor)
+        )
+        return found
+
+    @get("/{endpoint:str}")
+    async def one(
+        self, request: AnyRequest, asker: Asker, endpoint: str
+    ) -> Response[placement.Endpoint]:
+        """Show one endpoint (its id, or its name in the caller's project)."""
+        return shown(await asker(request, placement.GetEndpoint, endpoint=endpoint))
+
+    @patch("/{endpoint:str}", status_code=202)
+    async def change(
+        self, request: AnyRequest, asker: Asker, endpoint: str, data: EndpointChange
+    ) -> Response[placement.Endpoint]:
+        """Change the bounds; ``If-Match`` holds the generation that was read."""
+        generation = generation_of(request)
+        if generation is None:
+            raise refused(
+                428,
+                "if_match_required",
+                "Which generation?",
+                "Send If-Match with the endpoint's 'generation', so that no other change is lost.",
+                param="If-Match",
+            )
+        changed = await asker(
+            request,
+            placement.ChangeEndpoint,
+            endpoint=endpoint,
+            replicas=data.replicas,
+            generation=generation,
+        )
+        return shown(changed, 202)
+
+    @delete("/{endpoint:str}", status_code=202)
+    async def stop(
+        self, request: AnyRequest, asker: Asker, endpoint: str
+    ) -> Response[placement.Endpoint]:
+        """Stop an endpoint; ``If-Match`` is heeded where it is sent."""
+        generation = generation_of(request)
+        gone = await asker(request, placement.DeleteEndpoint, endpoint=endpoint, generation=generation)
+        return shown(gone, 202)
+
+
+@post("/placements:explain", status_code=200, tags=["placement"])
+async def explain(request: AnyRequest, asker: Asker, data: Shape) -> placement.Explanation:
+    """Explain where one more replica of this shape would go, without placing it."""
+    told: placement.Explanation = await asker(
+        request, placement.ExplainPlacement, resources=data.resources, residency=data.residency
+    )
+    return told
+
+
+class Letters(Controller):
+    """Facts that a reader gave up on: for operators."""
+
+    path = "/dead-letters"
+    tags = ["operation"]  # noqa: RUF012 - the framework's way
+
+    @get()
+    async def list(
+        self,
+        request: AnyRequest,
+        asker: Asker,
+        owner: Owner,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> DeadLetters:
+        """List one owner's dead letters."""
+        found: DeadLetters = await asker(
+            request, ListDeadLetters, owner=owner, page=page(limit, cursor)
+        )
+        return found
+
+    @post("/{owner:str}/{letter:int}/redrive", status_code=200)
+    async def redrive(
+        self, request: AnyRequest, asker: Asker, owner: Owner, letter: int, data: Nothing | None = None
+    ) -> Empty:
+        """Have a fact handled once more."""
+        del data
+        done: Empty = await asker(request, RedriveDeadLetter, owner=owner, dead_letter_id=letter)
+        return done
+
+
+def shown(found: Any, status: int = 200) -> Response[Any]:
+    """Return an object with its generation as ``ETag``."""
+    return Response(found, status_code=status, headers={"etag": f'"{found.generation}"'})

@@ -1,0 +1,148 @@
+"""Refusals under ``/api``: RFC 9457 problem+json, always with a code and what to do."""
+
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Request, Response
+from litestar.exceptions import (
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from mesh_contracts import wire
+from mesh_contracts.ask import Problem
+
+from inference_gateway.domain.faults import Fault
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class Refused(Exception):
+    """A request that is answered with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.code)
+        self.problem = problem
+
+
+def refused(
+    status: int, code: str, title: str, detail: str, *, param: str | None = None, **more: Any
+) -> Refused:
+    """Return a refusal to raise."""
+    return Refused(Problem(title=title, status=status, code=code, detail=detail, param=param, **more))
+
+
+def from_fault(fault: Fault) -> Refused:
+    """Return the same refusal in this door's words."""
+    titles = {401: "Not authenticated", 403: "Not permitted", 503: "Unavailable"}
+    return refused(
+        fault.status,
+        fault.code,
+        titles.get(fault.status, "Refused"),
+        fault.message,
+        retry_after_s=fault.retry_after_s,
+    )
+
+
+def as_response(problem: Problem) -> Response[bytes]:
+    """Return a problem as it is sent."""
+    headers = {}
+    if problem.retry_after_s is not None:
+        headers["retry-after"] = str(problem.retry_after_s)
+    if problem.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(
+        wire.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers
+    )
+
+
+def on_refused(_: Request[Any, Any, Any], fault: Refused) -> Response[bytes]:
+    """Answer with the problem that was raised."""
+    return as_response(fault.problem)
+
+
+def on_http(request: Request[Any, Any, Any], fault: HTTPException) -> Response[bytes]:
+    """Answer what the framework refuses, in the same form."""
+    if isinstance(fault, NotFoundException):
+        problem = Problem(
+            title="No such path",
+            status=404,
+            code="unknown_path",
+            detail=f"There is nothing at {request.scope['path'][:200]}; see /openapi.json.",
+        )
+    elif isinstance(fault, MethodNotAllowedException):
+        problem = Problem(
+            title="Method not allowed",
+            status=405,
+            code="method_not_allowed",
+            detail=f"{request.method} does nothing here; see /openapi.json.",
+        )
+    elif isinstance(fault, ValidationException):
+        problem = _invalid(fault)
+    else:
+        problem = Problem(
+            title="Refused",
+            status=fault.status_code,
+            code="refused",
+            detail=f"{fault.detail or 'The request was refused'}; see /openapi.json.",
+        )
+    return as_response(problem)
+
+
+def on_unforeseen(_: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
+    """Answer our own mistake without showing it."""
+    import logging  # noqa: PLC0415 - only on this road
+
+    logging.getLogger(__name__).error("unforeseen", exc_info=fault)
+    return as_response(
+        Problem(
+            title="Our mistake",
+            status=500,
+            code="internal",
+            detail="Something went wrong here; the operator's log says what. Try again.",
+        )
+    )
+
+
+def invalid(fault: msgspec.ValidationError, where: str = "body") -> Refused:
+    """Return the refusal of a field that is wrong, named."""
+    what, _, path = str(fault).partition(" - at `$")
+    param = path.strip("`").lstrip(".") or None
+    if "unknown field" in what or "missing required field" in what:
+        param = f"{param + '.' if param else ''}{what.split('`')[1]}"
+    return refused(
+        422,
+        "unknown_field" if "unknown field" in what else "invalid_field",
+        "Invalid request",
+        f"{what}{f' at {param}' if param else ''} in the {where}. Correct it; see /openapi.json.",
+        param=param,
+    )
+
+
+def _invalid(fault: ValidationException) -> Problem:
+    extra = fault.extra if isinstance(fault.extra, list) else []
+    named = [entry for entry in extra if isinstance(entry, dict)]
+    param = str(named[0].get("key")) if named and named[0].get("key") else None
+    said = "; ".join(str(entry.get("message")) for entry in named) or str(fault.detail)
+    return Problem(
+        title="Invalid request",
+        status=422,
+        code="invalid_field",
+        detail=f"{said}{f' at {param}' if param else ''}. Correct it; see /openapi.json.",
+        param=param,
+    )
+
+
+__all__ = [
+    "PROBLEM_JSON",
+    "MediaType",
+    "Refused",
+    "as_response",
+    "from_fault",
+    "invalid",
+    "on_http",
+    "on_refused",
+    "on_unforeseen",
+    "refused",
+]

@@ -1,0 +1,96 @@
+"""The whole HTTP application: the hot routes in front, Litestar with everything else behind."""
+
+import re
+from typing import Any
+
+from litestar import Litestar, Router, get
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from mesh_contracts.units import Wide, new_id
+
+from inference_gateway.http.api import asking, fleet, ledgers, tenants
+from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
+from inference_gateway.http.openai import Door
+from inference_gateway.http.problems import Refused, on_http, on_refused, on_unforeseen
+from inference_gateway.http.wire import Receive, Scope, Send, own_headers
+
+VERBS = re.compile(r"^(/api/v1/(?:nodes|dead-letters)/.+):(cordon|return|check|redrive)$")
+"""``/nodes/n1:cordon`` reads as people write it, and is routed as ``/nodes/n1/cordon``."""
+
+
+@get("/healthz", include_in_schema=False)
+async def healthz() -> dict[str, str]:
+    """Say that the door is open."""
+    return {"status": "ok"}
+
+
+def api(asker: asking.Asker, more: list[Any]) -> Litestar:
+    """Return everything but the hot routes; ``more`` are handlers under ``/api/v1``."""
+    routes = Router(
+        "/api/v1",
+        route_handlers=[
+            tenants.Organizations,
+            tenants.Projects,
+            tenants.Keys,
+            tenants.JoinTokens,
+            fleet.Sites,
+            fleet.Nodes,
+            fleet.Endpoints,
+            fleet.explain,
+            fleet.Letters,
+            ledgers.Requests,
+            ledgers.list_usage,
+            ledgers.list_prices,
+            ledgers.Carbon,
+            *more,
+        ],
+    )
+    return Litestar(
+        [routes, healthz, *DOCUMENTS],
+        dependencies={"asker": Provide(lambda: asker, sync_to_thread=False)},
+        exception_handlers={
+            Refused: on_refused,
+            HTTPException: on_http,
+            500: on_unforeseen,
+        },
+        type_encoders={Wide: str},
+        openapi_config=OpenAPIConfig(
+            title="Compute Mesh",
+            version="1",
+            description="From racks of GPU servers to tokens, with the meter and the carbon ledger built in.",
+            path="/",
+            render_plugins=[Described()],
+            use_handler_docstrings=True,
+        ),
+        plugins=[WideSchema()],
+        logging_config=None,
+        request_max_body_size=asking.BODY_BYTES_MAX,
+    )
+
+
+class Front:
+    """Sends the hot routes past the framework; gives every other answer its request id."""
+
+    def __init__(self, door: Door, behind: Litestar) -> None:
+        self._door = door
+        self._behind: Any = behind
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path: str = scope["path"]
+        if path.startswith("/v1/"):
+            await self._door(scope, receive, send)
+            return
+        headers = own_headers(scope, new_id("request"))
+        spoken = VERBS.match(path) if scope["method"] == "POST" else None
+        if spoken is not None:
+            way = f"{spoken[1]}/{spoken[2]}"
+            scope = {**scope, "path": way, "raw_path": way.encode()}
+
+        async def signed(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *headers]
+            await send(message)
+
+        await self._behind(scope, receive, signed)

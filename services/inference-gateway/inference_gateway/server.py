@@ -1,0 +1,70 @@
+"""The HTTP server itself: uvicorn without its signals, started late and stopped in order."""
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from meshkit.errors import ConfigError
+
+BACKLOG = 2_048
+KEEPALIVE_S = 75
+
+
+class _Quiet(uvicorn.Server):
+    """A server that leaves the signals to the service."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a bound socket. Raises ``ConfigError`` where the port is taken."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        # Two binds of one port may both succeed until one of them listens.
+        listening.listen(BACKLOG)
+    except OSError as fault:
+        listening.close()
+        raise ConfigError(
+            f"{host}:{port}: {fault.strerror}; set GATEWAY_PORT to a free port"
+        ) from fault
+    return listening
+
+
+class Server:
+    """Serves ``app`` on a socket that listens already."""
+
+    def __init__(self, app: Any, listening: socket.socket) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEPALIVE_S,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Quiet(config)
+        self._listening = listening
+
+    async def serve(self) -> None:
+        """Serve until told to stop."""
+        await self._server.serve(sockets=[self._listening])
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are idle are closed."""
+        self._server.should_exit = True
+
+    @property
+    def started(self) -> bool:
+        """Whether requests are answered."""
+        return bool(self._server.started)
