@@ -1,0 +1,217 @@
+"""The users' commands against a small double of the public door: tables, JSON, one-line refusals."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from mesh_tools.__main__ import COMMANDS, NOT_YET
+
+from tests.house.tree import ROOT
+
+FIRST_OUTPUT_WITHIN_S = 0.3
+NODE = {
+    "id": "node_1",
+    "name": "node-1",
+    "state": "cordoned",
+    "rehearsal": True,
+    "gpus": 2,
+    "gpu_milli_free": 2000,
+    "memory_mib_free": 512,
+    "workloads": 0,
+    "since": "2026-01-01T00:00:00Z",
+    "reasons": [{"code": "gemm", "detail": "row 17 is wrong", "unblock": "mend it"}],
+}
+
+
+class Door:
+    """Answers what it was told to, in turn, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.asked: list[tuple[str, str, Any, dict[str, str]]] = []
+        double = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("content-length") or 0))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                double.asked.append(
+                    (self.command, self.path, json.loads(raw) if raw else None, headers)
+                )
+                status, body = double.answers.pop(0)
+                self.send_response(status)
+                text = body if isinstance(body, str) else json.dumps(body)
+                kind = "text/event-stream" if isinstance(body, str) else "application/json"
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(text.encode())))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            do_GET = do_POST = do_DELETE = do_PATCH = answer  # noqa: N815 the names that the library calls
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    made = Door()
+    thread = Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+    thread.join()
+
+
+def mesh(door: Door | None, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
+    told = {"MESH_URL": door.url, "MESH_API_KEY": "key"} if door else {}
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "mesh_tools", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=cwd,
+        env={**kept, **told},
+        check=False,
+    )
+
+
+def test_a_list_is_a_table_with_its_reasons(door: Door) -> None:
+    door.answers = [(200, {"items": [NODE], "next": None})]
+    head, line = mesh(door, "node", "list").stdout.splitlines()
+    assert head.split("  ")[0] == "NAME"
+    assert line.startswith("node-1  cordoned  2 (rehearsal)")
+    assert line.endswith("row 17 is wrong → mend it")
+    assert door.asked[0][3]["authorization"] == "Bearer key"
+
+
+def test_json_is_the_answer_itself_over_all_pages(door: Door) -> None:
+    door.answers = [(200, {"items": [{"name": "a"}], "next": "c"}), (200, {"items": [{"name": "b"}]})]
+    told = json.loads(mesh(door, "org", "list", "--json").stdout)
+    assert [one["name"] for one in told["items"]] == ["a", "b"]
+    assert [path for _, path, _, _ in door.asked] == [
+        "/api/v1/organizations",
+        "/api/v1/organizations?cursor=c",
+    ]
+
+
+def test_a_refusal_is_one_line_with_what_to_do_and_exit_code_1(door: Door) -> None:
+    problem = {
+        "title": "No",
+        "status": 409,
+        "code": "name_taken",
+        "detail": "the name is taken: choose another",
+    }
+    door.answers = [(409, problem)]
+    done = mesh(door, "org", "create", "acme")
+    assert done.returncode == 1
+    assert done.stderr == "mesh org: the name is taken: choose another (409 name_taken)\n"
+    assert door.asked[0][2] == {"name": "acme"}
+    assert door.asked[0][3]["idempotency-key"]
+
+
+def test_nobody_at_the_door_is_one_line_with_what_to_do(door: Door, tmp_path: Path) -> None:
+    door.server.socket.close()
+    for done in (mesh(door, "usage"), mesh(None, "usage", cwd=tmp_path)):
+        assert done.returncode == 1
+        assert "./mesh up" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_receipt_that_is_pending_is_waited_for(door: Door) -> None:
+    pending = {"title": "Later", "status": 409, "code": "receipt_pending", "detail": "not settled yet"}
+    door.answers = [(409, pending), (200, {"request_id": "request_1"})]
+    done = mesh(door, "carbon", "receipt", "request_1")
+    assert json.loads(done.stdout) == {"request_id": "request_1"}
+
+
+def test_a_change_of_replicas_carries_the_generation_it_was_decided_on(door: Door) -> None:
+    endpoint = {"id": "endpoint_1", "name": "tiny", "generation": 7, "state": "serving", "reasons": []}
+    door.answers = [(200, endpoint), (200, endpoint)]
+    assert mesh(door, "endpoint", "scale", "tiny", "--min", "2").returncode == 0
+    method, path, body, headers = door.asked[1]
+    assert (method, path, headers["if-match"]) == ("PATCH", "/api/v1/endpoints/endpoint_1", "7")
+    assert body == {"replicas": {"min": 2, "max": 2}}
+
+
+def test_events_are_followed_as_they_come(door: Door) -> None:
+    event = {"time": "t", "type": "placement.endpoint.changed", "subject": "endpoint_1"}
+    door.answers = [(200, f": hello\n\nid: c1\ndata: {json.dumps(event)}\n\n")]
+    assert mesh(door, "events", "follow").stdout == "t  placement.endpoint.changed  endpoint_1  c1\n"
+
+
+def test_a_bit_is_flipped_only_in_a_rehearsal_of_a_mesh_on_this_machine(
+    door: Door, tmp_path: Path
+) -> None:
+    (tmp_path / "nodes" / "node-1").mkdir(parents=True)
+    data = ("--data", str(tmp_path))
+    assert mesh(door, "node", "break", "node-1", "--row", "18", *data).returncode == 0
+    scenario = tmp_path / "nodes" / "node-1" / "rehearsal.json"
+    assert json.loads(scenario.read_text()) == {"gemm": {"device": 0, "row": 18, "col": 3, "bit": 5}}
+    assert mesh(door, "node", "mend", "node-1", *data).returncode == 0
+    assert not scenario.exists()
+    refused = mesh(door, "node", "break", "node-9", *data)
+    assert refused.returncode == 1
+    assert "it has node-1" in refused.stderr
+
+
+def test_a_running_mesh_is_found_from_a_folder_below_and_its_exports_fit_a_shell(
+    tmp_path: Path,
+) -> None:
+    state = {"gateway": "http://127.0.0.1:1", "admin_key": "a", "project_key": "p; rm"}
+    (tmp_path / ".mesh").mkdir()
+    (tmp_path / ".mesh" / "state.json").write_text(json.dumps(state))
+    below = tmp_path / "below"
+    below.mkdir()
+    assert mesh(None, "env", cwd=below).stdout.splitlines() == [
+        "export MESH_URL=http://127.0.0.1:1",
+        "export MESH_API_KEY='p; rm'",
+        "export MESH_ADMIN_KEY=a",
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_a_command_that_does_not_exist_yet_says_so(name: str) -> None:
+    done = mesh(None, name)
+    assert done.returncode == 2
+    assert "not there yet" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_command_that_nobody_knows_is_named() -> None:
+    done = mesh(None, "teleport")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "mesh: there is no command 'teleport'; `mesh --help` lists them\n",
+    )
+
+
+def test_every_command_explains_itself_within_its_bound() -> None:
+    assert all(f"  {name} " in mesh(None, "--help").stdout for name in COMMANDS)
+    slow = {}
+    for name in COMMANDS:
+        if name == "demo":
+            continue
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            done = mesh(None, name, "--help")
+            took.append(time.monotonic() - began)
+            assert done.returncode == 0, (name, done.stderr)
+            assert done.stdout.startswith("usage: mesh")
+        if min(took) > FIRST_OUTPUT_WITHIN_S:
+            slow[name] = min(took)
+    assert slow == {}
