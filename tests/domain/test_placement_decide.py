@@ -1,0 +1,145 @@
+"""The decision: a grant fits, a refusal says what would unblock it."""
+
+from random import Random
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from mesh_contracts.placement import Residency, Resources
+from meshkit.testing import NOW
+from placement.domain.decide import Grant, Refusal, decide, free_milli, take
+from placement.domain.fleet import Card, Server
+
+STATES = st.sampled_from(["ready", "ready", "ready", "cordoned", "validating", "lost"])
+
+
+def card(index: int, free: int = 1_000, model: str = "H100") -> Card:
+    return Card(
+        device_id=f"rehearsal-{index}",
+        index=index,
+        model=model,
+        memory_mib=81_920,
+        rehearsal=True,
+        free_milli=free,
+    )
+
+
+def server(name: str = "n1", **fields: object) -> Server:
+    base = Server(
+        node_id=name,
+        name=name,
+        site="fr-idf-1",
+        state="ready",
+        generation=1,
+        jurisdiction="FR",
+        memory_mib=4_096,
+        memory_free_mib=4_096,
+        cards=(card(0), card(1)),
+        since=NOW,
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+cards = st.lists(
+    st.tuples(st.sampled_from([0, 250, 500, 1_000]), st.sampled_from(["H100", "B200"])), max_size=4
+).map(lambda items: tuple(card(n, free, model) for n, (free, model) in enumerate(items)))
+servers = st.builds(
+    lambda number, state, where, memory, held: server(
+        f"n{number}", state=state, jurisdiction=where, memory_free_mib=memory, cards=held
+    ),
+    st.integers(0, 30),
+    STATES,
+    st.sampled_from(["FR", "FR", "DE"]),
+    st.integers(0, 4_096),
+    cards,
+)
+fleets = st.lists(servers, max_size=8, unique_by=lambda item: item.node_id)
+shapes = st.one_of(
+    st.builds(Resources, gpus=st.integers(0, 3), gpu_model=st.sampled_from([None, "H100"])),
+    st.builds(
+        Resources, gpu_milli=st.sampled_from([250, 500, 1_000]), memory_mib=st.integers(1, 4_096)
+    ),
+)
+
+
+def fits(resources: Resources, one: Server) -> bool:
+    mine = [c for c in one.cards if resources.gpu_model in {None, c.model}]
+    whole = sum(1 for c in mine if c.free_milli == 1_000)
+    return (
+        one.state == "ready"
+        and one.jurisdiction == "FR"
+        and one.memory_free_mib >= resources.memory_mib
+        and (resources.gpu_model is None or bool(mine))
+        and whole >= resources.gpus
+        and (not resources.gpu_milli or any(c.free_milli >= resources.gpu_milli for c in mine))
+    )
+
+
+@given(fleets, shapes)
+def test_a_grant_fits_and_a_refusal_means_that_no_node_did(
+    fleet: list[Server], resources: Resources
+) -> None:
+    answer = decide(resources, Residency(), fleet)
+    able = [one for one in fleet if fits(resources, one)]
+    if isinstance(answer, Grant):
+        assert answer.server in able
+        assert free_milli(answer.server) == min(free_milli(one) for one in able)
+        assert sum(held.milli for held in answer.devices) == (
+            resources.gpus * 1_000 or resources.gpu_milli
+        )
+        after = take(answer.server, answer)
+        assert free_milli(after) == free_milli(answer.server) - sum(h.milli for h in answer.devices)
+        assert after.memory_free_mib >= 0
+    else:
+        assert able == []
+        assert all(reason.unblock for reason in answer.reasons)
+
+
+@given(fleets, shapes, st.randoms())
+def test_the_order_in_which_nodes_are_known_changes_nothing(
+    fleet: list[Server], resources: Resources, random: Random
+) -> None:
+    shuffled = list(fleet)
+    random.shuffle(shuffled)
+    assert decide(resources, Residency(), fleet) == decide(resources, Residency(), shuffled)
+
+
+@given(fleets, shapes)
+def test_survivors_never_grow_from_one_constraint_to_the_next(
+    fleet: list[Server], resources: Resources
+) -> None:
+    counts = [reason.count for reason in decide(resources, Residency(), fleet).survivors]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_replicas_of_one_endpoint_are_spread_before_nodes_are_filled() -> None:
+    fuller = server("n1", memory_free_mib=1_000)
+    answer = decide(Resources(), Residency(), [fuller, server("n2")], {"n1": 1})
+    assert isinstance(answer, Grant)
+    assert answer.server.name == "n2"
+
+
+def test_a_fraction_goes_to_the_fullest_device_that_fits() -> None:
+    node = server(cards=(card(0, 1_000), card(1, 400), card(2, 100)))
+    answer = decide(Resources(gpu_milli=250), Residency(), [node])
+    assert isinstance(answer, Grant)
+    assert [held.device_id for held in answer.devices] == ["rehearsal-1"]
+
+
+def test_whole_gpus_are_not_made_of_fractions() -> None:
+    answer = decide(Resources(gpus=1), Residency(), [server(cards=(card(0, 999), card(1, 500)))])
+    assert isinstance(answer, Refusal)
+    assert answer.reasons[0].code == "not_enough_gpus"
+
+
+def test_data_that_must_stay_in_france_are_not_placed_in_germany() -> None:
+    answer = decide(Resources(), Residency(), [server(jurisdiction="DE")])
+    assert isinstance(answer, Refusal)
+    assert answer.reasons[0].code == "no_node_in_jurisdiction"
+    assert "FR" in (answer.reasons[0].unblock or "")
+
+
+def test_an_empty_site_is_refused_with_what_to_do() -> None:
+    answer = decide(Resources(), Residency(), [])
+    assert isinstance(answer, Refusal)
+    assert answer.reasons[0].code == "no_ready_node"

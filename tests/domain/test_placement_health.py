@@ -1,0 +1,65 @@
+"""A node takes work only while its last check shows that it is sound."""
+
+import pytest
+from mesh_contracts.node import Check, HealthChanged
+from meshkit.testing import envelope
+from placement.domain.health import on_checked, on_cordoned, on_joined, on_returned
+
+from tests.domain.test_placement_decide import server
+
+
+def verdict(kind: str = "pass", check: int = 0) -> HealthChanged:
+    found = Check(
+        name="gemm",
+        device_id="rehearsal-0",
+        verdict=kind,
+        backend="numpy",
+        rehearsal=True,
+        took_ms=5,
+        detail="wrong product",
+        evidence={"row": 17},
+    )
+    return HealthChanged(
+        **envelope("n1"), node_id="n1", verdict=kind, level="quick", check=check, checks=[found]
+    )
+
+
+@pytest.mark.parametrize("state", ["enrolled", "ready", "lost", "validating"])
+def test_a_node_that_joins_is_checked_before_it_takes_new_work(state: str) -> None:
+    joined = on_joined(server(state=state, check_needed=7))
+    assert joined.state == "validating"
+    assert (
+        on_checked(server(state="validating", check_needed=joined.check_needed), verdict()).state
+        == "ready"
+    )
+
+
+def test_a_restart_does_not_return_a_cordoned_node() -> None:
+    assert on_joined(server(state="cordoned")).state == "cordoned"
+    assert on_checked(server(state="cordoned"), verdict()).state == "cordoned"
+
+
+@pytest.mark.parametrize("kind", ["fail", "inconclusive"])
+@pytest.mark.parametrize("state", ["validating", "ready"])
+def test_a_check_that_does_not_pass_takes_the_node_out_and_names_the_row(kind: str, state: str) -> None:
+    turn = on_checked(server(state=state), verdict(kind))
+    assert turn.state == "cordoned"
+    assert turn.reasons[0].code == f"health_{kind}"
+    for part in ("rehearsal-0", "row 17", "rehearsal)"):
+        assert part in turn.reasons[0].detail
+
+
+def test_a_returned_node_waits_for_a_check_newer_than_the_wish() -> None:
+    turn = on_returned(server(state="cordoned", check_wished=4))
+    assert (turn.state, turn.check_wished, turn.check_needed) == ("validating", 5, 5)
+    node = server(state="validating", check_wished=5, check_needed=5)
+    assert on_checked(node, verdict(check=4)).state == "validating"
+    assert on_checked(node, verdict(check=5)).state == "ready"
+
+
+def test_a_late_verdict_does_not_bring_a_lost_node_back() -> None:
+    assert on_checked(server(state="lost"), verdict()).state == "lost"
+
+
+def test_an_operator_gives_the_reason_for_a_cordon() -> None:
+    assert on_cordoned(server(), "fan is loud").reasons[0].detail == "fan is loud"

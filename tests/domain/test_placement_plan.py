@@ -1,0 +1,158 @@
+"""The plan: replicas come before they go, failures are tried with growing pauses."""
+
+from datetime import timedelta
+
+import msgspec
+import pytest
+from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
+from meshkit.testing import NOW
+from placement.domain.fleet import Placed, Wanted
+from placement.domain.plan import BACKOFF_MAX_S, after_failure, plan
+
+from tests.domain.test_placement_decide import server
+
+
+def wanted(**fields: object) -> Wanted:
+    base = Wanted(
+        endpoint_id="e1",
+        organization="o1",
+        project="p1",
+        project_name="demo",
+        name="tiny",
+        site="fr-idf-1",
+        model=Model(id="tiny"),
+        engine=Engine(),
+        resources=Resources(),
+        residency=Residency(),
+        replicas=Replicas(min=1, max=2),
+        state="pending",
+        ready=0,
+        generation=1,
+        created_at=NOW,
+        since=NOW,
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+def placed(name: str, node: str = "n1", state: str = "ready", **fields: object) -> Placed:
+    base = Placed(
+        workload_id=name,
+        endpoint_id="e1",
+        node_id=node,
+        node=node,
+        node_state="ready",
+        state=state,
+        since=NOW,
+        created_at=NOW,
+        devices=(),
+        memory_mib=256,
+        api_key="k",
+        address="127.0.0.1:1",
+    )
+    return msgspec.structs.replace(base, **fields)
+
+
+def test_a_new_endpoint_starts_its_least_number_of_replicas_on_different_nodes() -> None:
+    answer = plan(wanted(replicas=Replicas(min=2, max=4)), [], [server("n1"), server("n2")], NOW)
+    assert {place.grant.server.name for place in answer.places} == {"n1", "n2"}
+    assert (answer.state, answer.ready, answer.missing) == ("starting", 0, 0)
+
+
+def test_a_settled_endpoint_is_left_alone() -> None:
+    answer = plan(wanted(state="serving", ready=1), [placed("w1")], [server("n1")], NOW)
+    assert (answer.places, answer.stops, answer.state, answer.reasons) == ((), (), "serving", ())
+
+
+def test_what_does_not_fit_waits_with_its_reason() -> None:
+    answer = plan(wanted(), [], [], NOW)
+    assert (answer.state, answer.missing) == ("pending", 1)
+    assert [reason.code for reason in answer.reasons] == ["no_ready_node"]
+
+
+def test_a_replica_on_a_cordoned_node_serves_until_its_successor_answers() -> None:
+    old = placed("old", node_state="cordoned")
+    fleet = [server("n1", state="cordoned"), server("n2")]
+    first = plan(wanted(state="serving", ready=1), [old], fleet, NOW)
+    assert [place.replaces for place in first.places] == [old]
+    assert first.stops == ()
+    assert (first.state, first.ready) == ("serving", 1)
+
+    successor = placed("new", "n2", "starting", replaces="old")
+    assert plan(wanted(state="serving", ready=1), [old, successor], fleet, NOW).stops == ()
+
+    done = plan(
+        wanted(state="serving", ready=1),
+        [old, msgspec.structs.replace(successor, state="ready")],
+        fleet,
+        NOW,
+    )
+    assert done.stops == (old,)
+    assert done.ready == 1
+
+
+def test_a_cordoned_node_keeps_serving_where_nothing_else_fits() -> None:
+    old = placed("old", node_state="cordoned")
+    answer = plan(wanted(state="serving", ready=1), [old], [server("n1", state="cordoned")], NOW)
+    assert answer.stops == ()
+    assert (answer.state, answer.missing) == ("serving", 1)
+    assert {"no_ready_node", "moving"} <= {reason.code for reason in answer.reasons}
+
+
+def test_a_node_that_is_only_checked_again_keeps_its_replicas() -> None:
+    item = placed("w1", node_state="validating")
+    answer = plan(wanted(state="serving", ready=1), [item], [server("n1", state="validating")], NOW)
+    assert (answer.places, answer.stops, answer.state) == ((), (), "serving")
+
+
+def test_a_failed_replica_is_placed_elsewhere_if_it_can() -> None:
+    failed = placed("w1", "n1", "failed")
+    answer = plan(wanted(state="serving", failures=1), [failed], [server("n1"), server("n2")], NOW)
+    assert [place.grant.server.name for place in answer.places] == ["n2"]
+    assert answer.places[0].replaces == failed
+    assert answer.state == "degraded"
+
+
+def test_nothing_is_started_while_a_pause_lasts() -> None:
+    later = NOW + timedelta(seconds=4)
+    waiting = wanted(failures=4, retry_at=later)
+    answer = plan(waiting, [placed("w1", state="failed")], [server("n1")], NOW)
+    assert answer.places == ()
+    assert answer.retry_at == later
+    assert (answer.state, answer.missing) == ("degraded", 1)
+    assert [reason.code for reason in answer.reasons] == ["crash_loop"]
+    assert len(plan(waiting, [], [server("n1")], later).places) == 1
+
+
+def test_fewer_replicas_stop_the_one_that_does_not_answer_first() -> None:
+    young = placed("young", "n2", "starting")
+    answer = plan(wanted(state="serving", ready=1), [placed("old"), young], [], NOW)
+    assert answer.stops == (young,)
+
+
+def test_a_deleted_endpoint_stops_all_and_is_gone_once_they_are() -> None:
+    deleted = wanted(deleted=True, state="serving", ready=1)
+    first = plan(deleted, [placed("w1")], [server("n1")], NOW)
+    assert len(first.stops) == 1
+    assert (first.state, first.ready, first.places) == ("stopping", 0, ())
+    assert plan(deleted, [placed("w1", state="stopping")], [], NOW).state == "stopping"
+    assert plan(deleted, [placed("w1", state="stopped")], [], NOW).state == "stopped"
+
+
+def test_an_external_engine_needs_no_node() -> None:
+    answer = plan(wanted(engine=Engine(kind="external", url="http://127.0.0.1:9/v1")), [], [], NOW)
+    assert (answer.state, answer.ready, answer.places) == ("serving", 1, ())
+
+
+def test_no_replicas_is_asleep_and_says_so() -> None:
+    answer = plan(wanted(replicas=Replicas(min=0, max=1)), [placed("w1")], [server("n1")], NOW)
+    assert answer.state == "asleep"
+    assert len(answer.stops) == 1
+
+
+@pytest.mark.parametrize(("before", "wait_s"), [(0, 0), (1, 1), (2, 2), (3, 4), (50, BACKOFF_MAX_S)])
+def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(before: int, wait_s: float) -> None:
+    assert after_failure(before, None, NOW) == (before + 1, NOW + timedelta(seconds=wait_s))
+
+
+def test_a_replica_that_served_long_enough_fails_for_the_first_time() -> None:
+    assert after_failure(9, NOW - timedelta(minutes=2), NOW) == (1, NOW)
