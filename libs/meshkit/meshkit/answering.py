@@ -159,8 +159,7 @@ class _Door:
             return _problem(503, "unavailable", "Not available now", "try again in a moment")
         except Exception:
             logger.exception("%s failed", self._tag)
-            detail = "this is a fault of the service, and in its log; trying again may work"
-            return _problem(500, "internal", "The service failed", detail)
+            return _internal()
 
     def _answer(self, message: Message, answer: Any | Problem) -> None:
         headers = None
@@ -168,6 +167,10 @@ class _Door:
             headers = {ERROR: _one_line(answer.title), ERROR_CODE: str(answer.status)}
         try:
             self._bus.send(message.reply, wire.encode(answer), headers=headers)
+        except TypeError:
+            # Our own mistake, but nobody should wait in vain for it.
+            logger.exception("the answer to %s cannot be encoded", self._tag)
+            self._answer(message, _internal())
         except MessageTooLarge:
             detail = "ask for fewer items at once"
             self._answer(message, _problem(413, "answer_too_large", "The answer is too large", detail))
@@ -178,6 +181,11 @@ class _Door:
 def _problem(status: int, code: str, title: str, detail: str) -> Problem:
     retry_after_s = 1 if status == 503 else None
     return Problem(title=title, status=status, code=code, detail=detail, retry_after_s=retry_after_s)
+
+
+def _internal() -> Problem:
+    detail = "this is a fault of the service, and in its log; trying again may work"
+    return _problem(500, "internal", "The service failed", detail)
 
 
 def _one_line(text: str) -> str:

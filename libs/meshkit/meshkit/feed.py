@@ -143,8 +143,7 @@ class Feed:
         # $JS.ACK.…<delivered>.<stream's>.<consumer's>.<time, ns>.<pending>
         tokens = reply.rsplit(b".", 4)
         if int(tokens[2]) != self._next:
-            METRICS.count("mesh_bucket_gaps_total", bucket=self.bucket)
-            self._anew.set()
+            self._missed()
             return
         self._next += 1
         operation = parse_headers(block).get("KV-Operation") if block is not None else None
@@ -171,9 +170,16 @@ class Feed:
         stalled = headers.get("Nats-Consumer-Stalled")
         if stalled:
             self._bus.send(stalled, b"")
-        if headers.get("Nats-Last-Consumer", str(self._next - 1)) != str(self._next - 1):
-            METRICS.count("mesh_bucket_gaps_total", bucket=self.bucket)
-            self._anew.set()
+        elif headers.get("Nats-Last-Consumer", str(self._next - 1)) != str(self._next - 1):
+            self._missed()
+        else:
+            # Idle, and all was heard: what was pending at first has expired meanwhile.
+            self._finish()
+
+    def _missed(self) -> None:
+        METRICS.count("mesh_bucket_gaps_total", bucket=self.bucket)
+        self._drop()
+        self._anew.set()
 
     async def _watching(self) -> None:
         failures = 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 
 import msgspec
 
@@ -64,11 +65,11 @@ class Replies:
         """Wait no more for what was expected at ``inbox``."""
         self._waiting.pop(inbox, None)
 
-    def fail(self, fault: Exception, subject: str | None = None) -> None:
-        """Have everyone who waits (on ``subject``, lower-cased) get ``fault`` at once."""
+    def fail(self, fault: Callable[[], Exception], subject: str | None = None) -> None:
+        """Have everyone who waits (on ``subject``, lower-cased) get a ``fault`` of his own at once."""
         for at, waiting in list(self._waiting.values()):
             if (subject is None or at.lower() == subject) and not waiting.done():
-                waiting.set_exception(fault)
+                waiting.set_exception(fault())
 
     def _heard(self, subject: bytes, _reply: bytes, data: bytes, block: bytes | None) -> None:
         found = self._waiting.get(subject.decode())
