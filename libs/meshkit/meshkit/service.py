@@ -1,18 +1,33 @@
 """A service: what it reads, answers, watches and runs, wired once and run until told to stop."""
 
+import asyncio
+import logging
+import signal
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
+from mesh_contracts.ask import Ask, ListDeadLetters, Principal, RedriveDeadLetter
+from mesh_contracts.fact import Fact, stream_of
+from mesh_contracts.streams import READS, USERS, bucket, consumers
 
-from mesh_contracts.ask import Ask, Principal, Problem
-from mesh_contracts.fact import Fact
+from meshkit import rebuilding, telemetry
+from meshkit.answering import Served, serve
 from meshkit.bucket import Watched
 from meshkit.bus import Bus
-from meshkit.clock import Clock
-from meshkit.config import Settings
+from meshkit.clock import Clock, SystemClock
+from meshkit.config import Settings, StoreSettings, read_secret
+from meshkit.doors import AskDoor
+from meshkit.handled import Handled
+from meshkit.keeping import keep_house
+from meshkit.ops import Ops, serve_ops
+from meshkit.reading import Reading
+from meshkit.redrive import DeadLetterDoor
+from meshkit.relay import Relay
+from meshkit.samples import hear_samples
 from meshkit.store import Store, Transaction
+from meshkit.tasks import Supervised
 
 F = TypeVar("F", bound=Fact)
 A = TypeVar("A", bound=Ask)
@@ -23,54 +38,246 @@ AskHandler = Callable[[A, Principal, Transaction, Clock], Awaitable[Any]]
 """Returns the reply or a ``Problem``; a problem rolls the transaction back."""
 Snapshot = Callable[[Transaction], Awaitable[Mapping[str, msgspec.Struct]]]
 
+STOP_WITHIN_S: Final = 5.0
+READERS_STOP_WITHIN_S: Final = 2.5
+RELAY_STOP_WITHIN_S: Final = 1.0
+LOOK_EVERY_S: Final = 1.0
+"""How often the service looks whether its database still answers."""
+
+logger = logging.getLogger(__name__)
+
 
 class Service:
     """One service of the mesh. Declare with ``reads`` … ``runs``, then ``run``."""
 
     bus: Bus
     store: Store
+    ops: Ops
 
     def __init__(
-        self, owner: str, settings: Settings, *, clock: Clock | None = None, migrations: Path | None = None
+        self,
+        owner: str,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        migrations: Path | None = None,
+        user: str | None = None,
     ) -> None:
-        raise NotImplementedError
+        self.owner = owner
+        self.settings = settings
+        self.clock: Clock = clock or SystemClock()
+        self.user = user or USERS.get(owner, owner)
+        self._migrations = migrations
+        self._stored = isinstance(settings, StoreSettings)
+        self._reads: dict[type[Fact], FactHandler[Any]] = {}
+        self._answers: dict[type[Ask], tuple[AskHandler[Any], bool]] = {}
+        self._writes: dict[str, Snapshot] = {}
+        self._watches: dict[str, Watched[Any] | None] = {}
+        self._hears: list[tuple[str, Callable[[Any], None]]] = []
+        self._runs: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._needs: dict[str, Callable[[], str | None]] = {}
+        self._readings: list[Reading] = []
+        self._tasks = Supervised()
+        self._served: Served | None = None
+        self._relay: Relay | None = None
+        self._started = False
+        self._stopping = False
+        self._store_away: str | None = None
+        self._told_to_stop = asyncio.Event()
 
     def reads(self, kind: type[F], handler: FactHandler[F]) -> None:
         """Handle facts of ``kind``, each once, in order per key (it must stand in the contracts' table)."""
-        raise NotImplementedError
+        assert self._stored, "only a service with a database reads facts"
+        assert kind in READS.get(self.owner, ()), (
+            f"{kind.__name__} is not in the table READS of {self.owner}"
+        )
+        self._reads[kind] = handler
 
     def answers(self, kind: type[A], handler: AskHandler[A], *, after_puts: bool = False) -> None:
-        """Answer asks of ``kind``. With ``after_puts`` only once its bucket puts are acknowledged."""
-        raise NotImplementedError
+        """Answer asks of ``kind``. With ``after_puts`` only once its bucket puts are acknowledged.
+
+        In a process without a database the handler is given ``None`` for its transaction.
+        """
+        self._answers[kind] = (handler, after_puts)
 
     def writes(self, bucket: str, snapshot: Snapshot) -> None:
         """Own a bucket: ``snapshot`` gives all it should hold; the difference is put at start."""
-        raise NotImplementedError
+        assert self._stored, "only a service with a database writes a bucket"
+        self._writes[bucket] = snapshot
 
     def watches(self, bucket: str) -> Callable[[], Watched[Any]]:
         """Hold a bucket in memory; the call returns it once the service has started."""
-        raise NotImplementedError
+        self._watches[bucket] = None
+
+        def watched() -> Watched[Any]:
+            held = self._watches[bucket]
+            assert held is not None, "the service has not started"
+            return held
+
+        return watched
 
     def hears(self, noun: str, handler: Callable[[Any], None]) -> None:
         """Call ``handler(sample)`` for each sample (``agent.heartbeat``) of this site; may be lost."""
-        raise NotImplementedError
+        self._hears.append((noun, handler))
 
     def runs(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run ``work`` beside the doors until the stop; where it raises it is begun again, with backoff."""
-        raise NotImplementedError
+        self._runs.append((name, work))
 
     def needs(self, name: str, ready: Callable[[], str | None]) -> None:
         """Be ready only while ``ready()`` returns nothing; a text says what is missing."""
-        raise NotImplementedError
+        self._needs[name] = ready
 
     async def start(self) -> None:
         """Open every door. Raises ``ConfigError``, ``Unavailable``, ``PermissionsViolation``."""
-        raise NotImplementedError
+        telemetry.start(self.user, self.settings)
+        secret = read_secret(self.settings.mesh_secret_file)
+        self.ops = await serve_ops(
+            self.settings.mesh_ops_port,
+            live=self._dead,
+            ready=self._missing,
+            metrics=telemetry.METRICS.expose,
+        )
+        connecting = Bus.connect(self.settings, user=self.user, clock=self.clock, secret=secret)
+        self.bus, _ = await asyncio.gather(connecting, self._open_store())
+        for name in self._watches:
+            self._watches[name] = await Watched.open(self.bus, name)
+        for noun, handler in self._hears:
+            await hear_samples(self.bus, noun, self.settings.mesh_site, handler)
+        if self._stored:
+            self._open_roads()
+        doors = {
+            kind: AskDoor(
+                handler,
+                clock=self.clock,
+                store=self.store if self._stored else None,
+                relay=self._relay,
+                after_puts=after_puts,
+            )
+            for kind, (handler, after_puts) in self._answers.items()
+        }
+        if doors:
+            self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
+        for name, work in self._runs:
+            self._tasks.begin(name, work)
+        self._started = True
+        logger.info("%s has started", self.user)
 
     async def stop(self) -> None:
         """Drain, finish, acknowledge: within ``STOP_WITHIN_S`` (5 s)."""
-        raise NotImplementedError
+        self._stopping = True
+        if self._served is not None:
+            await self._served.stop()
+        await self._tasks.stop("relay", "reader")
+        for reading in self._readings:
+            reading.stop()
+        await self._tasks.finish("reader", READERS_STOP_WITHIN_S)
+        if self._relay is not None:
+            self._relay.stop()
+            await self._tasks.finish("relay", RELAY_STOP_WITHIN_S)
+        await self._tasks.stop()
+        for watched in self._watches.values():
+            if watched is not None:
+                await watched.close()
+        await self.bus.close()
+        if self._stored:
+            await self.store.close()
+        await self.ops.close()
+        telemetry.stop()
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, stop."""
-        raise NotImplementedError
+        """Start, serve until SIGTERM or SIGINT, stop. Exits with 1 where the bus closed for ever."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop.set)
+        starting = asyncio.create_task(self.start())
+        told = asyncio.create_task(self._told_to_stop.wait())
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            return
+        starting.result()
+        closed = asyncio.create_task(self.bus.closed.wait())
+        await asyncio.wait({told, closed}, return_when=asyncio.FIRST_COMPLETED)
+        gone = closed.done()
+        told.cancel()
+        closed.cancel()
+        try:
+            async with asyncio.timeout(STOP_WITHIN_S):
+                await self.stop()
+        except TimeoutError:
+            logger.error("%s did not stop within %s s; leaving", self.user, STOP_WITHIN_S)  # noqa: TRY400
+        if gone and not self._told_to_stop.is_set():
+            logger.error("the bus closed for ever; leaving so that whoever runs us starts us again")
+            raise SystemExit(1)
+
+    async def _open_store(self) -> None:
+        if isinstance(self.settings, StoreSettings):
+            self.store = await Store.connect(
+                self.settings.postgres_dsn,
+                owner=self.owner,
+                clock=self.clock,
+                migrations=self._migrations,
+            )
+
+    def _open_roads(self) -> None:
+        """Begin to relay and to read."""
+
+        async def rebuild(relay: Relay) -> None:
+            for name, snapshot in self._writes.items():
+                await rebuilding.put_difference(self.store, relay.writer(name), name, snapshot)
+
+        relay = self._relay = Relay(self.store, self.bus, rebuild=rebuild)
+        self._tasks.begin("relay", relay.run)
+        known = {}
+        for spec in consumers():
+            handlers = {
+                kind: self._reads[kind] for kind in self._reads if stream_of(kind) == spec.stream
+            }
+            if spec.reader != self.owner or not handlers:
+                continue
+            known[spec.name] = handled = Handled(spec.name, self.store, handlers)
+            reading = Reading(self.bus, spec, handled)
+            self._readings.append(reading)
+            self._tasks.begin(f"reader {spec.name}", reading.run)
+        door = DeadLetterDoor(known)
+        self.answers(ListDeadLetters, door.listed)
+        self.answers(RedriveDeadLetter, door.redriven)
+        self._tasks.begin("housekeeping", lambda: keep_house(self.store))
+        self._tasks.begin("store's pulse", self._look)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                async with self.store.transaction() as tx:
+                    await tx.value("SELECT 1")
+                self._store_away = None
+            except Exception as fault:  # noqa: BLE001 - whatever it is, it is said
+                self._store_away = f"the database does not answer: {type(fault).__name__}"
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _dead(self) -> list[str]:
+        closed = self._started and self.bus.closed.is_set()
+        return ["the bus is closed for ever"] if closed else []
+
+    def _missing(self) -> list[str]:
+        if not self._started:
+            return ["it has not started"]
+        missing = [] if not self._stopping else ["it is stopping"]
+        if not self.bus.connected:
+            missing.append("the bus is away")
+        if self._store_away is not None:
+            missing.append(self._store_away)
+        missing += [
+            f"bucket {name}: no snapshot yet"
+            for name, held in self._watches.items()
+            if held is None or not held.ready
+        ]
+        for name, ready in self._needs.items():
+            text = ready()
+            if text is not None:
+                missing.append(f"{name}: {text}")
+        return missing
+
+
+__all__ = ["STOP_WITHIN_S", "AskHandler", "FactHandler", "Service", "Snapshot", "bucket"]

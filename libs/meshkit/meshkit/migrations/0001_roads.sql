@@ -55,7 +55,7 @@ CREATE TABLE attempt (
     PRIMARY KEY (reader, fact_id)
 );
 
--- Answers to asks that changed something, given again for a day; sealed, since one may hold a secret.
+-- Answers to asks that changed something, as far as they may be stored, given again for a day.
 CREATE TABLE reply (
     principal text NOT NULL,
     ask text NOT NULL,

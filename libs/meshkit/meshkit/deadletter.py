@@ -1,0 +1,103 @@
+"""Facts that a reader gave up on, and those whose type it does not know yet: kept, listed, redriven."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from mesh_contracts.ask import DeadLetter, DeadLetters, Page, Problem
+from mesh_contracts.fact import tag_of
+
+from meshkit.consumer import header_in
+from meshkit.ears import DELIVER_MAX, Heard
+from meshkit.transaction import Row, Transaction
+
+PAGE_MAX: Final = 500
+
+_KEEP = """
+INSERT INTO dead_letter
+    (reader, stream, subject, tag, key, version, fact_id, reason, tries, parked, payload, traceparent, at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+ON CONFLICT (reader, fact_id) DO NOTHING
+"""
+
+
+async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reason: str) -> None:
+    """Keep what was heard, with the reason why it had no effect."""
+    fact, message = heard.fact, heard.message
+    await tx.change(
+        _KEEP,
+        reader,
+        reader.split("_")[1],
+        message.subject,
+        heard.tag if fact is None else tag_of(type(fact)),
+        heard.key or "?",
+        heard.version,
+        heard.fact_id,
+        reason[:2_000],
+        heard.tries,
+        parked,
+        message.data,
+        header_in(message.raw_headers, b"traceparent") or (None if fact is None else fact.traceparent),
+        tx.now,
+    )
+
+
+async def listed(tx: Transaction, page: Page) -> DeadLetters:
+    """Return a page of dead letters and parked facts, oldest first; the cursor is an id."""
+    after = int(page.cursor) if page.cursor and page.cursor.isdigit() else 0
+    limit = max(1, min(page.limit, PAGE_MAX))
+    rows = await tx.rows(
+        "SELECT id AS dead_letter_id, reader, stream, subject, tag, key, fact_id, reason, tries, parked, at"
+        " FROM dead_letter WHERE id > $1 ORDER BY id LIMIT $2",
+        after,
+        limit + 1,
+    )
+    items = [DeadLetter(**row) for row in rows[:limit]]
+    return DeadLetters(items=items, next=str(items[-1].dead_letter_id) if len(rows) > limit else None)
+
+
+async def load(tx: Transaction, dead_letter_id: int) -> Row | None:
+    """Return one dead letter whole, locked, or nothing."""
+    return await tx.row("SELECT * FROM dead_letter WHERE id = $1 FOR UPDATE", dead_letter_id)
+
+
+async def parked(tx: Transaction, reader: str, tags: Sequence[str]) -> list[int]:
+    """Return the ids of a reader's parked facts of these types, in the order they came."""
+    rows = await tx.rows(
+        "SELECT id FROM dead_letter WHERE reader = $1 AND parked AND tag = ANY ($2) ORDER BY id",
+        reader,
+        list(tags),
+    )
+    return [row["id"] for row in rows]
+
+
+async def has_passed(tx: Transaction, row: Row) -> bool:
+    """Tell whether the reader has gone past this version of the key (and hold it there meanwhile)."""
+    heard = await tx.value(
+        "SELECT version FROM heard_version WHERE reader = $1 AND key = $2 FOR UPDATE",
+        row["reader"],
+        row["key"],
+    )
+    return heard is not None and heard > row["version"]
+
+
+async def give_up(tx: Transaction, dead_letter_id: int, reason: str) -> None:
+    """Turn a parked fact that failed into a dead letter."""
+    await tx.change(
+        "UPDATE dead_letter SET parked = false, tries = tries + 1, reason = $2 WHERE id = $1",
+        *(dead_letter_id, reason[:2_000]),
+    )
+
+
+async def forget(tx: Transaction, row: Row) -> None:
+    """Let go of a dead letter that has had its effect."""
+    await tx.change("DELETE FROM dead_letter WHERE id = $1", row["id"])
+
+
+def problem(status: int, code: str, detail: str, **extra: Any) -> Problem:
+    """Return why a redrive was refused."""
+    return Problem(title="The fact was not redriven", status=status, code=code, detail=detail, **extra)
+
+
+GIVEN_UP = (
+    f"it was begun {DELIVER_MAX} times and never finished: it may end the process that handles it"
+)

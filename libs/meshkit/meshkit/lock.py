@@ -1,0 +1,57 @@
+"""One at a time: a lock that lasts as long as its database session, which ends with its process."""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+from zlib import crc32
+
+import asyncpg
+
+from meshkit.errors import Unavailable
+from meshkit.store import Store, is_away
+
+LOCK_POLL_S: Final = 0.25
+"""How often a standby asks whether the lock is free."""
+LET_GO_WITHIN_S: Final = 1.0
+NAMESPACE: Final = 0x6D657368
+
+
+class SessionLock:
+    """A named lock of one owner's database, held on a connection of its own."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+        self.lost = asyncio.Event()
+        connection.add_termination_listener(self._ended)
+
+    @classmethod
+    async def take(cls, store: Store, name: str) -> "SessionLock":
+        """Return the lock once nobody else holds it; waits for a database that is away, too."""
+        number = crc32(name.encode()) - 2**31
+        while True:
+            try:
+                connection = await store.connection()
+            except Unavailable:
+                await asyncio.sleep(LOCK_POLL_S)
+                continue
+            try:
+                while True:
+                    taken = await connection.fetchval(
+                        "SELECT pg_try_advisory_lock($1, $2)", NAMESPACE, number
+                    )
+                    if taken:
+                        return cls(connection)
+                    await asyncio.sleep(LOCK_POLL_S)
+            except BaseException as fault:
+                connection.terminate()
+                if not is_away(fault):
+                    raise
+                await asyncio.sleep(LOCK_POLL_S)
+
+    async def let_go(self) -> None:
+        """Give the lock to the next one."""
+        with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await self.connection.close(timeout=LET_GO_WITHIN_S)
+
+    def _ended(self, _connection: Any) -> None:
+        self.lost.set()

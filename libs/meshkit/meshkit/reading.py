@@ -1,0 +1,107 @@
+"""One live reader a consumer: whoever holds its lock pulls; others stand by."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from mesh_contracts.streams import ConsumerSpec
+
+from meshkit.bus import Bus
+from meshkit.consumer import Pull
+from meshkit.errors import Unavailable
+from meshkit.handled import Handled
+from meshkit.lock import SessionLock
+from meshkit.reader import AWAY_WAIT_S, Reader
+
+REGAIN_WITHIN_S: Final = 5.0
+"""How long a reader whose database was away keeps what it holds while it takes its lock again."""
+FINISH_WITHIN_S: Final = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+class Reading:
+    """Reads one consumer's facts whenever its lock is ours. ``run`` it beside the doors."""
+
+    def __init__(self, bus: Bus, consumer: ConsumerSpec, handled: Handled) -> None:
+        self._bus = bus
+        self._consumer = consumer
+        self._handled = handled
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until ``stop``."""
+        while not self._stopping.is_set():
+            lock = await self._unless_stopped(SessionLock.take(self._handled.store, self._lock_name))
+            if lock is None:
+                return
+            try:
+                await self._hold(lock)
+            except Unavailable as fault:
+                logger.warning("%s waits: %s", self._consumer.name, fault)
+                await asyncio.sleep(AWAY_WAIT_S)
+            finally:
+                await lock.let_go()
+
+    def stop(self) -> None:
+        """Finish the transaction at work, give the rest back, and return from ``run``."""
+        self._stopping.set()
+
+    @property
+    def _lock_name(self) -> str:
+        return f"reader/{self._consumer.name}"
+
+    async def _hold(self, lock: SessionLock) -> None:
+        pull = Pull(self._bus, self._consumer.stream, self._consumer.name)
+        reader = Reader(self._handled, pull)
+        await reader.begin()
+        await pull.start(reader.heard)
+        logger.info("%s reads", self._consumer.name)
+        work = asyncio.create_task(reader.run(), name=self._consumer.name)
+        try:
+            while not work.done() and not self._stopping.is_set():
+                stopping = asyncio.create_task(self._stopping.wait())
+                lost = asyncio.create_task(lock.lost.wait())
+                await asyncio.wait({work, stopping, lost}, return_when=asyncio.FIRST_COMPLETED)
+                stopping.cancel()
+                lost.cancel()
+                if lock.lost.is_set() and not self._stopping.is_set():
+                    async with reader.paused():
+                        taken = await self._regained()
+                    if taken is None:
+                        return
+                    await lock.let_go()
+                    lock = taken
+            if work.done():
+                work.result()
+        finally:
+            await pull.stop()
+            reader.stop()
+            await asyncio.wait({work}, timeout=FINISH_WITHIN_S)
+            work.cancel()
+            with contextlib.suppress(Unavailable):
+                await reader.give_back()
+            await lock.let_go()
+
+    async def _regained(self) -> SessionLock | None:
+        """Return the lock taken again, or nothing where somebody else may have it by now."""
+        try:
+            async with asyncio.timeout(REGAIN_WITHIN_S):
+                return await self._unless_stopped(
+                    SessionLock.take(self._handled.store, self._lock_name)
+                )
+        except TimeoutError:
+            return None
+
+    async def _unless_stopped(self, taking: Coroutine[Any, Any, SessionLock]) -> SessionLock | None:
+        take = asyncio.ensure_future(taking)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({take, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return take.result() if take.done() else None
+        finally:
+            stopping.cancel()
+            if not take.done():
+                take.cancel()

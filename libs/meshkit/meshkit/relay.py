@@ -1,0 +1,245 @@
+"""What a transaction told leaves here: facts to their stream, puts and drops to their bucket, in order.
+
+One relay a partition, under a lock that ends with its process. It is woken by a doorbell after each
+commit (in this process at once, from others over the bus) and looks by itself once a second. A row is
+deleted once the bus has acknowledged it; until then it is sent again, with the same id.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final
+
+import asyncpg
+from mesh_contracts.streams import BUCKETS
+from opentelemetry.trace import SpanKind
+
+from meshkit import semconv
+from meshkit.bucket import BucketWriter
+from meshkit.bus import Bus, Message
+from meshkit.errors import MeshError, StaleSnapshot, Unavailable
+from meshkit.lock import SessionLock
+from meshkit.store import OUTBOX_ROWS_MAX, Store, is_away
+from meshkit.telemetry import METRICS, span, traceparent
+
+OUTBOX_BATCH_MAX: Final = 500
+POLL_S: Final = 1.0
+AWAY_WAIT_S: Final = 0.1
+FLUSHED_POLL_S: Final = 0.25
+PARTITION: Final = 0
+
+_WAITING = """
+SELECT id, kind, subject, key, version, msg_id, payload, traceparent FROM outbox
+WHERE partition = $1 ORDER BY id LIMIT $2
+"""
+
+logger = logging.getLogger(__name__)
+
+Row = Any
+Rebuild = Callable[["Relay"], Awaitable[None]]
+
+
+class Relay:
+    """One owner's relay. ``run`` it beside the doors."""
+
+    def __init__(self, store: Store, bus: Bus, *, rebuild: Rebuild | None = None) -> None:
+        self._store = store
+        self._bus = bus
+        self._rebuild = rebuild
+        self._bell = asyncio.Event()
+        self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._writers: dict[str, BucketWriter] = {}
+        self._stopping = False
+        self._live = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        store.on_told(self._ring)
+
+    @property
+    def live(self) -> bool:
+        """Whether this process is the one that relays (and so writes the buckets)."""
+        return self._live
+
+    async def run(self) -> None:
+        """Relay until ``stop``, whenever the lock is ours."""
+        heard = await self._bus.subscribe(f"doorbell.{self._store.owner}", self._rung)
+        try:
+            while not self._stopping:
+                lock = await SessionLock.take(self._store, f"relay/{PARTITION}")
+                try:
+                    await self._hold(lock)
+                except StaleSnapshot as fault:
+                    logger.warning("the relay of %s was deposed: %s", self._store.owner, fault)
+                except Exception as fault:
+                    if not (is_away(fault) or isinstance(fault, Unavailable)):
+                        raise
+                    logger.warning("the relay of %s waits: %s", self._store.owner, type(fault).__name__)
+                finally:
+                    self._live = False
+                    await self._close_writers()
+                    await lock.let_go()
+                if not self._stopping:
+                    await asyncio.sleep(AWAY_WAIT_S)
+        finally:
+            await heard.stop()
+
+    def stop(self) -> None:
+        """Send what waits once more, then return from ``run``."""
+        self._stopping = True
+        self._bell.set()
+
+    async def flushed(self, ids: Collection[int]) -> None:
+        """Return once these outbox rows are acknowledged by the bus, whichever process sends them."""
+        left = set(ids)
+        for row_id in left:
+            self._waiters.setdefault(row_id, asyncio.get_running_loop().create_future())
+        try:
+            while left:
+                waiting = [self._waiters[row_id] for row_id in left]
+                await asyncio.wait(waiting, timeout=FLUSHED_POLL_S, return_when=asyncio.ALL_COMPLETED)
+                left = {row_id for row_id in left if not self._waiters[row_id].done()}
+                if left:
+                    async with self._store.transaction() as tx:
+                        rows = await tx.rows("SELECT id FROM outbox WHERE id = ANY ($1)", sorted(left))
+                    left &= {row["id"] for row in rows}
+        finally:
+            for row_id in ids:
+                self._waiters.pop(row_id, None)
+
+    def writer(self, bucket: str) -> BucketWriter:
+        """Return this epoch's writer of a bucket."""
+        return self._writers[bucket]
+
+    def _ring(self) -> None:
+        self._bell.set()
+        if not self._live:
+            task = asyncio.create_task(self._bus.publish(f"doorbell.{self._store.owner}", b""))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _rung(self, _message: Message) -> None:
+        self._bell.set()
+
+    async def _hold(self, lock: SessionLock) -> None:
+        """Relay while the lock is ours."""
+        epoch = await lock.connection.fetchval("UPDATE writer SET epoch = epoch + 1 RETURNING epoch")
+        self._store.epoch = epoch
+        owned = [spec.name for spec in BUCKETS if spec.writer == self._store.owner]
+        self._writers = {name: BucketWriter(self._bus, name, epoch) for name in owned}
+        for writer in self._writers.values():
+            await writer.start()
+        if self._rebuild is not None:
+            await self._rebuild(self)
+        self._live = True
+        while True:
+            self._bell.clear()
+            stopping = self._stopping
+            rows = await lock.connection.fetch(_WAITING, PARTITION, OUTBOX_BATCH_MAX)
+            await self._measure(lock, len(rows))
+            sent = await self._send(rows) if rows else []
+            if sent:
+                await lock.connection.execute("DELETE FROM outbox WHERE id = ANY ($1)", sent)
+                for row_id in sent:
+                    waiter = self._waiters.get(row_id)
+                    if waiter is not None and not waiter.done():
+                        waiter.set_result(None)
+            if stopping:
+                return
+            if len(sent) < len(rows):
+                await asyncio.sleep(AWAY_WAIT_S)
+            elif len(rows) < OUTBOX_BATCH_MAX:
+                await self._rest(lock)
+
+    async def _rest(self, lock: SessionLock) -> None:
+        try:
+            async with asyncio.timeout(POLL_S):
+                await self._bell.wait()
+        except TimeoutError:
+            pass
+        if lock.lost.is_set():
+            raise Unavailable("the relay's lock is lost")
+
+    async def _measure(self, lock: SessionLock, seen: int) -> None:
+        waiting = seen
+        if seen == OUTBOX_BATCH_MAX:
+            waiting = await lock.connection.fetchval(
+                "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS some", OUTBOX_ROWS_MAX
+            )
+        self._store.outbox_full = waiting >= OUTBOX_ROWS_MAX
+        METRICS.set("mesh_outbox_rows", waiting, owner=self._store.owner)
+
+    async def _send(self, rows: list[Row]) -> list[int]:
+        """Send rows side by side, but those of one key (or one bucket) one after the other.
+
+        Returns the ids of those that are kept; a chain ends at its first that is not.
+        """
+        chains: dict[str, list[Row]] = {}
+        for row in rows:
+            name = row["key"] if row["kind"] == "fact" else f"bucket {row['subject']}"
+            chains.setdefault(name, []).append(row)
+        sent: list[int] = []
+        deposed = await asyncio.gather(*(self._send_chain(chain, sent) for chain in chains.values()))
+        fault = next((fault for fault in deposed if fault is not None), None)
+        if fault is not None and not sent:
+            raise fault
+        return sent
+
+    async def _send_chain(self, chain: list[Row], sent: list[int]) -> StaleSnapshot | None:
+        for row in chain:
+            try:
+                await self._send_one(row)
+            except StaleSnapshot as fault:
+                return fault
+            except MeshError as fault:
+                METRICS.count("mesh_relay_failed_total", owner=self._store.owner)
+                logger.warning("%s waits in the outbox: %s", row["subject"], fault)
+                return None
+            sent.append(row["id"])
+        return None
+
+    async def _send_one(self, row: Row) -> None:
+        if row["kind"] == "put":
+            await self._writers[row["subject"]].put(
+                row["key"], row["payload"], generation=row["version"]
+            )
+        elif row["kind"] == "drop":
+            await self._writers[row["subject"]].drop(row["key"], generation=row["version"])
+        else:
+            await publish_fact(
+                self._bus,
+                row["subject"],
+                row["payload"],
+                msg_id=row["msg_id"],
+                parent=row["traceparent"],
+            )
+
+    async def _close_writers(self) -> None:
+        writers, self._writers = self._writers, {}
+        for writer in writers.values():
+            await writer.close()
+
+
+async def publish_fact(
+    bus: Bus, subject: str, payload: bytes, *, msg_id: str, parent: str | None
+) -> int:
+    """Have a fact's stream keep it; return its sequence. A kept trace gets a producer span.
+
+    Raises ``Unavailable``; the same fact may be sent again.
+    """
+    if parent is None or parent[-1] not in "13579bdf":
+        headers = None if parent is None else {"traceparent": parent}
+        return await bus.store(subject, payload, msg_id=msg_id, headers=headers)
+    words = subject.split(".", 3)
+    attributes = {
+        semconv.MESSAGING_SYSTEM: semconv.MESSAGING_SYSTEM_NATS,
+        semconv.MESSAGING_OPERATION_NAME: "publish",
+        semconv.MESSAGING_OPERATION_TYPE: "send",
+        semconv.MESSAGING_DESTINATION_NAME: words[0].upper(),
+        semconv.MESSAGING_MESSAGE_ID: msg_id,
+    }
+    name = f"publish {'.'.join(words[:3])}"
+    with span(name, kind=SpanKind.PRODUCER, parent=parent, attributes=attributes):
+        here = traceparent() or parent
+        return await bus.store(subject, payload, msg_id=msg_id, headers={"traceparent": here})
+
+
+__all__ = ["OUTBOX_BATCH_MAX", "Relay", "asyncpg", "publish_fact"]

@@ -1,0 +1,281 @@
+"""The road of a fact with a store, against a real nats-server and a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesh_contracts import wire
+from mesh_contracts.fact import Fact, subject_of
+from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
+from mesh_contracts.streams import ConsumerSpec, consumers
+from meshkit.bus import Bus
+from meshkit.clock import Clock
+from meshkit.declare import declare
+from meshkit.handled import Handled
+from meshkit.reading import Reading
+from meshkit.store import Store, Transaction
+
+from tests.adapters.roads import admitted, connected, enrolled, opened, tell, until
+from tests.servers_nats import NatsServer
+from tests.servers_postgres import PostgresServer
+
+PLACEMENT = next(spec for spec in consumers() if spec.name == "placement_IDENTITY_00")
+READER = PLACEMENT.name
+
+
+class Effects:
+    """A handler that writes each fact it handles into a table, and does as it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[Fact] = []
+        self.on: Callable[[Fact], Awaitable[None]] | None = None
+
+    async def __call__(self, fact: Any, tx: Transaction, _clock: Clock) -> None:
+        self.seen.append(fact)
+        if self.on is not None:
+            await self.on(fact)
+        await tx.change("INSERT INTO effect (fact_id, key, version) VALUES ($1, $2, $3)", *_row(fact))
+
+
+def _row(fact: Fact) -> tuple[str, str, int]:
+    return fact.fact_id, fact.key, fact.version
+
+
+class World:
+    """A bus, a store and the readers that a test opens."""
+
+    def __init__(self, bus: Bus, store: Store) -> None:
+        self.bus, self.store = bus, store
+        self._readings: list[tuple[Reading, asyncio.Task[None]]] = []
+
+    def read(
+        self, effects: Effects, kinds: tuple[type[Fact], ...] = (ProjectAdmitted, NodeEnrolled)
+    ) -> Reading:
+        handled = Handled(READER, self.store, dict.fromkeys(kinds, effects))
+        reading = Reading(self.bus, PLACEMENT, handled)
+        self._readings.append((reading, asyncio.create_task(reading.run())))
+        return reading
+
+    async def end(self, reading: Reading) -> None:
+        reading.stop()
+        for known, task in self._readings:
+            if known is reading:
+                await asyncio.wait_for(task, 5)
+
+    async def kill(self, reading: Reading) -> None:
+        """End a reader in the middle, as a kill would: nothing is given back."""
+        for known, task in self._readings:
+            if known is reading:
+                task.cancel()
+                await asyncio.wait({task})
+
+    async def close(self) -> None:
+        for reading, task in self._readings:
+            reading.stop()
+            await asyncio.wait({task}, timeout=5)
+
+    async def effects(self) -> list[tuple[str, int]]:
+        async with self.store.transaction() as tx:
+            rows = await tx.rows("SELECT key, version FROM effect ORDER BY at, version")
+        return [(row["key"], row["version"]) for row in rows]
+
+    async def count(self) -> int:
+        async with self.store.transaction() as tx:
+            counted: int = await tx.value("SELECT count(*) FROM effect")
+        return counted
+
+    async def letters(self) -> list[dict[str, Any]]:
+        async with self.store.transaction() as tx:
+            return await tx.rows("SELECT * FROM dead_letter ORDER BY id")
+
+
+async def eventually(have: Callable[[], Awaitable[Any]], want: Any, within_s: float = 15.0) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            while await have() != want:
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{await have()} never became {want}") from None
+
+
+@pytest.fixture
+async def world(
+    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[World]:
+    bus = await connected(tmp_path, nats_server.url, "placement")
+    await declare(bus)
+    store = await opened(postgres.dsn("placement"), "placement")
+    async with store.transaction() as tx:
+        await tx.change(
+            "CREATE TABLE effect (fact_id text PRIMARY KEY, key text, version bigint, at bigserial)"
+        )
+    opened_world = World(bus, store)
+    yield opened_world
+    await opened_world.close()
+    await bus.close()
+    await store.close()
+
+
+async def test_a_fact_has_its_effect_once_however_often_it_is_told(world: World) -> None:
+    effects = Effects()
+    world.read(effects)
+    fact = admitted()
+    await tell(world.bus, fact)
+    # Past the stream's own memory of ids: stored twice.
+    await world.bus.store(subject_of(fact), wire.encode(fact), msg_id="another")
+    other = admitted()
+    await tell(world.bus, other)
+    await eventually(world.count, 2)
+    assert [fact.fact_id, other.fact_id] == [seen.fact_id for seen in effects.seen]
+
+
+async def test_many_queued_facts_are_handled_in_few_transactions(world: World) -> None:
+    facts = [admitted(version=number) for number in range(1, 301)]
+    await asyncio.gather(*(tell(world.bus, fact) for fact in facts))
+    async with world.store.transaction() as tx:
+        before = await tx.value(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        )
+        assert before >= 0
+    effects = Effects()
+    world.read(effects)
+    await eventually(world.count, 300)
+    async with world.store.transaction() as tx:
+        transactions = await tx.value("SELECT count(DISTINCT xmin::text) FROM effect")
+    assert transactions < 30
+
+
+async def test_a_poison_fact_is_buried_within_its_bound_and_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.reader.RETRY_WAITS_S", (0.05, 0.05, 0.05, 0.05))
+    poison, follower, other = (
+        admitted("project-1"),
+        admitted("project-1", version=2),
+        admitted("project-2"),
+    )
+    effects = Effects()
+
+    async def fail(fact: Fact) -> None:
+        if fact.fact_id == poison.fact_id:
+            raise ValueError("this one never works")
+
+    effects.on = fail
+    world.read(effects)
+    await tell(world.bus, poison, follower, other)
+    await eventually(world.effects, [("project-2", 1), ("project-1", 2)])
+    (letter,) = await world.letters()
+    assert (letter["fact_id"], letter["tries"], letter["parked"]) == (poison.fact_id, 5, False)
+    assert letter["reason"] == "ValueError: this one never works"
+    assert sum(seen.fact_id == poison.fact_id for seen in effects.seen) >= 5
+
+
+async def test_a_key_waits_for_its_retry_in_order_while_others_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.reader.RETRY_WAITS_S", (0.3, 0.3, 0.3, 0.3))
+    effects = Effects()
+    fails = [2]
+
+    async def fail_twice(fact: Fact) -> None:
+        if fact.key == "project-1" and fact.version == 1 and fails[0]:
+            fails[0] -= 1
+            raise ValueError("not yet")
+
+    effects.on = fail_twice
+    world.read(effects)
+    await tell(world.bus, *(admitted("project-1", version=number) for number in (1, 2, 3)))
+    await tell(world.bus, *(admitted("project-2", version=number) for number in (1, 2, 3)))
+    ordered = [("project-2", number) for number in (1, 2, 3)] + [
+        ("project-1", number) for number in (1, 2, 3)
+    ]
+    await eventually(world.effects, ordered)
+    assert await world.letters() == []
+
+
+async def test_an_unknown_type_is_parked_and_handled_by_the_first_process_that_knows_it(
+    world: World,
+) -> None:
+    old, new = Effects(), Effects()
+    node, project = enrolled(), admitted()
+    reading = world.read(old, (ProjectAdmitted,))
+    await tell(world.bus, node, project)
+    await eventually(world.count, 1)
+    await eventually(lambda: _tags(world), [("identity.node.enrolled/1", True)])
+    await world.end(reading)
+    world.read(new)
+    await eventually(world.count, 2)
+    assert [fact.fact_id for fact in new.seen] == [node.fact_id]
+    assert await world.letters() == []
+
+
+async def _tags(world: World) -> list[tuple[str, bool]]:
+    return [(row["tag"], row["parked"]) for row in await world.letters()]
+
+
+async def test_forged_facts_have_no_effect_and_undecodable_ones_are_buried(world: World) -> None:
+    effects = Effects()
+    world.read(effects)
+    forged = admitted()
+    await world.bus.store(subject_of(forged), wire.encode(forged), headers={"Nats-Stream": "IDENTITY"})
+    await world.bus.store("identity.project.admitted.fr-idf-1.00.elsewhere", wire.encode(admitted()))
+    await world.bus.store(
+        "identity.project.admitted.fr-idf-1.00.broken", b'{"tag":"identity.project.admitted/1"}'
+    )
+    await tell(world.bus, admitted("project-1"))
+    await eventually(world.effects, [("project-1", 1)])
+    (letter,) = await world.letters()
+    assert letter["key"] == "broken"
+    assert letter["reason"].startswith("cannot be decoded")
+
+
+async def test_one_reader_lives_and_another_takes_over(world: World) -> None:
+    first, second = Effects(), Effects()
+    reading = world.read(first)
+    await tell(world.bus, admitted())
+    await eventually(world.count, 1)
+    world.read(second)
+    await tell(world.bus, admitted())
+    await eventually(world.count, 2)
+    assert second.seen == []
+    await world.end(reading)
+    await tell(world.bus, admitted())
+    await eventually(world.count, 3)
+    assert len(second.seen) == 1
+
+
+async def test_nothing_is_lost_or_doubled_while_postgres_is_killed(
+    world: World, postgres: PostgresServer
+) -> None:
+    world.read(Effects())
+    facts = [admitted(version=number) for number in range(1, 201)]
+    await tell(world.bus, *facts[:100])
+    postgres.kill()
+    await tell(world.bus, *facts[100:])
+    await asyncio.to_thread(postgres.start)
+    await eventually(world.count, 200, 30)
+    assert await world.letters() == []
+
+
+async def test_nothing_is_lost_or_doubled_while_nats_is_killed(
+    world: World, nats_server: NatsServer
+) -> None:
+    effects = Effects()
+
+    async def slowly(_fact: Fact) -> None:
+        await asyncio.sleep(0.01)
+
+    effects.on = slowly
+    world.read(effects)
+    facts = [admitted("project-1", version=number) for number in range(1, 101)]
+    await tell(world.bus, *facts)
+    await until(lambda: len(effects.seen) > 10)
+    nats_server.kill()
+    await asyncio.to_thread(nats_server.start)
+    await eventually(world.effects, [("project-1", number) for number in range(1, 101)], 30)
+
+
+def test_the_reader_under_test_is_declared() -> None:
+    assert isinstance(PLACEMENT, ConsumerSpec)
