@@ -7,10 +7,13 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from meshkit.bus import Bus
+from meshkit.clock import SystemClock
+from meshkit.config import Secret, Settings
 
 START_WITHIN_S = 10.0
 
@@ -40,10 +43,13 @@ class NatsServer:
     def start(self) -> None:
         """Start it (again); return once it takes connections."""
         assert self._process is None, "it runs already"
-        command = [str(Path(sysconfig.get_path("scripts")) / "nats-server"), "-a", "127.0.0.1"]
-        command += ["-p", str(self.port), "-js", "-sd", str(self._folder / "jetstream")]
+        command = [str(Path(sysconfig.get_path("scripts")) / "nats-server")]
         if self._config is not None:
+            # A whole configuration says everything; the port is still ours to have chosen.
             command += ["-c", str(self._config)]
+        else:
+            command += ["-a", "127.0.0.1", "-p", str(self.port)]
+            command += ["-js", "-sd", str(self._folder / "jetstream")]
         with (self._folder / "nats.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         until = time.monotonic() + START_WITHIN_S
@@ -98,3 +104,36 @@ def nats_server() -> Iterator[NatsServer]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+MESH_SECRET = Secret("a secret for tests")
+
+Connect = Callable[..., Awaitable[Bus]]
+
+
+def settings_for(url: str, folder: Path, seed: str = "") -> Settings:
+    """Return settings with an nkey seed, or none for a server that asks for none."""
+    credentials = folder / "credentials.nk"
+    credentials.write_text(seed)
+    return Settings(nats_url=url, nats_credentials=credentials, mesh_secret_file=credentials)
+
+
+@pytest.fixture
+async def connect(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Connect]:
+    """Connect to ``nats_server`` as any user: ``bus = await connect("metering")``."""
+    made: list[Bus] = []
+
+    async def connecting(user: str = "admin") -> Bus:
+        settings = settings_for(nats_server.url, tmp_path)
+        made.append(await Bus.connect(settings, user=user, clock=SystemClock(), secret=MESH_SECRET))
+        return made[-1]
+
+    yield connecting
+    for bus in made:
+        await bus.close()
+
+
+@pytest.fixture
+async def bus(connect: Connect) -> Bus:
+    """A connection to ``nats_server``."""
+    return await connect("admin")
