@@ -37,6 +37,9 @@ PROBE_EVERY_S = 2.0
 STOP_WITHIN_S = 12.0
 """The shim's own bound, and some: then whatever is left is killed."""
 
+HUNG_STOP_WITHIN_S = 2.0
+"""The same for an engine that has failed: nobody is sent to it any more."""
+
 REASON_CHARS_MAX = 1_000
 
 logger = logging.getLogger(__name__)
@@ -232,7 +235,7 @@ class Workloads:
         """End what a failed workload left running: an engine that hangs."""
         workload_id = held.kept.workload_id
         process.tell_shim(held.folder, workload_id, signal.SIGTERM)
-        until = time.monotonic() + STOP_WITHIN_S
+        until = time.monotonic() + HUNG_STOP_WITHIN_S
         while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(LOOK_S)
         process.kill(held.folder, workload_id)
