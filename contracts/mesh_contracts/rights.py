@@ -49,6 +49,12 @@ IMPORTED_REPLY = "_R_.>"
 """Where an answer to an ask goes that came through an import from another account."""
 
 
+SRV_VERBS = ("PING", "INFO", "STATS")
+"""The questions of NATS' services framework. Named one by one: the server takes ``$SRV.*`` in an
+allow list for leave to hear ``$SRV.>``, so no list lets anybody hear a subject that ends in ``*``.
+"""
+
+
 class Rights(msgspec.Struct, frozen=True, kw_only=True):
     """What one user may publish and what it may subscribe to; each list sorted, without repeats."""
 
@@ -76,8 +82,8 @@ def service_rights(owner: str) -> Rights:
         if owner == bucket.writer or owner in bucket.readers:
             publish += _watch(bucket)
     if answers_asks(owner):
-        hear += [f"ask.{owner}.>", *(f"$SRV.*{tail}" for tail in ("", f".{owner}", f".{owner}.*"))]
-        hear += [f"$SRV.*.{user}", f"$SRV.*.{user}.*"]
+        hear.append(f"ask.{owner}.>")
+        hear += [f"$SRV.{verb}{name}" for verb in SRV_VERBS for name in ("", *_srv_names(owner, user))]
         publish.append(inbox_of(USERS[ASKER]) + ".>")
     if owner == owner_of(identity.EnrolNode):
         publish += [IMPORTED_REPLY, CALLOUT_REPLY]
@@ -231,6 +237,10 @@ NODE_SERVICES = (
     subject_of_ask(identity.EnrolNode, ">"),
 )
 """What the nodes' account may send into the services' account; each node's own list narrows it."""
+
+
+def _srv_names(owner: str, user: str) -> list[str]:
+    return [f".{name}{tail}" for name in sorted({owner, user}) for tail in ("", ".>")]
 
 
 def _watch(bucket: BucketSpec) -> list[str]:
