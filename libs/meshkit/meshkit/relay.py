@@ -39,6 +39,20 @@ Row = Any
 Rebuild = Callable[["Relay"], Awaitable[None]]
 
 
+class _Waiting:
+    """Somebody who waits until rows are acknowledged."""
+
+    def __init__(self, ids: Collection[int]) -> None:
+        self.left = set(ids)
+        self.done = asyncio.Event()
+
+    def sent(self, ids: Collection[int]) -> None:
+        """Wait for these no more."""
+        self.left.difference_update(ids)
+        if not self.left:
+            self.done.set()
+
+
 class Relay:
     """One owner's relay. ``run`` it beside the doors."""
 
@@ -47,7 +61,7 @@ class Relay:
         self._bus = bus
         self._rebuild = rebuild
         self._bell = asyncio.Event()
-        self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._waiting: set[_Waiting] = set()
         self._writers: dict[str, BucketWriter] = {}
         self._stopping = False
         self._live = False
@@ -89,21 +103,22 @@ class Relay:
 
     async def flushed(self, ids: Collection[int]) -> None:
         """Return once these outbox rows are acknowledged by the bus, whichever process sends them."""
-        left = set(ids)
-        for row_id in left:
-            self._waiters.setdefault(row_id, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(ids)
+        self._waiting.add(waiting)
         try:
-            while left:
-                waiting = [self._waiters[row_id] for row_id in left]
-                await asyncio.wait(waiting, timeout=FLUSHED_POLL_S, return_when=asyncio.ALL_COMPLETED)
-                left = {row_id for row_id in left if not self._waiters[row_id].done()}
-                if left:
+            while waiting.left:
+                try:
+                    async with asyncio.timeout(FLUSHED_POLL_S):
+                        await waiting.done.wait()
+                except TimeoutError:
+                    # Another process may be the one that sends.
                     async with self._store.transaction() as tx:
-                        rows = await tx.rows("SELECT id FROM outbox WHERE id = ANY ($1)", sorted(left))
-                    left &= {row["id"] for row in rows}
+                        rows = await tx.rows(
+                            "SELECT id FROM outbox WHERE id = ANY ($1)", sorted(waiting.left)
+                        )
+                    waiting.left &= {row["id"] for row in rows}
         finally:
-            for row_id in ids:
-                self._waiters.pop(row_id, None)
+            self._waiting.discard(waiting)
 
     def writer(self, bucket: str) -> BucketWriter:
         """Return this epoch's writer of a bucket."""
@@ -138,10 +153,8 @@ class Relay:
             sent = await self._send(rows) if rows else []
             if sent:
                 await lock.connection.execute("DELETE FROM outbox WHERE id = ANY ($1)", sent)
-                for row_id in sent:
-                    waiter = self._waiters.get(row_id)
-                    if waiter is not None and not waiter.done():
-                        waiter.set_result(None)
+                for waiting in self._waiting:
+                    waiting.sent(sent)
             if stopping:
                 return
             if len(sent) < len(rows):
