@@ -18,8 +18,8 @@ from nats.aio.msg import Msg
 
 from tests.servers_nats import NatsServer
 
-SETTLED_WITHIN_S = 10.0
-CONNECT_WITHIN_S = 8.0
+SETTLED_WITHIN_S = 10
+CONNECT_WITHIN_S = 8
 """Longer than the server waits for the callout's answer."""
 
 
@@ -92,8 +92,9 @@ class ClosedBus:
         finally:
             # A client that was refused keeps its socket until it is closed by hand.
             await client.close()
-            if client._transport is not None:
-                client._transport.close()
+            transport: Any = client._transport
+            if transport is not None:
+                transport.close()
 
     @asynccontextmanager
     async def node(self, node_id: str = "", *, token: str | None = None) -> AsyncIterator[Caller]:
