@@ -56,7 +56,7 @@ async def _measure(folder: Path, yardstick: Path, facts: int, rounds: int) -> di
 
         def road(step: str, *more: str) -> dict[str, Any]:
             command = [sys.executable, "-m", "mesh_tools.bench.road", step, nats.url, *more]
-            return _run(command, {"BENCH_POSTGRES_DSN": dsn, "BENCH_FOLDER": str(folder)})
+            return _run(command, {"BENCH_POSTGRES_DSN": dsn})
 
         road("publish", str(facts))
         ours, theirs, inbox = [], [], []

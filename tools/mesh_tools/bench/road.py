@@ -25,6 +25,7 @@ from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
 from meshkit.config import Secret, Settings
 from meshkit.consumer import Pull
+from meshkit.handled import Handled
 from meshkit.hear import Lanes
 from meshkit.reader import Reader
 from meshkit.relay import Relay
@@ -41,10 +42,8 @@ STREAM = "METERING"
 
 async def connect(url: str) -> Bus:
     """Return a connection to the benchmark's own server, which knows no users."""
-    folder = Path(os.environ["BENCH_FOLDER"])
-    settings = Settings(
-        nats_url=url, nats_credentials=folder / "none", mesh_secret_file=folder / "none"
-    )
+    nobody = Path(os.devnull)
+    settings = Settings(nats_url=url, nats_credentials=nobody, mesh_secret_file=nobody)
     return await Bus.connect(settings, user="metering", clock=SystemClock(), secret=Secret("bench"))
 
 
@@ -124,12 +123,15 @@ async def inbox(url: str, facts: int, run: str) -> dict[str, Any]:
         await tx.change("CREATE TABLE effect (fact_id text PRIMARY KEY, tokens bigint NOT NULL)")
     pull = await _consumer(bus, f"inbox_{STREAM}_{run}")
     count = _Count(facts)
+    transactions: set[datetime] = set()
 
     async def on_usage(told: UsageRecorded, tx: Transaction, _clock: Clock) -> None:
         await tx.change("INSERT INTO effect VALUES ($1, $2)", told.fact_id, told.completion_tokens)
+        transactions.add(tx.now)
         count.one()
 
     figures = await _read(store, pull, on_usage, count)
+    figures["commits"] = len(transactions)
     async with store.transaction() as tx:
         kept = await tx.value("SELECT count(*) FROM effect")
     assert kept == facts, f"{kept} effects of {facts} facts"
@@ -144,14 +146,14 @@ async def _read(
     on_usage: Callable[[Any, Transaction, Clock], Awaitable[None]],
     count: "_Count",
 ) -> dict[str, Any]:
-    reader = Reader(pull.name, store, pull, {UsageRecorded: on_usage})
+    reader = Reader(Handled(pull.name, store, {UsageRecorded: on_usage}), pull)
+    await reader.begin()
     running = asyncio.create_task(reader.run())
     await pull.start(reader.heard)
     await count.done.wait()
     while reader.backlog:  # noqa: ASYNC110 the last transaction commits
         await asyncio.sleep(0.001)
     figures = count.figures()
-    figures["commits"] = count.turns
     await pull.stop()
     reader.stop()
     await running
@@ -229,7 +231,6 @@ class _Count:
     def __init__(self, facts: int) -> None:
         self.facts = facts
         self.handled = 0
-        self.turns = 0
         self.done = asyncio.Event()
         self._began = self._cpu = 0.0
 
