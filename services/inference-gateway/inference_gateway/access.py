@@ -1,6 +1,8 @@
 """Who may come in, from memory: the bucket ``access`` as it was last seen, and how old that is."""
 
+import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Protocol
 
 from mesh_contracts.identity import AccessEntry
@@ -37,9 +39,14 @@ class Access:
         self._clock = clock
         self._since = clock.monotonic()
 
+    def now(self) -> datetime:
+        """Return the time by which keys are judged."""
+        return self._clock.now()
+
     def age_s(self) -> float:
         """Return how old what is known is; without a beat seen yet, since this gateway started."""
-        return min(self._held.age_s(), self._clock.monotonic() - self._since)
+        age = self._held.age_s()
+        return age if math.isfinite(age) else self._clock.monotonic() - self._since
 
     def entry_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return what the key in an ``Authorization`` header opens, or why it opens nothing."""

@@ -7,6 +7,7 @@ from mesh_contracts.metering import ProducerMark
 from mesh_contracts.placement import Route
 from meshkit.bucket import Watched
 from meshkit.clock import Clock
+from meshkit.config import read_secret
 from meshkit.journal import Journal
 from meshkit.service import Service
 from meshkit.tasks import Supervised
@@ -17,7 +18,9 @@ from inference_gateway.call import Room
 from inference_gateway.calls import Calls
 from inference_gateway.domain.directory import Directory
 from inference_gateway.engines import Engines
+from inference_gateway.eventring import EventRing
 from inference_gateway.http.api.asking import Asker
+from inference_gateway.http.events import EventDoor
 from inference_gateway.http.openai import Door
 from inference_gateway.http.site import Front, api
 from inference_gateway.meter import Meter
@@ -29,7 +32,7 @@ JOURNAL_KIND = "producer"
 FINISH_WITHIN_S = 2.0
 """How long a stop waits for calls in progress before it cuts them."""
 
-TELL_WITHIN_S = 0.7
+TELL_LOOKS, TELL_LOOK_S = 35, 0.02
 """How long a stop waits for the last batch to leave; the journal has it in any case."""
 
 COUNT_EVERY_S = 1.0
@@ -50,6 +53,7 @@ class Gateway(Service):
         self._engines: Engines | None = None
         self._server: Server | None = None
         self._work = Supervised()
+        self._events: EventDoor | None = None
         self._access = self.watches("access")
         self._routes = self.watches("routes")
         self._limits = self.watches("limits")
@@ -71,7 +75,12 @@ class Gateway(Service):
             meter=self.meter,
         )
         asker = Asker(self.bus, access, self.clock, self.settings.mesh_site)
-        self._server = Server(Front(Door(room, access), api(asker, [])), self._listening)
+        ring = EventRing(self.bus)
+        secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
+        self._events = EventDoor(ring, access, secret)
+        front = Front(Door(room, access), self._events, api(asker))
+        self._server = Server(front, self._listening)
+        self._work.begin("events", ring.run)
         self._work.begin("http", self._server.serve)
         self._work.begin("watch", self.calls.watch)
         self._work.begin("batch", self.meter.batch)
@@ -82,6 +91,8 @@ class Gateway(Service):
     async def stop(self) -> None:
         """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""
         self.calls.closing = True
+        if self._events is not None:
+            self._events.close()
         if self._server is not None:
             self._server.stop_listening()
             with contextlib.suppress(TimeoutError):
@@ -92,15 +103,13 @@ class Gateway(Service):
         if self._engines is not None:
             await self._engines.close()
         self.meter.form()
-        until = asyncio.get_running_loop().time() + TELL_WITHIN_S
-        while self._untold() and asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(0.02)
+        for _ in range(TELL_LOOKS):
+            if not self._journal.backlog or not self.bus.connected:
+                break
+            await asyncio.sleep(TELL_LOOK_S)
         await self._work.stop()
         await super().stop()
         self._journal.close()
-
-    def _untold(self) -> bool:
-        return self._journal.backlog > 0 and self.bus.connected
 
     def _missing_door(self) -> str | None:
         if self._server is None or not self._server.started:

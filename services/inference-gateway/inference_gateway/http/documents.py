@@ -76,6 +76,7 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
                     operation.setdefault("parameters", []).append(_IDEMPOTENCY)
     for operation_ in (CHAT, COMPLETE, EMBED):
         paths[operation_.path] = {"post": _hot(operation_)}
+    paths["/api/v1/events"] = {"get": _EVENTS}
     paths["/v1/models"] = {"get": _models("List the models of the key's project.", "ModelList")}
     paths["/v1/models/{model}"] = {
         "get": {
@@ -105,6 +106,47 @@ _IDEMPOTENCY = {
     "required": False,
     "description": "The same key answers the same for 24 hours; with another body it is refused (422).",
     "schema": {"type": "string", "maxLength": 255},
+}
+
+_EVENTS: dict[str, Any] = {
+    "tags": ["events"],
+    "summary": "Events",
+    "operationId": "readEvents",
+    "description": "What happened to the caller's project (an admin: to all), as CloudEvents 1.0: a "
+    "stream of server-sent events, each `id` a cursor; or, with `limit` or `Accept: application/json`, "
+    "a page. Resume with `Last-Event-ID` or `after`.",
+    "security": [{"key": []}],
+    "parameters": [
+        {"name": name, "in": place, "required": False, "description": said, "schema": {"type": kind}}
+        for name, place, kind, said in (
+            ("after", "query", "string", "A cursor: what comes after it."),
+            ("Last-Event-ID", "header", "string", "A cursor, as event sources send it."),
+            ("limit", "query", "integer", "Events of a page at most (1000)."),
+            ("types", "query", "string", "Types, with commas between; `*` at an end is any rest."),
+            ("project", "query", "string", "A project's id."),
+        )
+    ],
+    "responses": {
+        "200": {
+            "description": "Events from the cursor on; without one, from the first that is kept.",
+            "content": {
+                "text/event-stream": {"schema": {"type": "string"}},
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "properties": {
+                            "items": {"type": "array", "items": {"type": "object"}},
+                            "next": {"type": ["string", "null"]},
+                            "cursor": {"type": "string"},
+                        },
+                        "required": ["items", "next", "cursor"],
+                    }
+                },
+            },
+        },
+        "410": _PROBLEM,
+        "default": _PROBLEM,
+    },
 }
 
 _SCHEMAS: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Request, Response
+from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
     MethodNotAllowedException,
@@ -105,44 +105,37 @@ def on_unforeseen(_: Request[Any, Any, Any], fault: Exception) -> Response[bytes
     )
 
 
-def invalid(fault: msgspec.ValidationError, where: str = "body") -> Refused:
-    """Return the refusal of a field that is wrong, named."""
+def invalid(fault: msgspec.ValidationError) -> Refused:
+    """Return the refusal of a field that is out of bounds, named."""
     what, _, path = str(fault).partition(" - at `$")
-    param = path.strip("`").lstrip(".") or None
-    if "unknown field" in what or "missing required field" in what:
-        param = f"{param + '.' if param else ''}{what.split('`')[1]}"
-    return refused(
-        422,
-        "unknown_field" if "unknown field" in what else "invalid_field",
-        "Invalid request",
-        f"{what}{f' at {param}' if param else ''} in the {where}. Correct it; see /openapi.json.",
-        param=param,
-    )
+    return Refused(_wrong(what, path.strip("`").lstrip("."), "request"))
 
 
 def _invalid(fault: ValidationException) -> Problem:
     extra = fault.extra if isinstance(fault.extra, list) else []
     named = [entry for entry in extra if isinstance(entry, dict)]
-    param = str(named[0].get("key")) if named and named[0].get("key") else None
-    said = "; ".join(str(entry.get("message")) for entry in named) or str(fault.detail)
-    return Problem(
-        title="Invalid request",
-        status=422,
-        code="invalid_field",
-        detail=f"{said}{f' at {param}' if param else ''}. Correct it; see /openapi.json.",
-        param=param,
+    if not named:
+        return _wrong(str(fault.detail), "", "request")
+    key = str(named[0].get("key") or "")
+    # The framework calls the whole body ``data``.
+    where = key.removeprefix("data").lstrip(".")
+    return _wrong(
+        str(named[0].get("message")),
+        where,
+        str(named[0].get("source") or "body").rpartition(".")[2].lower(),
     )
 
 
-__all__ = [
-    "PROBLEM_JSON",
-    "MediaType",
-    "Refused",
-    "as_response",
-    "from_fault",
-    "invalid",
-    "on_http",
-    "on_refused",
-    "on_unforeseen",
-    "refused",
-]
+def _wrong(what: str, where: str, part: str) -> Problem:
+    unknown = "unknown field" in what
+    param = where
+    if unknown or "missing required field" in what:
+        param = f"{where + '.' if where else ''}{what.split('`')[1]}"
+    at = f" at {where}" if where else ""
+    return Problem(
+        title="Invalid request",
+        status=422,
+        code="unknown_field" if unknown else "invalid_field",
+        detail=f"{what}{at} ({part}). Correct it; see /openapi.json.",
+        param=param or None,
+    )

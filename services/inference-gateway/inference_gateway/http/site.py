@@ -11,6 +11,7 @@ from mesh_contracts.units import Wide, new_id
 
 from inference_gateway.http.api import asking, fleet, ledgers, tenants
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
+from inference_gateway.http.events import PATH, EventDoor
 from inference_gateway.http.openai import Door
 from inference_gateway.http.problems import Refused, on_http, on_refused, on_unforeseen
 from inference_gateway.http.wire import Receive, Scope, Send, own_headers
@@ -25,8 +26,8 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def api(asker: asking.Asker, more: list[Any]) -> Litestar:
-    """Return everything but the hot routes; ``more`` are handlers under ``/api/v1``."""
+def api(asker: asking.Asker) -> Litestar:
+    """Return everything but the hot routes and the event stream."""
     routes = Router(
         "/api/v1",
         route_handlers=[
@@ -43,7 +44,6 @@ def api(asker: asking.Asker, more: list[Any]) -> Litestar:
             ledgers.list_usage,
             ledgers.list_prices,
             ledgers.Carbon,
-            *more,
         ],
     )
     return Litestar(
@@ -72,8 +72,9 @@ def api(asker: asking.Asker, more: list[Any]) -> Litestar:
 class Front:
     """Sends the hot routes past the framework; gives every other answer its request id."""
 
-    def __init__(self, door: Door, behind: Litestar) -> None:
+    def __init__(self, door: Door, events: EventDoor, behind: Litestar) -> None:
         self._door = door
+        self._events = events
         self._behind: Any = behind
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +84,9 @@ class Front:
             await self._door(scope, receive, send)
             return
         headers = own_headers(scope, new_id("request"))
+        if path == PATH:
+            await self._events(scope, receive, send, headers)
+            return
         spoken = VERBS.match(path) if scope["method"] == "POST" else None
         if spoken is not None:
             way = f"{spoken[1]}/{spoken[2]}"

@@ -1,7 +1,6 @@
 """From HTTP to an ask and back: who asks, what, and the typed answer or problem."""
 
-from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from litestar import Request
@@ -15,10 +14,8 @@ from meshkit.telemetry import SpanKind, edge_parent, span
 
 from inference_gateway.access import Access
 from inference_gateway.domain.faults import Fault
+from inference_gateway.http.principals import principal_of
 from inference_gateway.http.problems import Refused, from_fault, invalid, refused
-
-PRINCIPAL_LIFETIME = timedelta(seconds=30)
-"""How long a sealed principal is believed: longer than any ask's deadline."""
 
 ASK_WAIT_S = 5.0
 IDEMPOTENCY_KEY_CHARS_MAX = 255
@@ -27,7 +24,6 @@ BODY_BYTES_MAX = 256 * 1024
 
 LIMIT_MAX = 1_000
 
-B = TypeVar("B")
 AnyRequest = Request[Any, Any, Any]
 
 
@@ -57,14 +53,7 @@ class Asker:
         entry = self._access.entry_of(request.headers.get("authorization"))
         if isinstance(entry, Fault):
             raise from_fault(entry)
-        principal = Principal(
-            principal_id=entry.key_id,
-            role=entry.role,
-            organization=entry.organization,
-            project=entry.project,
-            expires_at=self._clock.now() + PRINCIPAL_LIFETIME,
-        )
-        return Caller(principal, entry)
+        return Caller(principal_of(entry, self._clock.now()), entry)
 
     async def __call__(
         self, request: AnyRequest, kind: type[Ask], *, owner: str | None = None, **fields: Any
@@ -92,7 +81,7 @@ def checked(ask: Ask) -> Ask:
     try:
         return wire.decode(wire.encode(ask), type(ask))
     except msgspec.ValidationError as fault:
-        raise invalid(fault, "request") from fault
+        raise invalid(fault) from fault
 
 
 def idempotency_key(request: AnyRequest) -> str | None:
@@ -107,21 +96,6 @@ def idempotency_key(request: AnyRequest) -> str | None:
             param="Idempotency-Key",
         )
     return key
-
-
-async def body_of(request: AnyRequest, kind: type[B]) -> B:
-    """Return the body as ``kind``. Raises ``Refused``: 400 (not JSON), 413, 422 (names the field)."""
-    raw = await request.body()
-    if len(raw) > BODY_BYTES_MAX:
-        raise refused(413, "body_too_large", "Too large", f"Send at most {BODY_BYTES_MAX // 1024} KiB.")
-    try:
-        return wire.decode(raw or b"{}", kind)
-    except msgspec.ValidationError as fault:
-        raise invalid(fault) from fault
-    except (msgspec.DecodeError, RecursionError) as fault:
-        raise refused(
-            400, "invalid_json", "Not JSON", "The body is not JSON; send a JSON object."
-        ) from fault
 
 
 def generation_of(request: AnyRequest) -> int | None:
