@@ -150,7 +150,7 @@ def fdatasync_ms(folder: Path) -> dict[str, float]:
 
 
 def _median(runs: list[dict[str, Any]], key: str) -> float:
-    return round(statistics.median(run[key] for run in runs), 1)
+    return round(float(statistics.median(run[key] for run in runs)), 1)
 
 
 def _show(figures: dict[str, Any]) -> None:

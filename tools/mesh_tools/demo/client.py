@@ -76,7 +76,7 @@ class Event:
 def events(response: HTTPResponse, *, seconds: float) -> Iterator[Event]:
     """Yield server-sent events until the stream ends or ``seconds`` have passed."""
     until = time.monotonic() + seconds
-    cursor, lines = "", []
+    cursor, lines = "", list[str]()
     while time.monotonic() < until:
         raw = response.readline()
         if not raw:
