@@ -13,13 +13,16 @@ from mesh_contracts.ask import Ask, Principal, Problem
 from mesh_contracts.fact import tag_of
 
 from meshkit.clock import Clock
-from meshkit.errors import StaleSnapshot, Unavailable
+from meshkit.errors import NotHeardYet, StaleSnapshot, Unavailable
 from meshkit.relay import Relay
 from meshkit.store import Store
 from meshkit.transaction import Transaction
 
 ASK_TRIES_MAX: Final = 5
 RACE_WAIT_S: Final = 0.01
+HEARD_WITHIN_S: Final = 2.0
+"""How long an ask waits for what it names to be heard of (``NotHeardYet``); a typo waits as long."""
+HEARD_POLL_S: Final = 0.05
 REPLY_KEPT: Final = timedelta(hours=24)
 
 ENVELOPE: Final = ("ask_id", "asked_at", "deadline", "principal", "traceparent", "idempotency_key")
@@ -66,7 +69,7 @@ class AskDoor:
                 503, "outbox_full", "too much waits to be told; try again later", retry_after_s=5
             )
         try:
-            reply, waiting = await self._transacted(store, ask, principal)
+            reply, waiting = await self._heard(store, ask, principal)
             if self._after_puts and self._relay is not None and waiting:
                 left = (ask.deadline - self._clock.now()).total_seconds()
                 async with asyncio.timeout(max(left - 0.1, 0.1)):
@@ -83,6 +86,17 @@ class AskDoor:
             return _problem(503, "unavailable", detail, retry_after_s=1)
         return reply
 
+    async def _heard(self, store: Store, ask: Ask, principal: Principal) -> tuple[Any, list[int]]:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HEARD_WITHIN_S
+        while True:
+            try:
+                return await self._transacted(store, ask, principal)
+            except NotHeardYet as unheard:
+                if loop.time() > until:
+                    raise _Refused(unheard.problem) from None
+            await asyncio.sleep(HEARD_POLL_S)
+
     async def _transacted(self, store: Store, ask: Ask, principal: Principal) -> tuple[Any, list[int]]:
         for left in reversed(range(ASK_TRIES_MAX)):
             try:
@@ -92,8 +106,8 @@ class AskDoor:
                         # The first answer may have died before its puts were acknowledged.
                         rows = await tx.rows("SELECT id FROM outbox WHERE kind <> 'fact'")
                         return reply, [row["id"] for row in rows]
-            except StaleSnapshot:
-                if not left:
+            except StaleSnapshot as race:
+                if not left or isinstance(race, NotHeardYet):
                     raise
                 await asyncio.sleep(RACE_WAIT_S)
             else:

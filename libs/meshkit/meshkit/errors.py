@@ -3,6 +3,8 @@
 An expected outcome is a return type (a ``Problem``, a ``Refusal``), not one of these.
 """
 
+from mesh_contracts.ask import Problem
+
 
 class MeshError(Exception):
     """Whatever the mesh raises on purpose."""
@@ -18,6 +20,17 @@ class Unavailable(MeshError):
 
 class StaleSnapshot(MeshError):
     """What was read has moved on before it was applied; load and decide again."""
+
+
+class NotHeardYet(StaleSnapshot):
+    """What an ask names may be told of any moment: it is asked again for a while, in new transactions.
+
+    ``problem`` is the answer where that did not help.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__("not heard of yet")
+        self.problem = problem
 
 
 class JournalFull(MeshError):

@@ -1,6 +1,5 @@
 """The door for questions and wishes about endpoints, one function each."""
 
-import asyncio
 from datetime import datetime
 
 from mesh_contracts.ask import Principal, Problem
@@ -17,6 +16,7 @@ from mesh_contracts.placement import (
 )
 from mesh_contracts.units import derived_id
 from meshkit.clock import Clock
+from meshkit.errors import NotHeardYet
 from meshkit.store import Transaction
 
 from placement import reading, store
@@ -34,13 +34,6 @@ from placement.reading import Project
 from placement.settle import settle
 
 PAGE_MAX = 500
-HEARD_WITHIN_S = 2.0
-"""A project just admitted may not have been heard of yet: an ask waits for it this long."""
-HEARD_POLL_S = 0.05
-WAITERS_MAX = 2
-"""Asks that may wait so at once; each holds a connection of the pool."""
-
-_waiting = asyncio.Semaphore(WAITERS_MAX)
 
 
 def _missing(what: str, name: str, todo: str) -> Problem:
@@ -182,17 +175,14 @@ async def explain_placement(
 
 async def _project(ask: CreateEndpoint, principal: Principal, tx: Transaction) -> Project | Problem:
     """Return the project that is meant: an id, a name, or ``organization/name``."""
-    found = await _find(ask.project, principal, tx)
-    if not found and not _waiting.locked():
-        async with _waiting:
-            waited = 0.0
-            while not found and waited < HEARD_WITHIN_S:
-                await asyncio.sleep(HEARD_POLL_S)
-                waited += HEARD_POLL_S
-                found = await _find(ask.project, principal, tx)
+    found = [
+        item for item in await reading.find_projects(tx, ask.project) if principal.sees(item.project_id)
+    ]
+    own = [item for item in found if item.organization == principal.organization]
+    found = own if len(own) == 1 else found
     if not found:
         todo = "give its id, its name, or organization/name; GET /api/v1/projects lists them"
-        return _missing("project", ask.project, todo)
+        raise NotHeardYet(_missing("project", ask.project, todo))
     if len(found) > 1:
         return Problem(
             title="Several projects have that name",
@@ -202,12 +192,6 @@ async def _project(ask: CreateEndpoint, principal: Principal, tx: Transaction) -
             param="project",
         )
     return found[0]
-
-
-async def _find(text: str, principal: Principal, tx: Transaction) -> list[Project]:
-    found = [item for item in await reading.find_projects(tx, text) if principal.sees(item.project_id)]
-    own = [item for item in found if item.organization == principal.organization]
-    return own if len(own) == 1 else found
 
 
 async def _wanted(text: str, principal: Principal, tx: Transaction) -> Wanted | Problem:
