@@ -165,14 +165,20 @@ async def test_batches_told_twice_and_while_metering_is_away_stand_in_the_ledger
     assert (await room.ask(ListUsage)).items[0].requests == 3
 
 
-async def test_the_mark_is_put_right_at_the_start_from_what_the_ledger_holds(room: Room) -> None:
+async def test_a_bucket_that_lost_the_mark_gets_it_back_from_the_ledger_at_the_next_start(
+    room: Room,
+) -> None:
     await room.tell(batch(1), batch(1, epoch=2), batch(2, epoch=2))
     await until(lambda: room.held_to(2, 2))
-    mark = room.mark()
     await room.service.stop()
+    async with room.bus.caller("admin") as admin:
+        await admin.client.request("$JS.API.STREAM.PURGE.KV_limits", b"", timeout=5)
+    await room.marks.close()
+    room.marks = await Watched.open(room.gateway, "limits")
+    assert room.mark() is None
     await room.start()
-    await until(lambda: room.service._missing() == [])
-    assert room.mark() == mark
+    await until(lambda: room.held_to(2, 2))
+    mark = room.mark()
     assert mark is not None
     assert mark.earlier == [(1, 1)]
 
