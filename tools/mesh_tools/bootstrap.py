@@ -59,11 +59,20 @@ def installer(venv: Path, lock: str) -> str:
     found = shutil.which("uv")
     if found:
         run(
-            [found, "venv", "--quiet", "--clear", "--no-project", "--python", sys.executable, str(venv)]
+            [
+                found,
+                "venv",
+                "--quiet",
+                "--allow-existing",
+                "--no-project",
+                "--python",
+                sys.executable,
+                str(venv),
+            ]
         )
         return found
     try:
-        run([sys.executable, "-m", "venv", "--clear", str(venv)])
+        run([sys.executable, "-m", "venv", str(venv)])
     except BootstrapFailed as fault:
         raise BootstrapFailed(
             f"Python's venv does not work here (Debian: apt install python3-venv)\n{fault}"
@@ -93,20 +102,26 @@ def install(root: Path, venv: Path) -> None:
     """Fill ``venv`` with exactly the lock, then the members of the workspace in place."""
     lock = (root / "requirements.lock").read_text()
     half_done = venv / ".installing"
-    fresh = (
-        not (venv / "bin" / "python").exists() or half_done.exists() or not (venv / ".stamp").exists()
-    )
-    own_uv = venv / "bin" / "uv"
-    if fresh:
+    # What somebody else made (it has no stamp either) is filled, never thrown away.
+    if half_done.exists() or not (venv / "bin" / "python").exists():
         shutil.rmtree(venv, ignore_errors=True)
+        venv.mkdir()
+        half_done.touch()
         uv = installer(venv, lock)
     else:
-        uv = shutil.which("uv") or str(own_uv)
-    half_done.touch()
+        half_done.touch()
+        own = venv / "bin" / "uv"
+        uv = shutil.which("uv") or (str(own) if own.exists() else installer(venv, lock))
     (venv / ".stamp").unlink(missing_ok=True)
     environment = {**os.environ, **index_of_pip(venv), "VIRTUAL_ENV": str(venv)}
     pip = [uv, "pip", "install", "--quiet", "--python", str(venv / "bin" / "python"), "--no-deps"]
-    run([*pip, "--require-hashes", "-r", str(root / "requirements.lock")], environment)
+    locked = [*pip, "--require-hashes", "-r", str(root / "requirements.lock")]
+    try:
+        run(locked, environment)
+    except BootstrapFailed:
+        # Links into the cache are refused on some machines; a second try may also heal the network.
+        environment["UV_LINK_MODE"] = "copy"
+        run(locked, environment)
     members = sorted(
         file.parent for member in MEMBERS for file in root.glob(f"{member}/pyproject.toml")
     )
