@@ -1,0 +1,184 @@
+"""Heartbeats and time, with a real Postgres and a clock that moves when told to."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from mesh_contracts.node import Device, HealthChanged, Heartbeat, NodeJoined, WorkloadStatus
+from mesh_contracts.placement import CreateEndpoint, Model
+from meshkit.config import Secret
+from meshkit.store import Store
+from meshkit.testing import FrozenClock, envelope, test_id, wish
+from placement import asks, handlers, reading
+from placement.app import MIGRATIONS
+from placement.domain.fleet import Placed
+from placement.pulse import ABSENT_AFTER_S, COMPARE_EVERY, Pulse
+
+from tests.adapters.fleet import ADMIN, PROJECT, Site
+from tests.servers_postgres import PostgresServer
+
+SITE = "fr-idf-1"
+
+
+class Hall:
+    """A store with nodes, and the pulse that watches them."""
+
+    def __init__(self, store: Store, clock: FrozenClock) -> None:
+        self.store, self.clock = store, clock
+        self.whole_since: float | None = 0.0
+        self.pulse = Pulse(SITE, clock, lambda: store, lambda: self.whole_since)
+        self.speaking: dict[str, list[WorkloadStatus]] = {}
+
+    async def join(self, *names: str) -> None:
+        for name in names:
+            node_id = test_id("node", name)
+            device = Device(device_id=f"r-{name}", index=0, model="r", memory_mib=1, rehearsal=True)
+            joined = NodeJoined(
+                **envelope(node_id),
+                node_id=node_id,
+                name=name,
+                jurisdiction="FR",
+                devices=[device],
+                memory_mib=2_048,
+                cpus=2,
+                address="127.0.0.1",
+                agent_version="test",
+            )
+            passed = HealthChanged(
+                **envelope(node_id), node_id=node_id, verdict="pass", level="quick", check=0, checks=[]
+            )
+            async with self.store.transaction() as tx:
+                await handlers.on_node_joined(joined, tx, self.clock)
+                await handlers.on_health_changed(passed, tx, self.clock)
+            self.speaking[node_id] = []
+
+    async def create(self, name: str = "story") -> Placed:
+        async with self.store.transaction() as tx:
+            await handlers.on_project_admitted(Site.admitted(PROJECT, "demo"), tx, self.clock)
+            ask = CreateEndpoint(**wish(), name=name, project=PROJECT, model=Model(id="tiny"))
+            made: Any = await asks.create_endpoint(ask, ADMIN, tx, self.clock)
+            return (await reading.load_workloads(tx, made.id))[-1]
+
+    async def pass_(self, seconds: int, *, but: tuple[str, ...] = ()) -> None:
+        """Let time pass second by second; all nodes but some speak."""
+        silent = {test_id("node", name) for name in but}
+        for _ in range(seconds):
+            self.clock.move(1)
+            for node_id, statuses in self.speaking.items():
+                if node_id not in silent:
+                    self.pulse.on_heartbeat(
+                        Heartbeat(
+                            node_id=node_id,
+                            at=self.clock.now(),
+                            sequence=1,
+                            check=0,
+                            workloads=statuses,
+                        )
+                    )
+            await self.pulse.tick()
+
+    async def states(self) -> dict[str, str]:
+        async with self.store.transaction() as tx:
+            return {server.name: server.state for server in await reading.load_fleet(tx, SITE)}
+
+    async def workloads(self, endpoint_id: str) -> list[Placed]:
+        async with self.store.transaction() as tx:
+            return await reading.load_workloads(tx, endpoint_id)
+
+    async def told(self, tag: str) -> int:
+        async with self.store.transaction() as tx:
+            return int(await tx.value("SELECT count(*) FROM outbox WHERE subject LIKE $1 || '.%'", tag))
+
+
+@pytest.fixture
+async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
+    clock = FrozenClock()
+    store = await Store.connect(
+        Secret(postgres.dsn("placement")), owner="placement", clock=clock, migrations=MIGRATIONS
+    )
+    yield Hall(store, clock)
+    await store.close()
+
+
+async def test_a_silent_node_is_lost_and_its_replica_placed_elsewhere_at_once(hall: Hall) -> None:
+    await hall.join("n1", "n2", "n3")
+    first = await hall.create()
+    await hall.pass_(13, but=(first.node,))
+    assert (await hall.states())[first.node] == "lost"
+    old, new = await hall.workloads(first.endpoint_id)
+    assert (old.state, old.reasons[0].code) == ("failed", "node_lost")
+    assert (new.state, new.replaces) == ("assigned", old.workload_id)
+    assert new.node != first.node
+    assert await hall.told("placement.node.lost") == 1
+
+
+async def test_nobody_is_lost_while_the_bus_is_away_for_thirty_seconds(hall: Hall) -> None:
+    await hall.join("n1", "n2", "n3")
+    placed = await hall.create()
+    await hall.pass_(5)
+    hall.whole_since = None
+    await hall.pass_(30, but=("n1", "n2", "n3"))
+    hall.whole_since = hall.clock.monotonic()
+    await hall.pass_(6, but=("n1", "n2", "n3"))
+    await hall.pass_(20)
+    assert set((await hall.states()).values()) == {"ready"}
+    assert [item.workload_id for item in await hall.workloads(placed.endpoint_id)] == [
+        placed.workload_id
+    ]
+    assert await hall.told("placement.silence.suspected") == 0
+
+
+async def test_many_silent_at_once_are_suspected_and_told_not_lost(hall: Hall) -> None:
+    await hall.join("n1", "n2", "n3")
+    await hall.pass_(3)
+    await hall.pass_(12, but=("n1", "n2"))
+    assert set((await hall.states()).values()) == {"ready"}
+    assert await hall.told("placement.silence.suspected") == 1
+
+
+async def test_a_lost_node_that_is_heard_again_is_checked_before_it_takes_work(hall: Hall) -> None:
+    await hall.join("n1", "n2")
+    await hall.pass_(13, but=("n1",))
+    assert (await hall.states())["n1"] == "lost"
+    await hall.pass_(2)
+    assert (await hall.states())["n1"] == "validating"
+    async with hall.store.transaction() as tx:
+        server = await reading.find_server(tx, SITE, "n1")
+    assert server is not None
+    assert (server.check_wished, server.check_needed) == (1, 1)
+
+
+async def test_a_workload_that_its_node_never_lists_has_failed(hall: Hall) -> None:
+    await hall.join("n1")
+    placed = await hall.create()
+    await hall.pass_(int(ABSENT_AFTER_S) - COMPARE_EVERY)
+    assert [item.state for item in await hall.workloads(placed.endpoint_id)] == ["assigned"]
+    await hall.pass_(2 * COMPARE_EVERY)
+    old, new = await hall.workloads(placed.endpoint_id)
+    assert (old.state, old.reasons[0].code) == ("failed", "engine_absent")
+    assert new.state == "assigned"
+
+
+async def test_an_engine_that_answers_is_believed_where_its_fact_is_missing(hall: Hall) -> None:
+    await hall.join("n1")
+    placed = await hall.create()
+    status = WorkloadStatus(workload_id=placed.workload_id, state="ready", address="127.0.0.1:7")
+    hall.speaking[placed.node_id] = [status]
+    await hall.pass_(int(ABSENT_AFTER_S) + 2 * COMPARE_EVERY)
+    [item] = await hall.workloads(placed.endpoint_id)
+    assert (item.state, item.address) == ("ready", "127.0.0.1:7")
+
+
+async def test_a_pause_after_failures_ends_by_itself(hall: Hall) -> None:
+    await hall.join("n1")
+    placed = await hall.create()
+    for _ in range(2):
+        async with hall.store.transaction() as tx:
+            [living] = [item for item in await reading.load_running(tx) if item.living]
+            reason = reading.Reason(code="engine_failed", detail="test")
+            await handlers.now_ended(tx, hall.pulse._occasion(), hall.clock.now(), living, reason)
+    assert not [item for item in await hall.workloads(placed.endpoint_id) if item.living]
+    await hall.pass_(2)
+    assert [item.state for item in await hall.workloads(placed.endpoint_id) if item.living] == [
+        "assigned"
+    ]
