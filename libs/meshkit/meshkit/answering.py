@@ -166,11 +166,14 @@ class _Door:
         if isinstance(answer, Problem):
             headers = {ERROR: _one_line(answer.title), ERROR_CODE: str(answer.status)}
         try:
-            self._bus.send(message.reply, wire.encode(answer), headers=headers)
-        except TypeError:
+            data = wire.encode(answer)
+        except Exception:
             # Our own mistake, but nobody should wait in vain for it.
             logger.exception("the answer to %s cannot be encoded", self._tag)
             self._answer(message, _internal())
+            return
+        try:
+            self._bus.send(message.reply, data, headers=headers)
         except MessageTooLarge:
             detail = "ask for fewer items at once"
             self._answer(message, _problem(413, "answer_too_large", "The answer is too large", detail))
