@@ -14,7 +14,6 @@ from meshkit.tasks import Supervised
 from meshkit.telemetry import METRICS
 
 from inference_gateway.access import Access
-from inference_gateway.call import Room
 from inference_gateway.calls import Calls
 from inference_gateway.domain.directory import Directory
 from inference_gateway.engines import Engines
@@ -25,6 +24,7 @@ from inference_gateway.http.openai import Door
 from inference_gateway.http.site import Front, api
 from inference_gateway.meter import Meter
 from inference_gateway.recording import STOPPING
+from inference_gateway.room import Room
 from inference_gateway.server import Server, listen
 from inference_gateway.settings import ACTIVE_MAX, GatewaySettings
 

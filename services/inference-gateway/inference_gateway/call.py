@@ -8,12 +8,10 @@ import msgspec
 from mesh_contracts.inference import UsageRow
 from mesh_contracts.placement import Replica, Route
 from meshkit import semconv
-from meshkit.clock import Clock
 from meshkit.telemetry import METRICS, SpanKind, span, traceparent
 
-from inference_gateway.calls import Calls
 from inference_gateway.domain.body import Operation, Wanted, for_engine
-from inference_gateway.domain.directory import Directory, least_busy, not_serving
+from inference_gateway.domain.directory import least_busy, not_serving
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.refusals import Refusal, journal_full, malformed, refusal_of, unreachable
 from inference_gateway.domain.stream import (
@@ -24,7 +22,6 @@ from inference_gateway.domain.stream import (
     error_event,
     whole_answer,
 )
-from inference_gateway.engines import Engines
 from inference_gateway.http.wire import (
     JSON,
     NO_CACHE,
@@ -35,8 +32,8 @@ from inference_gateway.http.wire import (
     send_fault,
     send_whole,
 )
-from inference_gateway.meter import Meter
 from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
+from inference_gateway.room import Room
 from inference_gateway.settings import (
     ANSWER_BYTES_MAX,
     ATTEMPTS_MAX,
@@ -54,16 +51,6 @@ class EngineRefused(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.fault.code)
         self.refusal = refusal
-
-
-class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """What calls need around them."""
-
-    calls: Calls
-    clock: Clock
-    directory: Directory
-    engines: Engines
-    meter: Meter
 
 
 class Call:

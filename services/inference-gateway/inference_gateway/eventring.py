@@ -32,11 +32,16 @@ class EventRing:
             with contextlib.suppress(Unavailable):
                 await self._subscription.stop()
 
-    async def at(self, sequence: int) -> Event | None:
-        """Return the first event of the stream at or after ``sequence``. Raises ``Unavailable``."""
+    async def at(self, sequence: int, *, look: bool = True) -> Event | None:
+        """Return the first event of the stream at or after ``sequence``. Raises ``Unavailable``.
+
+        Without ``look`` the number after the newest that was heard of is believed not to be there.
+        """
         held = self._held(sequence)
         if held is not None:
             return held
+        if not look and self._ring and sequence == self._ring[-1].sequence + 1:
+            return None
         while (stored := await self._bus.at(STREAM, sequence)) is not None:
             event = event_of(stored.sequence, stored.data)
             if event is not None:

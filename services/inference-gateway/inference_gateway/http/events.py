@@ -210,10 +210,10 @@ class EventDoor:
     ) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [*headers, SSE, NO_CACHE]})
         await _said(send, b": events follow\n\n")
-        shown = place
+        shown, look = place, True
         while True:
             bell = self._ring.bell()
-            event = await self._next(place)
+            event = await self._next(place, look=look)
             if event is not None:
                 place = event.place
                 if wish.takes(event):
@@ -221,7 +221,9 @@ class EventDoor:
                     cursor = self._sealed(place).encode()
                     await _said(send, b"id: " + cursor + b"\ndata: " + event.data + b"\n\n")
                 continue
-            if not await _rings(bell, HEARTBEAT_S):
+            # Who hears the bell need not ask the stream; after a silence the stream is asked all the same.
+            look = not await _rings(bell, HEARTBEAT_S)
+            if look:
                 if not isinstance(self._access.entry_of(authorization), AccessEntry):
                     return
                 # A reader that sees little still learns how far it has come.
@@ -230,9 +232,9 @@ class EventDoor:
                 shown = place
                 await _said(send, beat + b": heartbeat\n\n")
 
-    async def _next(self, place: Place) -> Event | None:
+    async def _next(self, place: Place, *, look: bool) -> Event | None:
         try:
-            return await self._ring.at(place.sequence + 1)
+            return await self._ring.at(place.sequence + 1, look=look)
         except Unavailable:
             await asyncio.sleep(AWAY_S)
             return None

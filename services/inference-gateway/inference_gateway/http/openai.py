@@ -11,7 +11,7 @@ from meshkit import semconv
 from meshkit.telemetry import METRICS, SpanKind, edge_parent, span, traceparent
 
 from inference_gateway.access import Access
-from inference_gateway.call import Call, Room
+from inference_gateway.call import Call
 from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read
 from inference_gateway.domain.directory import Directory, no_such_model, not_serving
 from inference_gateway.domain.faults import Fault, unavailable
@@ -30,6 +30,7 @@ from inference_gateway.http.wire import (
     send_whole,
 )
 from inference_gateway.recording import Recording
+from inference_gateway.room import Room
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -1,0 +1,169 @@
+"""What a client sees of an engine's stream, and how many tokens are counted while it goes by."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inference_gateway.domain.stream import (
+    EVENT_BYTES_MAX,
+    EventTooLong,
+    Reading,
+    Splitter,
+    whole_answer,
+)
+
+
+def chunk(text: str | None = "a", *, made: int | None = None, index: int = 0, **more: Any) -> bytes:
+    choice = {
+        "index": index,
+        "delta": {} if text is None else {"content": text},
+        "finish_reason": more.pop("finish_reason", None),
+    }
+    said = {"id": "c", "model": "weights", "choices": [choice], **more}
+    if made is not None:
+        said["timings"] = {"cache_n": 1, "prompt_n": 4, "predicted_n": made}
+    return b"data: " + json.dumps(said).encode()
+
+
+def usage(tokens: int, **more: Any) -> bytes:
+    counted = {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
+    said = {"id": "c", "model": "weights", "choices": [], "usage": counted, **more}
+    return b"data: " + json.dumps(said).encode()
+
+
+def shown(raw: bytes) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(raw.removeprefix(b"data: "))
+    return said
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=20).filter(lambda b: b"\n" not in b and b"\r" not in b)),
+    st.data(),
+)
+def test_events_come_out_whole_however_the_reads_were_cut(
+    events: list[bytes], data: st.DataObject
+) -> None:
+    ending = data.draw(st.sampled_from([b"\n\n", b"\r\n\r\n"]))
+    whole = b"".join(event + ending for event in events)
+    splitter, got, at = Splitter(), [], 0
+    while at < len(whole):
+        step = data.draw(st.integers(1, 7))
+        got += splitter.feed(whole[at : at + step])
+        at += step
+    assert got == events
+
+
+def test_an_event_that_never_ends_is_refused() -> None:
+    splitter = Splitter()
+    with pytest.raises(EventTooLong):
+        splitter.feed(b"x" * (EVENT_BYTES_MAX + 1))
+
+
+def test_the_client_sees_its_own_model_name_and_none_of_what_we_asked_for() -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    said = shown(reading.take(chunk("hello", made=1)))
+    assert said["model"] == "chat"
+    assert "timings" not in said
+    assert reading.take(usage(1)) == b""
+    assert reading.final
+
+
+def test_the_engines_own_counts_are_believed_where_it_gives_them() -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    reading.take(chunk("a few words", made=4))
+    assert (reading.tokens, reading.prompt_tokens) == (4, 5)
+
+
+def test_without_counts_a_chunk_with_content_is_one_token() -> None:
+    reading = Reading("external", "chat", show_usage=False)
+    for event in (chunk(None), chunk("a"), chunk("b"), chunk("")):
+        reading.take(event)
+    assert reading.tokens == 2
+
+
+def test_two_answers_at_once_are_counted_together_and_shown_one_usage() -> None:
+    reading = Reading("llama", "chat", show_usage=True, choices=2)
+    reading.take(chunk("a", made=1, index=0))
+    reading.take(chunk("b", made=2, index=1))
+    assert reading.tokens == 3
+    assert reading.take(usage(2)) == b""
+    assert reading.take(usage(1)) == b""
+    assert not reading.final
+    said = shown(reading.take(b"data: [DONE]"))
+    assert reading.done
+    assert reading.final
+    assert said["usage"]["completion_tokens"] == 3
+    assert said["usage"]["prompt_tokens"] == 5
+    assert said["usage"]["total_tokens"] == 8
+    assert reading.usage is not None
+    assert reading.usage.completion_tokens == 3
+
+
+def test_running_usage_is_hidden_from_chunks_and_the_last_one_is_shown() -> None:
+    reading = Reading("vllm", "chat", show_usage=True)
+    counted = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+    said = shown(reading.take(chunk("a", usage=counted)))
+    assert said["usage"] is None
+    assert (reading.tokens, reading.final) == (1, False)
+    assert shown(reading.take(usage(2)))["usage"]["completion_tokens"] == 2
+    assert reading.final
+
+
+def test_a_usage_that_rides_on_the_last_text_is_final() -> None:
+    reading = Reading("llama", "chat", show_usage=True)
+    counted = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    said = shown(reading.take(chunk("", finish_reason="length", usage=counted)))
+    assert reading.final
+    assert said["usage"] == counted
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"out of memory"}}',
+        b'error: {"message":"out of memory"}',
+        b'event: error\ndata: {"message":"out of memory"}',
+        b"data: {not json",
+    ],
+)
+def test_an_engine_that_fails_in_the_middle_is_a_fault_and_nothing_of_it_is_shown(event: bytes) -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    assert reading.take(event) == b""
+    assert reading.fault
+
+
+def test_nothing_is_read_after_the_end_or_a_fault() -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    out = reading.take_all([chunk("a", made=1), b"data: [DONE]", chunk("b", made=2)])
+    assert out.count(b"data:") == 1
+    assert reading.tokens == 1
+
+
+@given(st.text())
+def test_text_passes_through_unchanged_whatever_it_says(text: str) -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    said = shown(reading.take(chunk(text, made=1)))
+    assert said["choices"][0]["delta"]["content"] == text
+
+
+def test_comments_pass_and_other_lines_do_not() -> None:
+    reading = Reading("external", "chat", show_usage=False)
+    assert reading.take(b": still working") == b": still working\n\n"
+    assert reading.take(b"id: 7") == b""
+
+
+def test_a_plain_answer_is_renamed_and_its_usage_read() -> None:
+    counted = {
+        "prompt_tokens": 5,
+        "completion_tokens": 2,
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
+    raw = json.dumps({"model": "weights", "choices": [], "usage": counted}).encode()
+    body, found = whole_answer(raw, "chat")
+    assert json.loads(body)["model"] == "chat"
+    assert found is not None
+    assert (found.completion_tokens, found.cached_tokens) == (2, 4)
+    same, _ = whole_answer(raw, "weights")
+    assert same is raw
