@@ -10,7 +10,7 @@ COMMANDS = {
     "bench": ("mesh_tools.bench", "a reproducible benchmark: bench NAME [--json]"),
     "tail": ("mesh_tools.tail", "watch facts go by"),
     "trace": ("mesh_tools.trace", "one request's spans as a tree"),
-    "receipt": ("mesh_tools.receipt", "receipt verify FILE: is a signed receipt true?"),
+    "receipt": ("mesh_tools.cli.receipts", "receipt verify FILE: is a signed receipt true?"),
     "freeze": ("mesh_tools.freeze", "write the contracts' schemas down"),
     "lock": ("mesh_tools.lock", "resolve anew and write requirements.lock"),
     "run": ("mesh_tools.run", "one program of the mesh, in the foreground"),

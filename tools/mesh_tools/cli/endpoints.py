@@ -68,7 +68,7 @@ def list_endpoints(wanted: argparse.Namespace) -> None:
         ("state", field("state")),
         ("ready", lambda one: f"{one['ready']} of {one['replicas']['min']}..{one['replicas']['max']}"),
         ("model", field("model", "id")),
-        ("engine", field("engine", "kind")),
+        ("engine", lambda one: one["engine"].get("kind", "llama")),
         ("since", age("since")),
         ("reasons", reasons),
     ]
