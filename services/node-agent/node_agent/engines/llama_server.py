@@ -23,6 +23,8 @@ SLOTS = 4
 
 CONTEXT_CHAT = 2_048
 CONTEXT_EMBEDDING = 512
+BATCH_EMBEDDING = 640
+"""A little above what one text may have: a longer one is then refused as the caller's mistake."""
 CACHE_MIB_MAX = 16
 DRAIN_WITHIN_S = 2.0
 LOOK_EVERY_S = 0.25
@@ -87,7 +89,7 @@ def parameters(xllamacpp: Any, model: Path, alias: str, key: str, *, embedding: 
     chosen.offline = True
     if embedding:
         chosen.embedding = True
-        chosen.n_batch = chosen.n_ubatch = CONTEXT_EMBEDDING * SLOTS
+        chosen.n_batch = chosen.n_ubatch = BATCH_EMBEDDING
         chosen.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     return chosen
 
