@@ -60,7 +60,9 @@ class Replicas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max: Count = 1
 
 
-class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class Resources(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
     """What one replica takes: whole ``gpus`` or a fraction (``gpu_milli``), and memory."""
 
     gpus: Count = 0
