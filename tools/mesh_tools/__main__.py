@@ -1,5 +1,6 @@
 """``mesh``: finds the command and hands over; imports what that command needs and no more."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -51,20 +52,29 @@ def usage() -> str:
 def main() -> int:
     """Run one command; return the exit code (2 for a wrong call)."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
-    if name in {"-h", "--help", "help"}:
-        print(usage())
+    try:
+        code = run(name, arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has seen enough (`mesh usage | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    if name in COMMANDS:
-        return run(name, arguments)
-    if name in NOT_YET:
-        print(f"mesh {name}: {NOT_YET[name]} are not there yet in this version", file=sys.stderr)
-    else:
-        print(f"mesh: there is no command {name!r}; `mesh --help` lists them", file=sys.stderr)
-    return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
 
 
 def run(name: str, arguments: list[str]) -> int:
-    """Run a known command; return its exit code."""
+    """Run a command by its name; return its exit code."""
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name in NOT_YET:
+        print(f"mesh {name}: {NOT_YET[name]} are not there yet in this version", file=sys.stderr)
+        return 2
+    if name not in COMMANDS:
+        print(f"mesh: there is no command {name!r}; `mesh --help` lists them", file=sys.stderr)
+        return 2
     module = COMMANDS[name][0]
     try:
         found = import_module(module)
@@ -73,14 +83,7 @@ def run(name: str, arguments: list[str]) -> int:
             raise
         print(f"mesh {name}: not there yet in this version", file=sys.stderr)
         return 2
-    try:
-        code: int = found.main([name, *arguments] if module == "mesh_tools.cli" else arguments)
-    except BrokenPipeError:
-        # Whoever read us has seen enough (`mesh usage | head`).
-        sys.stderr.close()
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    code: int = found.main([name, *arguments] if module == "mesh_tools.cli" else arguments)
     return code
 
 
