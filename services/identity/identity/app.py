@@ -1,6 +1,5 @@
 """Identity, assembled: its doors, the bootstrap and the bus' callout."""
 
-import asyncio
 from pathlib import Path
 
 from mesh_contracts.identity import (
@@ -15,11 +14,14 @@ from mesh_contracts.identity import (
     ListProjects,
     RevokeKey,
 )
+from mesh_contracts.units import Site
 from meshkit.clock import Clock, SystemClock
+from meshkit.errors import ConfigError
 from meshkit.service import Service
 from nkeys import KeyPair
 
 from identity import asks, bootstrap, store
+from identity.bootstrap import Bootstrap
 from identity.callout import Callout, read_signer
 from identity.settings import IdentitySettings
 
@@ -46,23 +48,28 @@ def assemble(settings: IdentitySettings, clock: Clock | None = None) -> Service:
 
 
 def _begin(service: Service, settings: IdentitySettings, clock: Clock) -> None:
-    wanted = None
+    seed = settings.identity_callout_seed_file
     if settings.identity_bootstrap_file is not None:
         wanted = bootstrap.read(settings.identity_bootstrap_file)
-        given = wanted
-
-        applied = asyncio.Event()
-
-        async def begin() -> None:
-            if not applied.is_set():
-                await bootstrap.apply(given, service.store, clock, settings.mesh_site)
-                applied.set()
-
-        service.runs("bootstrap", begin)
-        service.needs("bootstrap", lambda: None if applied.is_set() else "the bootstrap is not applied")
-    seed = settings.identity_callout_seed_file or (wanted.callout_seed_file if wanted else None)
+        seed = seed or wanted.callout_seed_file
+        _apply(service, wanted, settings.mesh_site, clock)
     if seed is not None:
         _answer_the_bus(service, settings, clock, read_signer(seed))
+
+
+def _apply(service: Service, wanted: Bootstrap, site: Site, clock: Clock) -> None:
+    missing: list[str] = ["it is not applied yet"]
+
+    async def apply() -> None:
+        try:
+            await bootstrap.apply(wanted, service.store, clock, site)
+        except ConfigError as fault:
+            missing[:] = [str(fault)]
+            raise
+        missing.clear()
+
+    service.runs("bootstrap", apply)
+    service.needs("bootstrap", lambda: missing[0] if missing else None)
 
 
 def _answer_the_bus(

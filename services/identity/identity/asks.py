@@ -144,7 +144,7 @@ async def list_join_tokens(
     ask: ListJoinTokens, _principal: Principal, tx: Transaction, _clock: Clock
 ) -> JoinTokens:
     """Answer with the join tokens that still open something."""
-    found = await store.tokens(tx, ask.page)
+    found = await store.open_tokens(tx, ask.page)
     items, following = paged(found, ask.page, lambda one: one.id)
     return JoinTokens(items=items, next=following)
 
@@ -155,7 +155,7 @@ async def enrol_node(
     """Answer with the node's id: the one it has, or a new one for a use of its join token."""
     now = clock.now()
     known = await store.node(tx, ask.public_key)
-    token = None if known else await store.token(tx, digest_of(ask.join_token), hold=True)
+    token = None if known else await store.token(tx, digest_of(ask.join_token))
     decision = joining.enrol(ask, known, token, now)
     if isinstance(decision, Problem):
         return decision

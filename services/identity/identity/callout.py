@@ -10,7 +10,6 @@ import logging
 from collections import OrderedDict
 from pathlib import Path
 
-from mesh_contracts.identity import JoinToken
 from mesh_contracts.keytext import digest_of, role_in
 from mesh_contracts.rights import CALLOUT_SUBJECT, NODES_ACCOUNT, joining_rights, node_rights
 from mesh_contracts.units import Site
@@ -27,7 +26,8 @@ from nkeys import KeyPair
 from identity import store
 from identity.domain.joining import LetIn, LetJoin, Node, TurnAway, is_public_key, let_in
 
-ANSWERS_AT_ONCE_MAX = 32
+LOOKED_UP_AT_ONCE_MAX = 256
+"""Callers looked up by one query: after a restart of the bus a whole hall comes at once."""
 WAITING_MAX = 4_096
 """Callers whose answer is not ready; past it the next are left to try again."""
 JOINING_LIFE_S = 60
@@ -35,6 +35,8 @@ JOINING_LIFE_S = 60
 NODES_HELD_MAX = 100_000
 """Nodes remembered for when the database is away."""
 REFUSALS_LOGGED_EVERY_S = 1.0
+
+Verdict = LetIn | LetJoin | TurnAway
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +61,7 @@ class Callout:
         self._site = site
         self._life_s = life_s
         self._clock = clock
-        self._slots = asyncio.Semaphore(ANSWERS_AT_ONCE_MAX)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: asyncio.Queue[Message] = asyncio.Queue(WAITING_MAX)
         self._held: OrderedDict[str, Node] = OrderedDict()
         self._logged_at = float("-inf")
         self.listening = False
@@ -70,67 +71,76 @@ class Callout:
         listening = await self._bus.subscribe(CALLOUT_SUBJECT, self._heard)
         self.listening = True
         try:
-            await asyncio.Event().wait()
+            while True:
+                await self._answer(await self._next())
         finally:
             self.listening = False
             await listening.stop()
-            for task in self._tasks:
-                task.cancel()
 
     def _heard(self, message: Message) -> None:
-        if len(self._tasks) >= WAITING_MAX:
-            METRICS.count("mesh_callouts_total", verdict="refused", reason="overrun")
-            return
-        task = asyncio.create_task(self._answer(message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _answer(self, message: Message) -> None:
         try:
-            request = usertoken.read_request(message.data)
-        except CalloutInvalid as fault:
-            METRICS.count("mesh_callouts_total", verdict="refused", reason="unreadable")
-            logger.warning("a callout request is let go: %s", fault)
-            return
-        async with self._slots:
-            verdict = await self._verdict(request)
+            self._waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            METRICS.count("mesh_callouts_total", verdict="refused", reason="overrun")
+
+    async def _next(self) -> list[Message]:
+        batch = [await self._waiting.get()]
+        while len(batch) < LOOKED_UP_AT_ONCE_MAX and not self._waiting.empty():
+            batch.append(self._waiting.get_nowait())
+        return batch
+
+    async def _answer(self, batch: list[Message]) -> None:
+        asked = [(message, found) for message in batch if (found := _read(message)) is not None]
+        verdicts = await self._verdicts([request for _, request in asked])
         now_s = int(self._clock.now().timestamp())
+        for message, request in asked:
+            answer = self._response(request, verdicts[request.user_nkey], now_s)
+            await self._bus.publish(message.reply, answer)
+            # A signature takes a while: others on this loop get their turn between two.
+            await asyncio.sleep(0)
+
+    async def _verdicts(self, requests: list[Request]) -> dict[str, Verdict]:
+        """Return what each caller gets, by its connection's key."""
+        # What costs nothing is looked at first: strangers must not cost a query.
+        proven = [one for one in requests if is_public_key(one.public_key) and one.proven()]
+        unproven = let_in(None, None, self._clock.now(), proven=False)
+        verdicts: dict[str, Verdict] = {one.user_nkey: unproven for one in requests}
+        if not proven:
+            return verdicts
+        digests = {
+            one.user_nkey: digest_of(one.token) for one in proven if role_in(one.token) == "join"
+        }
+        try:
+            async with self._store.transaction() as tx:
+                nodes = await store.nodes(tx, [one.public_key for one in proven])
+                tokens = await store.tokens(tx, list(digests.values())) if digests else {}
+        except Unavailable:
+            for one in proven:
+                held = self._held.get(one.public_key)
+                verdicts[one.user_nkey] = TurnAway("database-away") if held is None else LetIn(held)
+            return verdicts
+        now = self._clock.now()
+        for one in proven:
+            node, token = nodes.get(one.public_key), tokens.get(digests.get(one.user_nkey, ""))
+            self._hold(one.public_key, node)
+            verdicts[one.user_nkey] = let_in(node, token, now, proven=True)
+        return verdicts
+
+    def _hold(self, public_key: str, node: Node | None) -> None:
+        self._held.pop(public_key, None)
+        if node is not None:
+            self._held[public_key] = node
+            while len(self._held) > NODES_HELD_MAX:
+                self._held.popitem(last=False)
+
+    def _response(self, request: Request, verdict: Verdict, now_s: int) -> bytes:
         if isinstance(verdict, TurnAway):
             self._say(request, verdict)
-            answer = usertoken.response(self._signer, request, now_s=now_s, refusal=verdict.reason)
-        else:
-            admitted = "node" if isinstance(verdict, LetIn) else "joining"
-            METRICS.count("mesh_callouts_total", verdict=admitted, reason="")
-            user = self._user(request, verdict, now_s)
-            answer = usertoken.response(self._signer, request, now_s=now_s, user=user)
-        await self._bus.publish(message.reply, answer)
-
-    async def _verdict(self, request: Request) -> LetIn | LetJoin | TurnAway:
-        # What costs nothing is looked at first: strangers must not cost a query each.
-        proven = is_public_key(request.public_key) and request.proven()
-        if not proven:
-            return let_in(None, None, self._clock.now(), proven=False)
-        try:
-            node, token = await self._known(request)
-        except Unavailable:
-            held = self._held.get(request.public_key)
-            return LetIn(held) if held is not None else TurnAway("database-away")
-        return let_in(node, token, self._clock.now(), proven=True)
-
-    async def _known(self, request: Request) -> tuple[Node | None, JoinToken | None]:
-        key = request.public_key
-        async with self._store.transaction() as tx:
-            node = await store.node(tx, key)
-            if node is None and role_in(request.token) == "join":
-                return None, await store.token(tx, digest_of(request.token))
-        if node is None:
-            self._held.pop(key, None)
-            return None, None
-        self._held[key] = node
-        self._held.move_to_end(key)
-        while len(self._held) > NODES_HELD_MAX:
-            self._held.popitem(last=False)
-        return node, None
+            return usertoken.response(self._signer, request, now_s=now_s, refusal=verdict.reason)
+        admitted = "node" if isinstance(verdict, LetIn) else "joining"
+        METRICS.count("mesh_callouts_total", verdict=admitted, reason="")
+        user = self._user(request, verdict, now_s)
+        return usertoken.response(self._signer, request, now_s=now_s, user=user)
 
     def _user(self, request: Request, verdict: LetIn | LetJoin, now_s: int) -> str:
         key = request.public_key
@@ -157,3 +167,12 @@ class Callout:
             self._logged_at = self._clock.monotonic()
             key = request.public_key or "no key"
             logger.warning("turned away from the bus: %s at %s (%s)", key, request.host, verdict.reason)
+
+
+def _read(message: Message) -> Request | None:
+    try:
+        return usertoken.read_request(message.data)
+    except CalloutInvalid as fault:
+        METRICS.count("mesh_callouts_total", verdict="refused", reason="unreadable")
+        logger.warning("a callout request is let go: %s", fault)
+        return None

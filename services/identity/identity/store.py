@@ -29,9 +29,6 @@ SELECT k.key_id, k.name, k.role, k.hint, k.created_at, k.generation, k.expires_a
 FROM api_key k LEFT JOIN project p USING (project_id)
 """
 
-_BY_DIGEST = "SELECT token_id, uses_left, expires_at FROM join_token WHERE digest = $1"
-_HELD_BY_DIGEST = "SELECT token_id, uses_left, expires_at FROM join_token WHERE digest = $1 FOR UPDATE"
-
 
 def bounded(page: Page) -> int:
     """Return how many items of a list are answered."""
@@ -165,13 +162,15 @@ async def add_token(tx: Transaction, token: JoinToken, digest: str, now: datetim
     return added == 1
 
 
-async def token(tx: Transaction, digest: str, *, hold: bool = False) -> JoinToken | None:
-    """Return the join token with this digest; with ``hold`` no other enrolment sees it until the end."""
-    row = await tx.row(_HELD_BY_DIGEST if hold else _BY_DIGEST, digest)
+async def token(tx: Transaction, digest: str) -> JoinToken | None:
+    """Return the join token with this digest, held against other enrolments until the end."""
+    row = await tx.row(
+        "SELECT token_id, uses_left, expires_at FROM join_token WHERE digest = $1 FOR UPDATE", digest
+    )
     return None if row is None else _token(row)
 
 
-async def tokens(tx: Transaction, page: Page) -> list[JoinToken]:
+async def open_tokens(tx: Transaction, page: Page) -> list[JoinToken]:
     """Return the join tokens that still open something, newest first, one more than asked for."""
     rows = await tx.rows(
         "SELECT token_id, uses_left, expires_at FROM join_token"
@@ -188,6 +187,24 @@ async def node(tx: Transaction, public_key: str) -> Node | None:
         "SELECT node_id, name, public_key, site FROM node WHERE public_key = $1", public_key
     )
     return None if row is None else Node(**row)
+
+
+async def nodes(tx: Transaction, public_keys: list[str]) -> dict[str, Node]:
+    """Return the nodes that hold these public keys, by public key."""
+    rows = await tx.rows(
+        "SELECT node_id, name, public_key, site FROM node WHERE public_key = ANY($1::text[])",
+        public_keys,
+    )
+    return {row["public_key"]: Node(**row) for row in rows}
+
+
+async def tokens(tx: Transaction, digests: list[str]) -> dict[str, JoinToken]:
+    """Return the join tokens with these digests, by digest."""
+    rows = await tx.rows(
+        "SELECT digest, token_id, uses_left, expires_at FROM join_token WHERE digest = ANY($1::text[])",
+        digests,
+    )
+    return {row["digest"]: _token(row) for row in rows}
 
 
 async def add_node(tx: Transaction, enrol: Enrol, now: datetime) -> None:
@@ -219,7 +236,7 @@ def _key(row: Row) -> Key:
 
 
 def _token(row: Row) -> JoinToken:
-    return JoinToken(id=row["token_id"], **_without(row, "token_id"))
+    return JoinToken(id=row["token_id"], **_without(row, "token_id", "digest"))
 
 
 def _without(row: Row, *names: str) -> dict[str, Any]:
