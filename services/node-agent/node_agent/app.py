@@ -35,6 +35,8 @@ TOLD_WITHIN_S = 1.0
 """At the stop: what still waits in the journal then is told after the next start."""
 
 MIB = 1024**2
+JOURNAL_BYTES_MAX = 64 * MIB
+"""Weeks of facts without a bus."""
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class Agent:
         self.clock = clock
         self.devices: Devices = open_devices(settings)
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.journal = Journal.open(settings.agent_data_dir / "journal", kind="agent")
+        folder = settings.agent_data_dir / "journal"
+        self.journal = Journal.open(folder, kind="agent", bytes_max=JOURNAL_BYTES_MAX)
         self.health = Health(self.devices, settings.agent_data_dir)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
@@ -122,7 +125,7 @@ class Agent:
         if member is None:
             self._settle(node_id)
         wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
-        self._tasks.begin("journal", lambda: self.journal.drain(self.bus))
+        self._tasks.begin("journal", self._drain)
         self._tasks.begin("health", lambda: self.health.run(first, self.teller))
         self._tasks.begin("wishes", wishes.run)
         self._tasks.begin("heartbeat", self._beat)
@@ -162,6 +165,10 @@ class Agent:
         if hasattr(self, "ops"):
             await self.ops.close()
         telemetry.stop()
+
+    async def _drain(self) -> None:
+        # Nobody asks an agent for what was told: it is let go of at once.
+        await self.journal.drain(self.bus, told=self.journal.release)
 
     def _tell(self, fact: Fact) -> None:
         self.journal.tell(fact)
