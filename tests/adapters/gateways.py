@@ -187,6 +187,24 @@ class Town:
         await self.writers["routes"].put(route.endpoint_id, route)
         return route
 
+    async def serve(self, *replicas: Replica, name: str = "chat", **fields: Any) -> Route:
+        """Put a route, and return once the door goes by it."""
+        route = await self.put_route(*replicas, name=name, **fields)
+        held = self.door.directory
+        async with asyncio.timeout(5):
+            while held.find(route.project, name) != route:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        return route
+
+    async def knows(self, key: str) -> None:
+        """Return once the door knows a key."""
+        async with asyncio.timeout(5):
+            while True:
+                async with self.get("/v1/models", key=key) as answer:
+                    if answer.status != 401:
+                        return
+                await asyncio.sleep(0.005)
+
     def post(self, path: str, body: Any, key: str | None = None, **headers: str) -> Any:
         sent = {"authorization": f"Bearer {key or self.key}", **headers}
         return self.http.post(f"{self.base}{path}", json=body, headers=sent)
@@ -239,6 +257,7 @@ async def town(folder: Path, url: str, **options: Any) -> AsyncIterator[Town]:
     made.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
     try:
         await made.open_door(**options)
+        await made.knows(made.key)
         try:
             yield made
         finally:

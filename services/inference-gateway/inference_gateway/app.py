@@ -50,6 +50,7 @@ class Gateway(Service):
         self._journal = Journal.open(settings.gateway_data_dir, kind=JOURNAL_KIND)
         self.meter = Meter(self._journal, self.clock, settings.mesh_site)
         self.calls = Calls(active_max)
+        self.directory = Directory()
         self._engines: Engines | None = None
         self._server: Server | None = None
         self._work = Supervised()
@@ -62,15 +63,14 @@ class Gateway(Service):
     async def start(self) -> None:
         """Open every door: the bus first, then the public one."""
         await super().start()
-        directory = Directory()
-        _follow(self._routes(), directory)
+        _follow(self._routes(), self.directory)
         _heed(self._limits(), self.meter)
         access = Access(self._access(), self.clock)
         self._engines = Engines()
         room = Room(
             calls=self.calls,
             clock=self.clock,
-            directory=directory,
+            directory=self.directory,
             engines=self._engines,
             meter=self.meter,
         )

@@ -1,9 +1,11 @@
 """From HTTP to an ask and back: who asks, what, and the typed answer or problem."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
 from mesh_contracts import wire
 from mesh_contracts.ask import Ask, Page, Principal, Problem
 from mesh_contracts.identity import AccessEntry
@@ -118,3 +120,10 @@ def generation_of(request: AnyRequest) -> int | None:
 def page(limit: int, cursor: str | None) -> Page:
     """Return which part of a list is asked for."""
     return Page(limit=limit, cursor=cursor)
+
+
+Asking = NamedDependency[Asker]
+"""The asker, as handlers get it."""
+
+Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=512, description="`next` of the page before.")]

@@ -1,20 +1,18 @@
 """Sites, nodes, endpoints and where things would go: placement's; and every owner's dead letters."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import Controller, Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, JSONBody
 from mesh_contracts import placement
 from mesh_contracts.ask import DeadLetters, Empty, ListDeadLetters, RedriveDeadLetter
 from mesh_contracts.units import Site
 
-from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asker, generation_of, page
+from inference_gateway.http.api.asking import AnyRequest, Asking, Cursor, Limit, generation_of, page
 from inference_gateway.http.api.bodies import Cordon, EndpointChange, NewEndpoint, Nothing, Shape
 from inference_gateway.http.problems import refused
 
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
-Cursor = Annotated[str | None, Parameter(max_length=512, description="`next` of the page before.")]
 Owner = Literal["identity", "placement", "metering", "carbon"]
 """Who reads facts, and so may have dead letters."""
 
@@ -39,7 +37,7 @@ class Sites(Controller):
     tags = ["placement"]  # noqa: RUF012 - the framework's way
 
     @get()
-    async def list(self, request: AnyRequest, asker: Asker) -> SitesShown:
+    async def list(self, request: AnyRequest, asker: Asking) -> SitesShown:
         """List the sites."""
         asker.caller_of(request)
         return SitesShown([SiteShown(asker.site)])
@@ -53,20 +51,26 @@ class Nodes(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> placement.Nodes:
         """List the nodes."""
         found: placement.Nodes = await asker(request, placement.ListNodes, page=page(limit, cursor))
         return found
 
     @get("/{node:str}")
-    async def one(self, request: AnyRequest, asker: Asker, node: str) -> Response[placement.Node]:
+    async def one(
+        self, request: AnyRequest, asker: Asking, node: FromPath[str]
+    ) -> Response[placement.Node]:
         """Show one node (its id or name)."""
         return shown(await asker(request, placement.GetNode, node=node))
 
     @post("/{node:str}/cordon", status_code=202)
     async def cordon(
-        self, request: AnyRequest, asker: Asker, node: str, data: Cordon | None = None
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        node: FromPath[str],
+        data: JSONBody[Cordon | None] = None,
     ) -> Response[placement.Node]:
         """Have a node take no new work and hand over what it has."""
         why = (data or Cordon()).reason
@@ -74,7 +78,11 @@ class Nodes(Controller):
 
     @post("/{node:str}/return", status_code=202)
     async def give_back(
-        self, request: AnyRequest, asker: Asker, node: str, data: Nothing | None = None
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        node: FromPath[str],
+        data: JSONBody[Nothing | None] = None,
     ) -> Response[placement.Node]:
         """Have a cordoned node checked, and take work again."""
         del data
@@ -82,7 +90,11 @@ class Nodes(Controller):
 
     @post("/{node:str}/check", status_code=202)
     async def check(
-        self, request: AnyRequest, asker: Asker, node: str, data: Nothing | None = None
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        node: FromPath[str],
+        data: JSONBody[Nothing | None] = None,
     ) -> Response[placement.Node]:
         """Have a node's health checked now."""
         del data
@@ -97,7 +109,7 @@ class Endpoints(Controller):
 
     @post(status_code=202)
     async def create(
-        self, request: AnyRequest, asker: Asker, data: NewEndpoint
+        self, request: AnyRequest, asker: Asking, data: JSONBody[NewEndpoint]
     ) -> Response[placement.Endpoint]:
         """Deploy a model; it serves under ``name`` in /v1 once its state says so."""
         entry = asker.caller_of(request).entry
@@ -127,7 +139,7 @@ class Endpoints(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> placement.Endpoints:
         """List the endpoints the caller sees."""
         found: placement.Endpoints = await asker(
@@ -137,14 +149,18 @@ class Endpoints(Controller):
 
     @get("/{endpoint:str}")
     async def one(
-        self, request: AnyRequest, asker: Asker, endpoint: str
+        self, request: AnyRequest, asker: Asking, endpoint: FromPath[str]
     ) -> Response[placement.Endpoint]:
         """Show one endpoint (its id, or its name in the caller's project)."""
         return shown(await asker(request, placement.GetEndpoint, endpoint=endpoint))
 
     @patch("/{endpoint:str}", status_code=202)
     async def change(
-        self, request: AnyRequest, asker: Asker, endpoint: str, data: EndpointChange
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        endpoint: FromPath[str],
+        data: JSONBody[EndpointChange],
     ) -> Response[placement.Endpoint]:
         """Change the bounds; ``If-Match`` holds the generation that was read."""
         generation = generation_of(request)
@@ -167,7 +183,7 @@ class Endpoints(Controller):
 
     @delete("/{endpoint:str}", status_code=202)
     async def stop(
-        self, request: AnyRequest, asker: Asker, endpoint: str
+        self, request: AnyRequest, asker: Asking, endpoint: FromPath[str]
     ) -> Response[placement.Endpoint]:
         """Stop an endpoint; ``If-Match`` is heeded where it is sent."""
         generation = generation_of(request)
@@ -176,7 +192,7 @@ class Endpoints(Controller):
 
 
 @post("/placements:explain", status_code=200, tags=["placement"])
-async def explain(request: AnyRequest, asker: Asker, data: Shape) -> placement.Explanation:
+async def explain(request: AnyRequest, asker: Asking, data: JSONBody[Shape]) -> placement.Explanation:
     """Explain where one more replica of this shape would go, without placing it."""
     told: placement.Explanation = await asker(
         request, placement.ExplainPlacement, resources=data.resources, residency=data.residency
@@ -194,8 +210,8 @@ class Letters(Controller):
     async def list(
         self,
         request: AnyRequest,
-        asker: Asker,
-        owner: Owner,
+        asker: Asking,
+        owner: FromQuery[Owner],
         limit: Limit = 100,
         cursor: Cursor = None,
     ) -> DeadLetters:
@@ -207,7 +223,12 @@ class Letters(Controller):
 
     @post("/{owner:str}/{letter:int}/redrive", status_code=200)
     async def redrive(
-        self, request: AnyRequest, asker: Asker, owner: Owner, letter: int, data: Nothing | None = None
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        owner: FromPath[Owner],
+        letter: FromPath[int],
+        data: JSONBody[Nothing | None] = None,
     ) -> Empty:
         """Have a fact handled once more."""
         del data

@@ -1,21 +1,17 @@
 """Usage, prices and requests: metering's. Intensity, footprints and receipts: carbon-accounting's."""
 
 from datetime import datetime
-from typing import Annotated
 
 import msgspec
 from litestar import Controller, get
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery
 from mesh_contracts import carbon, metering
 from mesh_contracts.inference import UsageRow
 from mesh_contracts.node import Quality
 from mesh_contracts.units import CarbonUg, EnergyUj, MoneyMicroeur
 
-from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asker, page
+from inference_gateway.http.api.asking import AnyRequest, Asking, Cursor, Limit, page
 from inference_gateway.http.problems import Refused
-
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
-Cursor = Annotated[str | None, Parameter(max_length=512, description="`next` of the page before.")]
 
 
 class FootprintShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +45,7 @@ class Requests(Controller):
     tags = ["metering"]  # noqa: RUF012 - the framework's way
 
     @get("/{request_id:str}")
-    async def one(self, request: AnyRequest, asker: Asker, request_id: str) -> RequestShown:
+    async def one(self, request: AnyRequest, asker: Asking, request_id: FromPath[str]) -> RequestShown:
         """Explain one request, by the answer's ``x-request-id``."""
         record: metering.RequestRecord = await asker(
             request, metering.GetRequest, request_id=request_id
@@ -66,7 +62,7 @@ class Requests(Controller):
         )
 
 
-async def _footprint(request: AnyRequest, asker: Asker, request_id: str) -> FootprintShown:
+async def _footprint(request: AnyRequest, asker: Asking, request_id: FromPath[str]) -> FootprintShown:
     try:
         receipt: carbon.Receipt = await asker(request, carbon.GetReceipt, request_id=request_id)
     except Refused as refused:
@@ -84,10 +80,10 @@ async def _footprint(request: AnyRequest, asker: Asker, request_id: str) -> Foot
 @get("/usage", tags=["metering"])
 async def list_usage(
     request: AnyRequest,
-    asker: Asker,
+    asker: Asking,
     *,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: FromQuery[datetime | None] = None,
+    until: FromQuery[datetime | None] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> metering.Usages:
@@ -100,7 +96,7 @@ async def list_usage(
 
 @get("/prices", tags=["metering"])
 async def list_prices(
-    request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+    request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
 ) -> metering.Prices:
     """List the price book."""
     found: metering.Prices = await asker(request, metering.ListPrices, page=page(limit, cursor))
@@ -115,7 +111,7 @@ class Carbon(Controller):
 
     @get("/intensity")
     async def intensity(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> carbon.Factors:
         """List the dated factors of grid carbon intensity."""
         found: carbon.Factors = await asker(request, carbon.ListFactors, page=page(limit, cursor))
@@ -123,20 +119,22 @@ class Carbon(Controller):
 
     @get("/footprints")
     async def footprints(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> carbon.Footprints:
         """List the footprints of the projects the caller sees."""
         found: carbon.Footprints = await asker(request, carbon.ListFootprints, page=page(limit, cursor))
         return found
 
     @get("/receipts/{request_id:str}")
-    async def receipt(self, request: AnyRequest, asker: Asker, request_id: str) -> carbon.Receipt:
+    async def receipt(
+        self, request: AnyRequest, asker: Asking, request_id: FromPath[str]
+    ) -> carbon.Receipt:
         """Show a request's signed receipt; 409 ``receipt_pending`` until it is settled."""
         told: carbon.Receipt = await asker(request, carbon.GetReceipt, request_id=request_id)
         return told
 
     @get("/signing-key")
-    async def signing_key(self, request: AnyRequest, asker: Asker) -> carbon.SigningKey:
+    async def signing_key(self, request: AnyRequest, asker: Asking) -> carbon.SigningKey:
         """Show the public key that receipts are verified with."""
         key: carbon.SigningKey = await asker(request, carbon.GetSigningKey)
         return key

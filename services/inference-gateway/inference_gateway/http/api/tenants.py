@@ -1,17 +1,14 @@
 """Organizations, projects, keys and join tokens: identity's."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Controller, delete, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody
 from mesh_contracts import identity
 
-from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asker, page
+from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asking, Cursor, Limit, page
 from inference_gateway.http.api.bodies import NewJoinToken, NewKey, NewOrganization, NewProject
 from inference_gateway.http.problems import refused
-
-Limit = Annotated[int, Parameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
-Cursor = Annotated[str | None, Parameter(max_length=512, description="`next` of the page before.")]
 
 
 class Organizations(Controller):
@@ -22,7 +19,7 @@ class Organizations(Controller):
 
     @post()
     async def create(
-        self, request: AnyRequest, asker: Asker, data: NewOrganization
+        self, request: AnyRequest, asker: Asking, data: JSONBody[NewOrganization]
     ) -> identity.Organization:
         """Make an organization."""
         made: identity.Organization = await asker(request, identity.CreateOrganization, name=data.name)
@@ -30,7 +27,7 @@ class Organizations(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> identity.Organizations:
         """List the organizations."""
         found: identity.Organizations = await asker(
@@ -46,7 +43,9 @@ class Projects(Controller):
     tags = ["identity"]  # noqa: RUF012 - the framework's way
 
     @post()
-    async def create(self, request: AnyRequest, asker: Asker, data: NewProject) -> identity.Project:
+    async def create(
+        self, request: AnyRequest, asker: Asking, data: JSONBody[NewProject]
+    ) -> identity.Project:
         """Make a project in an organization."""
         made: identity.Project = await asker(
             request, identity.CreateProject, organization=data.organization, name=data.name
@@ -55,7 +54,7 @@ class Projects(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> identity.Projects:
         """List the projects the caller sees."""
         found: identity.Projects = await asker(request, identity.ListProjects, page=page(limit, cursor))
@@ -69,7 +68,9 @@ class Keys(Controller):
     tags = ["identity"]  # noqa: RUF012 - the framework's way
 
     @post()
-    async def create(self, request: AnyRequest, asker: Asker, data: NewKey) -> identity.IssuedKey:
+    async def create(
+        self, request: AnyRequest, asker: Asking, data: JSONBody[NewKey]
+    ) -> identity.IssuedKey:
         """Issue a key; its secret is shown this once."""
         made: identity.IssuedKey = await asker(
             request,
@@ -83,19 +84,19 @@ class Keys(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> identity.Keys:
         """List the keys the caller sees, without their secrets."""
         found: identity.Keys = await asker(request, identity.ListKeys, page=page(limit, cursor))
         return found
 
     @get("/{key_id:str}")
-    async def one(self, request: AnyRequest, asker: Asker, key_id: str) -> identity.Key:
+    async def one(self, request: AnyRequest, asker: Asking, key_id: FromPath[str]) -> identity.Key:
         """Show one key."""
         return await _key(request, asker, key_id)
 
     @delete("/{key_id:str}", status_code=200)
-    async def revoke(self, request: AnyRequest, asker: Asker, key_id: str) -> identity.Key:
+    async def revoke(self, request: AnyRequest, asker: Asking, key_id: FromPath[str]) -> identity.Key:
         """Revoke a key: answered once every gateway can know it."""
         gone: identity.Key = await asker(request, identity.RevokeKey, key_id=key_id)
         return gone
@@ -108,7 +109,9 @@ class JoinTokens(Controller):
     tags = ["identity"]  # noqa: RUF012 - the framework's way
 
     @post()
-    async def create(self, request: AnyRequest, asker: Asker, data: NewJoinToken) -> identity.JoinToken:
+    async def create(
+        self, request: AnyRequest, asker: Asking, data: JSONBody[NewJoinToken]
+    ) -> identity.JoinToken:
         """Make a join token; its text is shown this once."""
         made: identity.JoinToken = await asker(
             request, identity.CreateJoinToken, uses=data.uses, lifetime_s=data.lifetime_s
@@ -117,7 +120,7 @@ class JoinTokens(Controller):
 
     @get()
     async def list(
-        self, request: AnyRequest, asker: Asker, limit: Limit = 100, cursor: Cursor = None
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
     ) -> identity.JoinTokens:
         """List the join tokens that still open something."""
         found: identity.JoinTokens = await asker(
@@ -129,7 +132,7 @@ class JoinTokens(Controller):
 KEY_PAGES_MAX = 100
 
 
-async def _key(request: AnyRequest, asker: Asker, key_id: str) -> identity.Key:
+async def _key(request: AnyRequest, asker: Asking, key_id: str) -> identity.Key:
     cursor: str | None = None
     for _ in range(KEY_PAGES_MAX):
         found: Any = await asker(request, identity.ListKeys, page=page(LIMIT_MAX, cursor))
