@@ -23,7 +23,15 @@ from mesh_contracts.node import (
     WorkloadStatus,
     WorkloadStopped,
 )
-from mesh_contracts.placement import CreateEndpoint, Intent, Model, Route
+from mesh_contracts.placement import (
+    CreateEndpoint,
+    Endpoint,
+    GetEndpoint,
+    GetNode,
+    Intent,
+    Model,
+    Route,
+)
 from meshkit.bucket import Entry
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
@@ -224,3 +232,32 @@ class Site:
             return None
         value = msgspec.json.decode(stored.data, type=Entry).value
         return None if bytes(value) == b"null" else wire.decode(bytes(value), kind)
+
+
+async def state_of(site: Site, name: str = "story") -> Endpoint:
+    found = await site.ask(GetEndpoint, TENANT, endpoint=name)
+    assert isinstance(found, Endpoint), found
+    return found
+
+
+async def node_is(site: Site, node: Node, state: str) -> Any:
+    async def look() -> Any:
+        found = await site.ask(GetNode, node=node.name)
+        return found if getattr(found, "state", None) == state else None
+
+    return await eventually(look)
+
+
+async def serving(site: Site, node: Node, **fields: Any) -> tuple[Endpoint, str]:
+    """Return an endpoint that serves from one replica on ``node``, and that replica's id."""
+    made = await site.create(**fields)
+    assert isinstance(made, Endpoint), made
+    [workload] = [item.id for item in made.workloads]
+    await node.ready(workload)
+
+    async def look() -> bool:
+        route = await site.route(made.id)
+        return bool(route and route.replicas)
+
+    await eventually(look)
+    return await state_of(site), workload
