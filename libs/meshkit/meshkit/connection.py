@@ -13,8 +13,10 @@ from typing import Any
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 from meshkit import wireform
+from meshkit.parsing import LineParser, Plain
 from meshkit.telemetry import METRICS
 
 BACKOFF_MIN_S = 0.05
@@ -22,10 +24,21 @@ BACKOFF_MAX_S = 1.0
 REFUSED_BACKOFF_S = 2.0
 """Wait between attempts where the credentials are refused: the one who checks them is spared."""
 
-Heard = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""Called with subject, reply, data and the raw header block."""
-
 logger = logging.getLogger(__name__)
+
+
+class Joined(TcpTransport):
+    """A socket that many small commands leave in one piece."""
+
+    def __bool__(self) -> bool:
+        # nats-py makes a transport of its own where this says no.
+        return True
+
+    def writelines(self, payload: list[bytes]) -> None:
+        """Send all of it."""
+        writer = self._io_writer
+        assert writer is not None
+        writer.write(b"".join(payload))
 
 
 class Connection(Client):
@@ -34,7 +47,9 @@ class Connection(Client):
     def __init__(self, lost: Callable[[], None]) -> None:
         super().__init__()
         self._lost = lost
-        self._plain: dict[int, Heard] = {}
+        self._plain: dict[int, Plain] = {}
+        self._ps = LineParser(self, self._plain)  # type: ignore[assignment]
+        self._transport = Joined()  # type: ignore[no-untyped-call]
         self._failures = 0
         self._refused = False
 
@@ -42,12 +57,15 @@ class Connection(Client):
         """Send a command with the next flush; false, and nothing kept, while not connected."""
         if self._status != Client.CONNECTED:
             return False
-        self._pending.append(command)
+        pending = self._pending
+        if not pending:
+            # Whoever was first has woken the flusher already.
+            kicks = self._flush_queue
+            assert kicks is not None
+            if kicks.empty():
+                kicks.put_nowait(asyncio.get_running_loop().create_future())
+        pending.append(command)
         self._pending_data_size += len(command)
-        kicks = self._flush_queue
-        assert kicks is not None
-        if kicks.empty():
-            kicks.put_nowait(asyncio.get_running_loop().create_future())
         return True
 
     @property
@@ -57,13 +75,13 @@ class Connection(Client):
         waiting = 0 if writer is None else writer.transport.get_write_buffer_size()
         return int(self._pending_data_size + waiting)
 
-    def listen(self, subject: str, heard: Heard, queue: str = "") -> int:
+    def listen(self, subject: str, heard: Plain, queue: str = "") -> int:
         """Call ``heard`` for each message, at once and in order, also after a reconnect."""
         self._sid += 1
         sid: int = self._sid
         kept = Subscription(self, sid, subject, queue=queue)
         self._subs[sid] = kept
-        self._plain[sid] = heard
+        self._plain[sid] = guarded(subject, heard)
         self.push(wireform.sub(subject, queue, sid))
         return sid
 
@@ -83,20 +101,6 @@ class Connection(Client):
         await self.flush(timeout=timeout_s)
 
     # What follows overrides nats-py.
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
-        heard = self._plain.get(sid)
-        if heard is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            heard(subject, reply, data, headers)
-        except Exception:
-            # nats-py's reading loop would end here, silently and for ever.
-            METRICS.count("mesh_bus_callback_faults_total")
-            logger.exception("a subscription's callback failed on %s", subject.decode())
 
     async def _send_ping(self, future: Any = None) -> None:
         # nats-py writes a PING ahead of what waits to be flushed, so its PONG says nothing about
@@ -193,3 +197,16 @@ class Connection(Client):
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+
+
+def guarded(subject: str, heard: Plain) -> Plain:
+    """Return ``heard``, which never raises: that would end nats-py's reading, silently and for ever."""
+
+    def safely(at: bytes, reply: bytes, data: bytes, block: bytes | None) -> None:
+        try:
+            heard(at, reply, data, block)
+        except Exception:
+            METRICS.count("mesh_bus_callback_faults_total")
+            logger.exception("a subscription's callback failed on %s", subject)
+
+    return safely

@@ -29,13 +29,12 @@ logger = logging.getLogger(__name__)
 class Pulled:
     """A message as the consumer delivered it; what costs is read only when it is asked for."""
 
-    __slots__ = ("__dict__", "_block", "data", "reply", "settled", "subject")
+    __slots__ = ("__dict__", "_block", "ack_to", "data", "settled", "subject")
 
-    def __init__(self, subject: str, data: bytes, reply: str, block: bytes | None) -> None:
+    def __init__(self, subject: str, data: bytes, ack_to: bytes, block: bytes | None) -> None:
         self.subject = subject
         self.data = data
-        self.reply = reply
-        """Where it is acknowledged."""
+        self.ack_to = ack_to
         self._block = block
         self.settled = False
 
@@ -50,14 +49,19 @@ class Pulled:
         return self._block
 
     @property
+    def reply(self) -> str:
+        """Where it is acknowledged; the consumer's counts stand in it."""
+        return self.ack_to.decode()
+
+    @property
     def sequence(self) -> int:
         """Its place in the stream."""
-        return int(self.reply.rsplit(".", 5)[2])
+        return int(self.ack_to.rsplit(b".", 5)[2])
 
     @property
     def delivered(self) -> int:
         """How many times it has been delivered, this time included."""
-        return int(self.reply.rsplit(".", 5)[1])
+        return int(self.ack_to.rsplit(b".", 5)[1])
 
 
 class Pull:
@@ -113,18 +117,18 @@ class Pull:
 
     def ack(self, message: Pulled) -> None:
         """Never deliver it again. May be lost with the connection: then it is delivered again."""
-        self._push(b"PUB %b 4\r\n+ACK\r\n" % message.reply.encode())
+        self._push(b"PUB " + message.ack_to + b" 4\r\n+ACK\r\n")
         self.forget(message)
 
     def nak(self, message: Pulled, delay_s: float = 0.0) -> None:
         """Deliver it again, not before ``delay_s``."""
         body = b'-NAK {"delay": %d}' % int(delay_s * 1e9) if delay_s > 0 else b"-NAK"
-        self._push(b"PUB %b %d\r\n%b\r\n" % (message.reply.encode(), len(body), body))
+        self._push(b"PUB %b %d\r\n%b\r\n" % (message.ack_to, len(body), body))
         self.forget(message)
 
     def working(self, message: Pulled) -> None:
         """Do not deliver it again for another ack wait."""
-        self._push(b"PUB %b 4\r\n+WPI\r\n" % message.reply.encode())
+        self._push(b"PUB " + message.ack_to + b" 4\r\n+WPI\r\n")
 
     def forget(self, message: Pulled) -> None:
         """Hold it no more, without a word to the server."""
@@ -191,7 +195,7 @@ class Pull:
         if not reply.startswith(b"$JS.ACK."):
             self._on_status(block)
             return
-        message = Pulled(subject.decode(), data, reply.decode(), block)
+        message = Pulled(subject.decode(), data, reply, block)
         self._in_hand += 1
         if self._stopping:
             self.nak(message)
