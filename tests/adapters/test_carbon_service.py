@@ -30,7 +30,6 @@ from tests.adapters.roads import connected, settings, tell
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
-
 pytestmark = pytest.mark.slow
 
 

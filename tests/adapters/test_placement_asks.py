@@ -38,7 +38,6 @@ from tests.adapters.roads import tell
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
-
 pytestmark = pytest.mark.slow
 
 
