@@ -1,6 +1,7 @@
 """The door with a real bus and engines over HTTP: what goes through, and what is refused."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -157,7 +158,7 @@ async def test_bad_bodies_are_refused_in_openais_envelope(
     here: Town, body: bytes, status: int, code: str
 ) -> None:
     headers = {"authorization": f"Bearer {here.key}"}
-    asked = here.http.post(f"{here.base}/v1/chat/completions", data=body, headers=headers)
+    asked = here.http.post(f"{here.base}/v1/chat/completions", data=io.BytesIO(body), headers=headers)
     got, said, headers = await refusal(asked)
     assert (got, said["code"]) == (status, code)
     assert headers["x-request-id"]
@@ -243,6 +244,7 @@ async def test_it_serves_while_the_bus_is_away_and_tells_everything_afterwards(
         async with here.chat(stream=True) as answer:
             assert sse(await answer.read())[-1] == "[DONE]"
     nats_server.start()
+    await here.bus.wait_whole()
     rows = await here.rows(3, within_s=20)
     assert all(row.state == "completed" for row in rows)
 

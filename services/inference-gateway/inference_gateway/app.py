@@ -100,6 +100,7 @@ class Gateway(Service):
                     await self.calls.idle()
             self.calls.cut_all(STOPPING)
             await self._work.finish("http", 1.0)
+        self._listening.close()
         if self._engines is not None:
             await self._engines.close()
         self.meter.form()

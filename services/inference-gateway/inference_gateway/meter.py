@@ -37,6 +37,7 @@ class Meter:
         self._owed: list[UsageRow] = []
         self._batches: list[Batched] = []
         self._sequence = 0
+        self._last = 0
         self._wake = asyncio.Event()
         self._mark: ProducerMark | None = None
         self._restore()
@@ -63,7 +64,7 @@ class Meter:
 
     def open(self, opening: Opening) -> int:
         """Write that a request is admitted; return its number. Raises ``JournalFull``."""
-        position = self._journal.append(records.OPENED, wire.encode(opening))
+        position = self._last = self._journal.append(records.OPENED, wire.encode(opening))
         self._open[position] = opening.request_id
         return position
 
@@ -177,7 +178,7 @@ class Meter:
                 sequence=sequence,
                 rows=[ended.row for ended in rows],
             )
-            position = self._journal.tell(fact)
+            position = self._last = self._journal.tell(fact)
         self._sequence = sequence
         self._batches.append(Batched(position, epoch, sequence, ()))
 
@@ -186,8 +187,7 @@ class Meter:
         needed.append(self._pending[0].position if self._pending else None)
         needed.append(min((batch.position for batch in self._batches), default=None))
         held = [position for position in needed if position is not None]
-        if held:
-            self._journal.release(min(held))
+        self._journal.release(min(held, default=self._last))
 
     def _restore(self) -> None:
         restored = records.restore(_heard(self._journal))

@@ -10,6 +10,8 @@ from meshkit.errors import ConfigError
 
 BACKLOG = 2_048
 KEEPALIVE_S = 75
+GRACE_S = 3
+"""How long a request may take to end once the door stops; longer than calls are given."""
 
 
 class _Quiet(uvicorn.Server):
@@ -51,7 +53,7 @@ class Server:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=KEEPALIVE_S,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=GRACE_S,
         )
         self._server = _Quiet(config)
         self._listening = listening

@@ -17,6 +17,8 @@ JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_CACHE = (b"cache-control", b"no-cache")
 LABEL_CHARS_MAX = 128
+DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
+"""How much of a body that is too large is thrown away before the connection is closed on it."""
 
 
 class ClientLeft(Exception):
@@ -44,25 +46,30 @@ def own_headers(scope: Scope, request_id: str) -> Headers:
 async def read_body(scope: Scope, receive: Receive) -> bytes | Fault:
     """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
     declared = header(scope, b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX:
-        return _too_large()
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        return body if len(body) <= BODY_BYTES_MAX else _too_large()
-    parts, size = [], 0
+    too_large = declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX
+    parts: list[bytes] = []
+    size = 0
     try:
         async with asyncio.timeout(BODY_WAIT_S):
             while True:
+                message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientLeft
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > BODY_BYTES_MAX:
+                part: bytes = message.get("body", b"")
+                size += len(part)
+                too_large = too_large or size > BODY_BYTES_MAX
+                ended = not message.get("more_body")
+                # A client that is still sending would not read our refusal: hear it out, for a while.
+                if too_large and (ended or size > DISCARDED_BYTES_MAX):
                     return _too_large()
-                if not message.get("more_body"):
+                if too_large:
+                    parts.clear()
+                    continue
+                if ended and not parts:
+                    return part
+                parts.append(part)
+                if ended:
                     return b"".join(parts)
-                message = await receive()
     except TimeoutError:
         return Fault(
             status=408,
