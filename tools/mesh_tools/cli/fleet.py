@@ -2,16 +2,26 @@
 
 import argparse
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mesh_tools.cli import show, where
-from mesh_tools.cli.door import part
+from mesh_tools.cli.door import Door, part
 from mesh_tools.cli.show import age, field, reasons
 from mesh_tools.cli.verbs import Verbs, argument, door
 
 SCENARIO = "rehearsal.json"
 NODE = argument("node", "its name or id")
+CHECKED_WITHIN_S = 20.0
+POLL_S = 0.1
+WAIT = argument(
+    "--wait",
+    f"seconds to wait for the verdict ({CHECKED_WITHIN_S:g}; 0: do not)",
+    type=float,
+    default=CHECKED_WITHIN_S,
+)
 
 
 def verbs(noun: str) -> Verbs:
@@ -19,7 +29,7 @@ def verbs(noun: str) -> Verbs:
     made = Verbs(noun, "list")
     made.add("list", list_nodes, "every node, and why it is as it is")
     made.add("get", get_node, "all about one node", NODE)
-    made.add("check", check, "wish for a health check now", NODE)
+    made.add("check", check, "have its health checked now", NODE, WAIT)
     made.add(
         "cordon",
         cordon,
@@ -27,7 +37,7 @@ def verbs(noun: str) -> Verbs:
         NODE,
         argument("--reason", "why", default="cordoned by hand"),
     )
-    made.add("return", return_node, "take it back, once a fresh check passes", NODE)
+    made.add("return", return_node, "take it back, once a fresh check passes", NODE, WAIT)
     made.add(
         "break",
         break_node,
@@ -69,18 +79,24 @@ def get_node(wanted: argparse.Namespace) -> None:
 
 
 def check(wanted: argparse.Namespace) -> None:
-    """Wish for a check."""
-    _said(wanted, "check", {}, "will be checked now")
+    """Wish for a check and say what it found."""
+    mesh = door(wanted)
+    wished = _wish(mesh, wanted, "check", {})
+    # A verdict makes a new generation of the node, whatever it is.
+    _verdict(mesh, wanted, wished, lambda node: node["generation"] > wished["generation"])
 
 
 def cordon(wanted: argparse.Namespace) -> None:
     """Cordon a node."""
-    _said(wanted, "cordon", {"reason": wanted.reason}, "takes no new work; its replicas move")
+    node = _wish(door(wanted), wanted, "cordon", {"reason": wanted.reason})
+    _say(wanted, node, "takes no new work; its replicas move")
 
 
 def return_node(wanted: argparse.Namespace) -> None:
-    """Return a node."""
-    _said(wanted, "return", {}, "is checked, and takes work again if it passes")
+    """Return a node and say whether its check let it."""
+    mesh = door(wanted)
+    wished = _wish(mesh, wanted, "return", {})
+    _verdict(mesh, wanted, wished, lambda node: node["state"] != "validating")
 
 
 def break_node(wanted: argparse.Namespace) -> None:
@@ -115,8 +131,32 @@ def _scenario(wanted: argparse.Namespace) -> Path:
     return data / "nodes" / node / SCENARIO
 
 
-def _said(wanted: argparse.Namespace, verb: str, body: dict[str, Any], what: str) -> None:
-    node = door(wanted).call("POST", f"/api/v1/nodes/{part(wanted.node)}:{verb}", body)
+def _wish(mesh: Door, wanted: argparse.Namespace, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+    node: dict[str, Any] = mesh.call("POST", f"/api/v1/nodes/{part(wanted.node)}:{verb}", body)
+    return node
+
+
+def _verdict(
+    mesh: Door,
+    wanted: argparse.Namespace,
+    node: dict[str, Any],
+    known: Callable[[dict[str, Any]], bool],
+) -> None:
+    until = time.monotonic() + wanted.wait
+    while not known(node):
+        if time.monotonic() > until:
+            _say(wanted, node, "is being checked: mesh node list will tell")
+            return
+        time.sleep(POLL_S)
+        node = mesh.call("GET", f"/api/v1/nodes/{part(node['id'])}")
+    verdicts = ", ".join(
+        f"{one['name']} on {one['device_id']}: {one['verdict']}" for one in node["checks"]
+    )
+    why = reasons(node)
+    _say(wanted, node, f"was checked: {verdicts}{why and f'. {why}'}")
+
+
+def _say(wanted: argparse.Namespace, node: dict[str, Any], what: str) -> None:
     if wanted.json:
         show.out(node)
     else:
