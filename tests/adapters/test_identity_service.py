@@ -1,6 +1,7 @@
 """Identity on a closed bus: asks from the gateway, the bucket it watches, nodes through the callout."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,7 +85,8 @@ class House:
     @asynccontextmanager
     async def node(self, seed: str, token: str | None = None) -> AsyncIterator[Bus]:
         inbox = rights.node_inbox_of(usertoken.public_key(seed))
-        bus = await connected(self.bus, self.folder, "node", seed=seed, inbox=inbox, token=token)
+        user = f"node {usertoken.public_key(seed)[:12]}"
+        bus = await connected(self.bus, self.folder, user, seed=seed, inbox=inbox, token=token)
         try:
             yield bus
         finally:
@@ -208,6 +210,43 @@ async def test_a_stranger_with_a_wrong_token_a_used_one_or_no_key_is_refused_and
         async with house.node(usertoken.new_seed("user"), one_use):
             pass
     assert await refused("token-over") > over
+
+
+async def test_who_claims_a_nodes_key_without_its_seed_is_refused(house: House) -> None:
+    seed = usertoken.new_seed("user")
+    public_key = usertoken.public_key(seed)
+    async with house.node(seed, JOIN) as joining:
+        wish = {"join_token": JOIN, "public_key": public_key, "name": "n01"}
+        assert isinstance(await joining.ask(EnrolNode(**joining.wish(""), **wish)), Enrolment)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.bus.server.port)
+    nonce = json.loads((await reader.readline()).removeprefix(b"INFO "))["nonce"]
+    forger = usertoken.key_pair(usertoken.new_seed("user"))
+    signature = base64.urlsafe_b64encode(forger.sign(nonce.encode())).decode().rstrip("=")
+    said = json.dumps({"nkey": public_key, "sig": signature, "verbose": False, "pedantic": False})
+    writer.write(f"CONNECT {said}\r\nPING\r\n".encode())
+    async with asyncio.timeout(10):
+        answer = await reader.readline()
+    writer.close()
+    assert answer.startswith(b"-ERR 'Authorization Violation'")
+
+
+async def test_many_nodes_that_come_at_once_all_get_in(house: House) -> None:
+    token = (await asked(house, CreateJoinToken, uses=30)).token
+    seeds = [usertoken.new_seed("user") for _ in range(30)]
+
+    async def join(seed: str) -> str:
+        async with house.node(seed, token) as joining:
+            wish = {"join_token": token, "public_key": usertoken.public_key(seed), "name": "n"}
+            enrolled = await joining.ask(EnrolNode(**joining.wish(""), **wish))
+            assert isinstance(enrolled, Enrolment)
+            return enrolled.node_id
+
+    async def come(seed: str) -> None:
+        async with house.node(seed) as node:
+            assert node.connected
+
+    assert len(set(await asyncio.gather(*(join(seed) for seed in seeds)))) == 30
+    await asyncio.gather(*(come(seed) for seed in seeds))
 
 
 async def test_a_nodes_right_ends_after_its_life_and_identity_is_asked_again(house: House) -> None:
