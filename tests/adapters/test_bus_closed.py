@@ -146,6 +146,24 @@ async def test_credentials_that_nobody_knows_are_refused_at_the_first_attempt(
                 pass
 
 
+@pytest.mark.slow
+async def test_where_nobody_says_who_a_node_is_it_waits_to_be_let_in(closed: ClosedBus) -> None:
+    seed = usertoken.new_seed("user")
+    public = usertoken.public_key(seed)
+    closed.nodes[public] = NODE
+
+    async def let_in() -> bool:
+        async with bus_as(closed, "node", seed=seed, inbox=rights.node_inbox_of(public)) as node:
+            return node.connected
+
+    connecting = asyncio.create_task(let_in())
+    await asyncio.sleep(2.5)
+    assert not connecting.done()
+    async with bus_as(closed, "identity") as identity:
+        await closed.answer_strangers(identity.connection)
+        assert await asyncio.wait_for(connecting, 8)
+
+
 async def test_the_gateway_is_answered_and_reads_events_by_sequence(closed: ClosedBus) -> None:
     async def answer(_ask: Any, _by: Principal) -> Organizations:
         return Organizations(items=[])

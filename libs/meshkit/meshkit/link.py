@@ -18,7 +18,8 @@ from meshkit.wireform import pub
 PING_EVERY_S = 1
 PINGS_MISSED_MAX = 2
 """A frozen server is noticed with the third ping."""
-CONNECT_WITHIN_S = 2
+CONNECT_WITHIN_S = 1.5
+"""Less than the two seconds that a server waits for its callout: silence there is no refusal."""
 BARRIER_WITHIN_S = 5
 RENEW_WITHIN_S = 10.0
 CLOSE_WITHIN_S = 0.8
@@ -169,7 +170,7 @@ class Link:
                 error_cb=self._on_error,
                 reconnected_cb=self._on_reconnected,
                 closed_cb=self._on_closed,
-                connect_timeout=CONNECT_WITHIN_S,
+                connect_timeout=CONNECT_WITHIN_S,  # type: ignore[arg-type]
                 max_reconnect_attempts=-1,
                 ping_interval=PING_EVERY_S,
                 max_outstanding_pings=PINGS_MISSED_MAX,
