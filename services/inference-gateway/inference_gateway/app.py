@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 from mesh_contracts.metering import ProducerMark
 from mesh_contracts.placement import Route
 from meshkit.bucket import Watched
 from meshkit.clock import Clock
 from meshkit.config import read_secret
-from meshkit.journal import Journal
+from meshkit.journal import JOURNAL_BYTES_MAX, Journal
 from meshkit.service import Service
 from meshkit.tasks import Supervised
 from meshkit.telemetry import METRICS
@@ -42,13 +43,22 @@ class Gateway(Service):
     """The public door. ``port`` is where it listens, from the moment it is made."""
 
     def __init__(
-        self, settings: GatewaySettings, *, clock: Clock | None = None, active_max: int = ACTIVE_MAX
+        self,
+        settings: GatewaySettings,
+        *,
+        clock: Clock | None = None,
+        active_max: int = ACTIVE_MAX,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
     ) -> None:
         super().__init__("gateway", settings, clock=clock)
         self._listening = listen(settings.gateway_host, settings.gateway_port)
         self.port: int = self._listening.getsockname()[1]
-        self._journal = Journal.open(settings.gateway_data_dir, kind=JOURNAL_KIND)
-        self.meter = Meter(self._journal, self.clock, settings.mesh_site)
+        self._journal = Journal.open(
+            settings.gateway_data_dir, kind=JOURNAL_KIND, bytes_max=journal_bytes_max
+        )
+        self.meter = Meter(
+            self._journal, self.clock, settings.mesh_site, journal_bytes_max=journal_bytes_max
+        )
         self.calls = Calls(active_max)
         self.directory = Directory()
         self._engines: Engines | None = None
@@ -125,11 +135,12 @@ class Gateway(Service):
             await asyncio.sleep(COUNT_EVERY_S)
 
 
-def assemble(
-    settings: GatewaySettings, *, clock: Clock | None = None, active_max: int = ACTIVE_MAX
-) -> Gateway:
-    """Return the gateway, listening. Raises ``ConfigError`` for a taken port, ``MeshError`` for a held journal."""
-    return Gateway(settings, clock=clock, active_max=active_max)
+def assemble(settings: GatewaySettings, **bounds: Any) -> Gateway:
+    """Return the gateway, listening. Raises ``ConfigError`` for a taken port, ``MeshError`` for a held journal.
+
+    ``bounds`` are those of ``Gateway``, and its clock.
+    """
+    return Gateway(settings, **bounds)
 
 
 def _follow(routes: "Watched[Route]", directory: Directory) -> None:

@@ -59,10 +59,12 @@ class Calls:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            now = loop.time()
-            for call in list(self.active):
-                if call.due < now:
-                    call.cut(call.due_why)
+            self._cut_overdue(loop.time())
+
+    def _cut_overdue(self, now: float) -> None:
+        for call in list(self.active):
+            if call.due < now:
+                call.cut(call.due_why)
 
     def cut_all(self, why: str) -> None:
         """End every call now."""

@@ -11,7 +11,7 @@ from mesh_contracts.units import Site, derived_id
 from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.errors import JournalFull, Unavailable
-from meshkit.journal import Journal
+from meshkit.journal import JOURNAL_BYTES_MAX, Journal
 from meshkit.telemetry import METRICS, SpanKind, span, traceparent
 
 from inference_gateway.domain import records
@@ -21,6 +21,9 @@ from inference_gateway.settings import BATCH_WAIT_S, MARK_WAIT_S
 
 log = logging.getLogger(__name__)
 
+RESERVE_BYTES = 32 * 1024**2
+"""Room in the journal for what admitted requests have still to say."""
+
 AGAIN_WAIT_MAX_S = 300.0
 """The longest pause between two tellings of batches that the ledger does not take."""
 
@@ -28,8 +31,11 @@ AGAIN_WAIT_MAX_S = 300.0
 class Meter:
     """Exactly one row for each admitted request, whatever dies; see ``domain.records``."""
 
-    def __init__(self, journal: Journal, clock: Clock, site: Site) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, site: Site, *, journal_bytes_max: int = JOURNAL_BYTES_MAX
+    ) -> None:
         self._journal = journal
+        self._admit_bytes_max = journal_bytes_max - min(RESERVE_BYTES, journal_bytes_max // 4)
         self._clock = clock
         self._site = site
         self._open: dict[int, str] = {}
@@ -63,7 +69,12 @@ class Meter:
         return len(self._batches)
 
     def open(self, opening: Opening) -> int:
-        """Write that a request is admitted; return its number. Raises ``JournalFull``."""
+        """Write that a request is admitted; return its number. Raises ``JournalFull``.
+
+        What is admitted must be able to end: the last ``RESERVE_BYTES`` are not for new requests.
+        """
+        if self._journal.size_bytes > self._admit_bytes_max:
+            raise JournalFull("the ledger is far behind")
         position = self._last = self._journal.append(records.OPENED, wire.encode(opening))
         self._open[position] = opening.request_id
         return position

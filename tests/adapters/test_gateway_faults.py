@@ -1,0 +1,326 @@
+"""Engines that fail, clients that leave, and the one row that says what became of each request."""
+
+import asyncio
+import gc
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from inference_gateway import call
+from mesh_contracts.metering import ProducerMark
+from mesh_contracts.placement import Replica
+from meshkit.testing import test_id
+
+from tests.adapters.gateways import Answer, Engine, Town, begun, chunk, say, sse, streaming, town
+from tests.adapters.roads import until
+from tests.servers_nats import NatsServer
+
+FEW = 3
+
+
+@asynccontextmanager
+async def engines(*answers: Answer) -> AsyncIterator[list[Engine]]:
+    made = [Engine(answer) for answer in answers]
+    for engine in made:
+        await engine.start()
+    try:
+        yield made
+    finally:
+        for engine in made:
+            await engine.stop()
+
+
+@pytest.fixture
+async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
+    async with town(tmp_path, nats_server.url) as made:
+        yield made
+
+
+async def dying(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+    """Say a few words, then lose the connection as a killed process does."""
+    response = await begun(request)
+    for made in range(1, FEW + 1):
+        await say(response, chunk("word ", made))
+    # So that each word is read before the connection is reset.
+    await asyncio.sleep(0.1)
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def silent_at_once(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+    assert request.transport is not None
+    request.transport.abort()
+    return web.Response()
+
+
+async def loading(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
+    return web.json_response({"error": {"message": "Loading model"}}, status=503)
+
+
+async def refusing(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
+    said = {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}
+    return web.json_response(said, status=400)
+
+
+async def erring(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+    response = await begun(request)
+    await say(response, chunk("word ", 1))
+    await asyncio.sleep(0.1)
+    await say(response, {"error": {"message": "out of memory"}})
+    return response
+
+
+async def stopping_short(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+    response = await begun(request)
+    await say(response, chunk("word ", 1))
+    return response
+
+
+def nowhere(name: str = "dead") -> Replica:
+    """Return a replica at a port where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    return Replica(workload_id=test_id("workload", name), address=f"127.0.0.1:{port}", api_key="k")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("broken", [silent_at_once, loading, None])
+async def test_another_replica_answers_where_one_fails_before_its_first_byte(
+    here: Town, broken: Answer | None, *, stream: bool
+) -> None:
+    async with engines(broken or loading, streaming(FEW)) as (bad, good):
+        first = nowhere() if broken is None else bad.replica("bad")
+        await here.serve(first, good.replica("good"))
+        for _ in range(2):
+            async with here.chat(stream=stream) as answer:
+                assert answer.status == 200
+                await answer.read()
+        rows = await here.rows(2)
+        assert {row.workload_id for row in rows} == {test_id("workload", "good")}
+        assert max(row.attempts for row in rows) > 1
+        assert all((row.state, row.completion_tokens) == ("completed", FEW) for row in rows)
+
+
+async def test_a_model_whose_every_engine_is_gone_is_503_with_one_row(here: Town) -> None:
+    await here.serve(nowhere("a"), nowhere("b"))
+    async with here.chat() as answer:
+        assert answer.status == 503
+        assert json.loads(await answer.read())["error"]["code"] == "engine_unavailable"
+        assert answer.headers["retry-after"]
+    (row,) = await here.rows(1)
+    assert (row.state, row.status, row.reason) == ("failed", 503, "engine_unavailable")
+    assert (row.tokens_from, row.completion_tokens, row.attempts) == ("none", None, 2)
+
+
+async def test_an_engines_refusal_of_the_body_is_the_clients_400_and_asked_nowhere_else(
+    here: Town,
+) -> None:
+    async with engines(refusing, refusing) as (one, two):
+        await here.serve(one.replica("one"), two.replica("two"))
+        async with here.chat(stream=True) as answer:
+            assert answer.status == 400
+            said = json.loads(await answer.read())["error"]
+        assert said["code"] == "exceed_context_size_error"
+        assert len(one.asked) + len(two.asked) == 1
+        (row,) = await here.rows(1)
+        assert (row.state, row.status) == ("failed", 400)
+
+
+@pytest.mark.parametrize(
+    ("broken", "code", "tokens"),
+    [
+        (dying, "engine_lost", FEW),
+        (erring, "engine_error", 1),
+        (stopping_short, "engine_ended_early", 1),
+    ],
+)
+async def test_a_stream_that_breaks_tells_its_client_and_is_recorded_as_far_as_it_came(
+    here: Town, broken: Answer, code: str, tokens: int
+) -> None:
+    async with engines(broken) as (engine,):
+        await here.serve(engine.replica())
+        async with here.chat(stream=True) as answer:
+            assert answer.status == 200
+            said = sse(await answer.read())
+        assert said[-1]["error"]["code"] == code
+        assert len(said) == tokens + 1
+        (row,) = await here.rows(1)
+        assert (row.state, row.reason) == ("failed", code)
+        assert (row.tokens_from, row.completion_tokens, row.prompt_tokens) == ("counted", tokens, 5)
+
+
+async def test_an_engine_without_usage_is_counted_and_labelled_so(here: Town) -> None:
+    async def answer(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        response = await begun(request)
+        for _ in range(FEW):
+            said = chunk("word ", 0)
+            del said["timings"]
+            await say(response, said)
+        await say(response, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        await say(response, "[DONE]")
+        return response
+
+    async with engines(answer) as (engine,):
+        await here.serve(engine.replica(), engine="external")
+        async with here.chat(stream=True) as got:
+            assert sse(await got.read())[-1] == "[DONE]"
+        (row,) = await here.rows(1)
+        assert (row.state, row.tokens_from, row.completion_tokens) == ("completed", "counted", FEW)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_frees_the_engine_at_once(here: Town, *, stream: bool) -> None:
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not body.get("stream"):
+            await asyncio.sleep(30)
+        return await streaming(10_000, pause_s=0.01)(request, body)
+
+    async with engines(answer) as (engine,):
+        await here.serve(engine.replica())
+        seen = 0
+        if stream:
+            async with here.chat(stream=True) as leaving:
+                seen = (await leaving.content.read(400)).count(b"word ")
+                leaving.close()
+        else:
+            asked = asyncio.create_task(_whole(here))
+            await until(lambda: engine.asked)
+            asked.cancel()
+        await until(lambda: engine.cancelled, 2.0)
+        (row,) = await here.rows(1)
+        assert (row.state, row.status, row.reason) == ("aborted", 499, "client_left")
+        assert (row.completion_tokens or 0) >= seen
+        assert row.tokens_from == ("counted" if stream else "none")
+        assert not here.door.calls.active
+
+
+async def _whole(here: Town) -> None:
+    async with here.chat() as answer:
+        await answer.read()
+
+
+async def test_an_engine_that_says_nothing_is_given_up_in_time(
+    here: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "FIRST_BYTE_WAIT_S", 0.2)
+    monkeypatch.setattr(call, "IDLE_GAP_S", 0.2)
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if body["max_tokens"] == 1:
+            await asyncio.sleep(30)
+        return await streaming(2, pause_s=30)(request, body)
+
+    async with engines(answer) as (engine,):
+        await here.serve(engine.replica())
+        async with here.chat(stream=True, max_tokens=1) as late:
+            assert late.status == 503
+            assert json.loads(await late.read())["error"]["code"] == "engine_first_byte_timeout"
+        async with here.chat(stream=True, max_tokens=2) as silent:
+            assert sse(await silent.read())[-1]["error"]["code"] == "engine_idle_timeout"
+        rows = {row.reason: row for row in await here.rows(2)}
+        assert rows["engine_first_byte_timeout"].completion_tokens is None
+        assert rows["engine_idle_timeout"].completion_tokens == 1
+        assert {row.state for row in rows.values()} == {"failed"}
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_an_engine_for_ever(
+    here: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "CLIENT_STUCK_S", 0.3)
+
+    async def answer(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        response = await begun(request)
+        for made in range(1, 4_000):
+            await say(response, chunk("x" * 8_000, made))
+        return response
+
+    async with engines(answer) as (engine,):
+        await here.serve(engine.replica())
+        body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user"}]})
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.door.port, limit=1024)
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {here.key}\r\n"
+        writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        assert b"200" in await reader.readline()
+        (row,) = await here.rows(1)
+        assert (row.state, row.reason) == ("aborted", "client_left")
+        writer.close()
+
+
+@pytest.mark.slow
+async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_rows(
+    here: Town,
+) -> None:
+    count = 1_000
+    async with engines(streaming(10_000, pause_s=0.02)) as (engine,):
+        await here.serve(engine.replica())
+
+        async def leave(serial: int) -> int:
+            async with here.chat(stream=True) as answer:
+                assert answer.status == 200
+                seen = (await answer.content.read(200 + serial % 300)).count(b"word ")
+                answer.close()
+                return seen
+
+        seen = await asyncio.gather(*(leave(serial) for serial in range(count)))
+        rows = await here.rows(count, within_s=30)
+        assert {row.state for row in rows} == {"aborted"}
+        assert sum(row.completion_tokens or 0 for row in rows) >= sum(seen)
+        await until(lambda: engine.cancelled == count)
+        assert not here.door.calls.active
+        assert here.door.meter.open_requests == 0
+        await until(lambda: len(asyncio.all_tasks()) < 60)
+        gc.collect()
+        left = [thing for thing in gc.get_objects() if isinstance(thing, call.Call)]
+        assert left == []
+
+
+async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_has_caught_up(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with (
+        engines(streaming(1)) as (engine,),
+        town(tmp_path, nats_server.url, journal_bytes_max=200_000) as here,
+    ):
+        await here.serve(engine.replica())
+        answered = 0
+        while True:
+            async with here.chat(stream=True) as answer:
+                if answer.status != 200:
+                    said = json.loads(await answer.read())["error"]
+                    break
+                assert sse(await answer.read())[-1] == "[DONE]"
+                answered += 1
+        assert said["code"] == "journal_full"
+        assert len(engine.asked) == answered
+        await here.rows(answered)
+        last = max(await here.told(), key=lambda fact: fact.sequence)
+        mark = ProducerMark(producer=last.producer, epoch=last.epoch, sequence=last.sequence)
+        await here.writers["limits"].put(f"producer.{last.producer}", mark)
+        await until(lambda: here.door.meter.unheld == 0)
+        async with here.chat() as answer:
+            assert answer.status == 200
+        await here.rows(answered + 1)
+
+
+async def test_connections_to_an_engine_are_kept(here: Town) -> None:
+    seen: set[Any] = set()
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        assert request.transport is not None
+        seen.add(request.transport.get_extra_info("peername"))
+        return await streaming(1)(request, body)
+
+    async with engines(answer) as (engine,), aiohttp.ClientSession():
+        await here.serve(engine.replica())
+        for stream in (True, False, True, False):
+            async with here.chat(stream=stream) as got:
+                await got.read()
+        assert len(seen) == 1
