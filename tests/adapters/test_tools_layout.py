@@ -61,7 +61,6 @@ def test_secrets_are_the_same_at_each_start_and_only_we_may_read_them(layout: La
         "join",
     ]
     assert {stat.S_IMODE(file.stat().st_mode) for file in layout.keys.iterdir()} == {0o600}
-    assert stat.S_IMODE(layout.keys.stat().st_mode) == 0o700
 
 
 def test_identity_is_told_digests_and_never_a_key(layout: Layout) -> None:
@@ -123,3 +122,8 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UpFailed, match="name a folder that can be written with --data"):
         Layout(tmp_path / "file").make()
+
+
+def test_what_holds_secrets_or_content_is_closed_to_others(layout: Layout) -> None:
+    closed = ("nats", "keys", "run", "traces", "nodes", "gateway")
+    assert {stat.S_IMODE((layout.data / name).stat().st_mode) for name in closed} == {0o700}

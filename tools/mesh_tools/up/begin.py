@@ -22,6 +22,9 @@ def begin(wanted: argparse.Namespace) -> int:
         if lacking:
             raise UpFailed(lacking)
         layout = Layout(Path(wanted.data).absolute())
+        ready_file = Path(wanted.ready_file).absolute() if wanted.ready_file else None
+        if ready_file and not os.access(ready_file.parent, os.W_OK | os.X_OK):
+            raise UpFailed(f"--ready-file {ready_file}: its folder is not there or cannot be written")
         layout.make()
         with layout.claim():
             supervisor = prepare(layout, wanted)

@@ -33,13 +33,14 @@ class Layout:
 
     def make(self) -> None:
         """Make the folders. Raises ``UpFailed`` where they cannot be written."""
+        closed = (self.nats, self.keys, self.run, self.traces, self.nodes, self.gateway)
         try:
-            # Postgres, as nobody, must be able to pass through; what is secret is closed itself.
+            # Postgres, as nobody, must be able to pass through; the rooms that hold something are closed.
             self.data.mkdir(parents=True, exist_ok=True, mode=0o755)
-            for folder in (self.nats, self.postgres, self.run, self.traces, self.models, self.nodes):
+            for folder in (*closed, self.postgres, self.models):
                 folder.mkdir(exist_ok=True)
-            for folder in (self.keys, self.gateway):
-                folder.mkdir(exist_ok=True, mode=0o700)
+            for folder in closed:
+                folder.chmod(0o700)
         except OSError as fault:
             raise UpFailed(
                 f"{self.data}: {fault.strerror}; name a folder that can be written with --data"

@@ -51,7 +51,9 @@ class Supervisor:
 
     def say(self, text: str) -> None:
         """Tell people one line, with the time since the start."""
-        print(f"{time.monotonic() - self.began:6.1f} s  {text}", flush=True)
+        # Whoever listened may have gone (`mesh up | head`): that is no reason to fail.
+        with contextlib.suppress(OSError):
+            print(f"{time.monotonic() - self.began:6.1f} s  {text}", flush=True)
 
     async def run(self, *, bare: bool) -> int:
         """Start, say ready, serve until told to stop, stop. Return the exit code."""
@@ -95,7 +97,9 @@ class Supervisor:
             hopeless.cancel()
             await asyncio.gather(opening, hopeless, return_exceptions=True)
         self.state.write()
-        self.say(f"ready in {time.monotonic() - self.began:.1f} s · {self.state.gateway}")
+        self.say(
+            f"ready in {time.monotonic() - self.began:.1f} s · {self.state.gateway} (its API: /docs)"
+        )
         self._keep(self._bound_logs())
 
     async def _give_up(self) -> None:
