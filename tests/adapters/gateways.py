@@ -154,6 +154,7 @@ class Town:
         self.route_id = test_id("endpoint", "chat")
         self._heard: dict[str, UsageMetered] = {}
         self._read_up_to = 0
+        self.copies = 0
 
     @property
     def base(self) -> str:
@@ -223,6 +224,7 @@ class Town:
         """Return the batches that stand in the stream, each number once."""
         while (found := await self.bus.at("GATEWAY", self._read_up_to + 1)) is not None:
             self._read_up_to = found.sequence
+            self.copies += 1
             fact = wire.decode(found.data, UsageMetered)
             known = self._heard.setdefault(f"{fact.epoch}.{fact.sequence}", fact)
             assert known.rows == fact.rows, "the same numbers carry the same rows"

@@ -9,6 +9,7 @@ from mesh_contracts.placement import Route
 from meshkit.bucket import Watched
 from meshkit.clock import Clock
 from meshkit.config import read_secret
+from meshkit.errors import ConfigError
 from meshkit.journal import JOURNAL_BYTES_MAX, Journal
 from meshkit.service import Service
 from meshkit.tasks import Supervised
@@ -51,11 +52,15 @@ class Gateway(Service):
         journal_bytes_max: int = JOURNAL_BYTES_MAX,
     ) -> None:
         super().__init__("gateway", settings, clock=clock)
-        self._listening = listen(settings.gateway_host, settings.gateway_port)
-        self.port: int = self._listening.getsockname()[1]
         self._journal = Journal.open(
             settings.gateway_data_dir, kind=JOURNAL_KIND, bytes_max=journal_bytes_max
         )
+        try:
+            self._listening = listen(settings.gateway_host, settings.gateway_port)
+        except ConfigError:
+            self._journal.close()
+            raise
+        self.port: int = self._listening.getsockname()[1]
         self.meter = Meter(
             self._journal, self.clock, settings.mesh_site, journal_bytes_max=journal_bytes_max
         )

@@ -1,0 +1,246 @@
+"""The gateway's process is killed; what it owes is settled by the next one, once."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from inference_gateway import meter
+from inference_gateway.domain import records
+from inference_gateway.domain.records import Opening
+from inference_gateway.meter import Meter
+from mesh_contracts import wire
+from mesh_contracts.metering import ProducerMark
+from meshkit.clock import SystemClock
+from meshkit.journal import Journal
+from meshkit.testing import NOW, test_id
+
+from tests.adapters.gateways import ORGANIZATION, PROJECT, Engine, Town, sse, streaming, town
+from tests.adapters.roads import until
+from tests.servers_nats import NatsServer, free_port
+
+WORDS = 400
+
+
+def environment(here: Town, port: int) -> dict[str, str]:
+    told = here.settings()
+    return {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "NATS_URL": told.nats_url,
+        "NATS_CREDENTIALS": str(told.nats_credentials),
+        "MESH_SECRET_FILE": str(told.mesh_secret_file),
+        "GATEWAY_DATA_DIR": str(here.folder / "process"),
+        "GATEWAY_PORT": str(port),
+    }
+
+
+class Process:
+    """``python -m inference_gateway`` in its own process."""
+
+    def __init__(self, here: Town) -> None:
+        self.here = here
+        self.port = free_port()
+        self.base = f"http://127.0.0.1:{self.port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "inference_gateway"),
+            env=environment(self.here, self.port),
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(aiohttp.ClientError):
+                    headers = {"authorization": f"Bearer {self.here.key}"}
+                    async with self.here.http.get(f"{self.base}/v1/models", headers=headers) as got:
+                        if got.status == 200 and len(json.loads(await got.read())["data"]) == 1:
+                            return
+                await asyncio.sleep(0.02)
+
+    async def end(self, how: signal.Signals) -> int:
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(how)
+        return await self._process.wait()
+
+
+@asynccontextmanager
+async def process(here: Town) -> AsyncIterator[Process]:
+    made = Process(here)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.end(signal.SIGKILL)
+
+
+class Seen:
+    """One stream as its client saw it."""
+
+    def __init__(self) -> None:
+        self.request_id = ""
+        self.words = 0
+        self.usage: dict[str, Any] | None = None
+
+
+async def watch(here: Town, base: str, words: int) -> Seen:
+    """Stream until the end or until the connection is lost."""
+    seen, raw = Seen(), b""
+    body = {
+        "model": "chat",
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": words,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    headers = {"authorization": f"Bearer {here.key}"}
+    with suppress(aiohttp.ClientError):
+        url = f"{base}/v1/chat/completions"
+        async with here.http.post(url, json=body, headers=headers) as answer:
+            assert answer.status == 200
+            seen.request_id = answer.headers["x-request-id"]
+            async for part in answer.content.iter_any():
+                raw += part
+    whole = sse(raw[: raw.rfind(b"\n\n") + 2])
+    for said in whole:
+        if said != "[DONE]":
+            seen.words += bool(said["choices"] and said["choices"][0]["delta"].get("content"))
+            seen.usage = said.get("usage") or seen.usage
+    return seen
+
+
+@pytest.mark.slow
+async def test_a_gateway_killed_mid_stream_leaves_each_admitted_request_one_true_row(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    made: dict[int, int] = {}
+
+    async def answer(request: Any, body: dict[str, Any]) -> Any:
+        words: int = body["max_tokens"]
+        made[words] = words
+        return await streaming(words, pause_s=0.004)(request, body)
+
+    engine = Engine(answer)
+    await engine.start()
+    async with town(tmp_path, nats_server.url) as here:
+        await here.serve(engine.replica())
+        seen: list[Seen] = []
+        async with process(here) as door:
+            for round_ in range(3):
+                short = [watch(here, door.base, 3 + n) for n in range(5)]
+                long = [watch(here, door.base, WORDS + 10 * round_ + n) for n in range(5)]
+                streams = [asyncio.create_task(one) for one in (*short, *long)]
+                await asyncio.sleep(0.25)
+                await door.end(signal.SIGKILL)
+                seen += await asyncio.gather(*streams)
+                await door.start()
+            admitted = [one for one in seen if one.request_id]
+            assert any(one.usage for one in admitted)
+            assert any(not one.usage for one in admitted)
+            rows = {row.request_id: row for row in await here.rows(len(admitted), within_s=20)}
+            for one in admitted:
+                row = rows[one.request_id]
+                if one.usage is not None:
+                    assert row.completion_tokens == one.usage["completion_tokens"]
+                    assert (row.state, row.tokens_from) == ("completed", "engine")
+                elif row.state == "completed":
+                    assert (row.completion_tokens or 0) >= one.words
+                else:
+                    assert (row.state, row.reason) == ("aborted", "gateway_restarted")
+                    assert one.words <= (row.completion_tokens or 0) <= WORDS + 40
+            assert await door.end(signal.SIGTERM) == 0
+    await engine.stop()
+
+
+@pytest.mark.slow
+async def test_a_taken_port_and_missing_settings_are_one_clear_line(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with town(tmp_path, nats_server.url) as here:
+        taken = environment(here, here.door.port)
+        for told, says in ((taken, "GATEWAY_PORT"), ({"PATH": os.environ["PATH"]}, "GATEWAY_DATA_DIR")):
+            ended = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "inference_gateway"),
+                env=told,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            _, said = await asyncio.wait_for(ended.communicate(), 20)
+            assert ended.returncode == 1
+            assert says in said.decode()
+            assert "Traceback" not in said.decode()
+
+
+async def test_a_second_gateway_on_the_same_folder_is_refused(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with town(tmp_path, nats_server.url) as here:
+        with pytest.raises(Exception, match="another process holds"):
+            await here.open_door()
+
+
+def opening(name: str) -> Opening:
+    return Opening(
+        request_id=test_id("request", name),
+        organization=ORGANIZATION,
+        project=PROJECT,
+        key_id=test_id("key", "k"),
+        endpoint_id=test_id("endpoint", "e"),
+        model="chat",
+        route="/v1/chat/completions",
+        streamed=True,
+        started_at=NOW,
+    )
+
+
+def test_what_a_kill_left_open_is_closed_once_however_often_it_is_killed_again(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, kind="producer")
+    journal.append(records.OPENED, wire.encode(opening("a")))
+    at = journal.append(records.OPENED, wire.encode(opening("b")))
+    journal.append(records.PROGRESS, records.progress_bytes(at, 7, 5))
+    for _ in range(3):
+        journal.close()
+        journal = Journal.open(tmp_path, kind="producer")
+        restored = Meter(journal, SystemClock(), "fr-idf-1")
+        assert restored.open_requests == 0
+        assert restored.untold == 2
+    assert restored.form()
+    assert (restored.untold, restored.unheld) == (0, 1)
+    journal.close()
+    journal = Journal.open(tmp_path, kind="producer")
+    again = Meter(journal, SystemClock(), "fr-idf-1")
+    assert (again.untold, again.unheld) == (0, 1)
+    journal.close()
+
+
+async def test_a_batch_that_the_ledger_jumped_over_is_told_again(
+    tmp_path: Path, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter, "MARK_WAIT_S", 0.2)
+    engine = Engine(streaming(1))
+    await engine.start()
+    async with town(tmp_path, nats_server.url) as here:
+        await here.serve(engine.replica())
+        for _ in range(2):
+            async with here.chat() as answer:
+                await answer.read()
+            await until(lambda: here.door.meter.untold == 0)
+        await here.rows(2)
+        assert here.copies == 2
+        mark = ProducerMark(producer=here.door.meter.producer, epoch=1, sequence=0, missing=[(1, 1)])
+        await here.writers["limits"].put(f"producer.{mark.producer}", mark)
+        async with asyncio.timeout(10):
+            while here.copies < 3:
+                assert {fact.sequence for fact in await here.told()} == {1, 2}
+                await asyncio.sleep(0.02)
+        done = ProducerMark(producer=mark.producer, epoch=1, sequence=2)
+        await here.writers["limits"].put(f"producer.{mark.producer}", done)
+        await until(lambda: here.door.meter.unheld == 0)
+    await engine.stop()
