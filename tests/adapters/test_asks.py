@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mesh_contracts import wire
 from mesh_contracts.ask import (
+    Ask,
     DeadLetters,
     Empty,
     ListDeadLetters,
@@ -57,8 +58,8 @@ class Owner:
 
 
 async def serving(bus: Bus, **answers: Any) -> answering.Served:
-    kinds = {"listed": ListOrganizations, "created": CreateProject, "enrolled": EnrolNode}
-    doors = {kinds[name]: handler for name, handler in answers.items()}
+    kinds: dict[str, Any] = {"listed": ListOrganizations, "created": CreateProject, "enrolled": EnrolNode}
+    doors: dict[type[Ask], Any] = {kinds[name]: handler for name, handler in answers.items()}
     return await serve(bus, "identity", DEFAULT_SITE, doors)
 
 

@@ -118,3 +118,19 @@ async def test_a_stop_answers_what_is_at_work_and_takes_no_more(bus: Bus, connec
     release.set()
     assert await working == Organizations(items=[])
     await stopping
+
+
+async def test_asks_on_their_way_while_a_service_stops_are_answered(bus: Bus, connect: Connect) -> None:
+    served = await serving(bus, listed=Owner())
+    asker = await connect("gateway")
+    asking = [
+        asyncio.create_task(asker.ask(ListOrganizations(**asker.wish(principal())))) for _ in range(300)
+    ]
+    await asyncio.sleep(0)
+    await served.stop()
+    async with asyncio.timeout(2):
+        answers = await asyncio.gather(*asking)
+    # Whoever came too late is told so at once, not left to wait for the deadline.
+    late = [answer for answer in answers if not isinstance(answer, Organizations)]
+    assert {problem(answer) for answer in late} <= {(503, "unavailable"), (503, "busy")}
+    assert len(late) < 300

@@ -215,7 +215,8 @@ async def test_a_node_joins_is_enrolled_and_then_has_its_own_subjects_alone(clos
             with pytest.raises(PermissionsViolation):
                 await node.subscribe(f"intent.{NODE}", heard.put_nowait)
             ask = EnrolNode(**node.wish(""), name="n1", join_token="t", public_key=public)
-            assert (await node.ask(ask)).node_id == NODE
+            enrolled: Any = await node.ask(ask)
+            assert enrolled.node_id == NODE
             node.drop_token()
             await node.renew()
             await node.subscribe(f"intent.{NODE}", heard.put_nowait)

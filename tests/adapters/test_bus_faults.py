@@ -177,3 +177,20 @@ async def test_closing_takes_less_than_a_second_though_the_server_is_frozen(
     await bus.close()
     assert time.monotonic() - began < 1.2
     nats_server.cont_signal()
+
+
+async def test_a_slow_callback_is_seen(connect: Connect) -> None:
+    speaker, listener = await connect("a"), await connect("b")
+    heard = asyncio.Event()
+
+    def slowly(_: Message) -> None:
+        time.sleep(0.6)
+        heard.set()
+
+    before = METRICS.value("mesh_bus_slow_consumers_total")
+    await listener.subscribe("said", slowly)
+    await speaker.publish("said", b"")
+    async with asyncio.timeout(3):
+        await heard.wait()
+    await listener.confirm("publish", "said")
+    assert METRICS.value("mesh_bus_slow_consumers_total") == before + 1

@@ -59,8 +59,7 @@ class Served:
     async def stop(self) -> None:
         """Take no more asks; answer those at work, within ``STOP_WITHIN_S``."""
         await self._discovery.stop()
-        for subscription in self._subscriptions:
-            await subscription.stop()
+        await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=STOP_WITHIN_S)
             for task in late:

@@ -1,6 +1,7 @@
 """JetStream and asks from Python: one connection that knows when it is whole."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from meshkit.clock import Clock
 from meshkit.config import Secret, Settings
 from meshkit.connection import Connection
 from meshkit.errors import StaleSnapshot, Unavailable
-from meshkit.link import BARRIER_WITHIN_S, PUBLISH, SUBSCRIPTION, Link
+from meshkit.link import BARRIER_WITHIN_S, BROKEN, PUBLISH, SUBSCRIPTION, Link
 from meshkit.replies import Reply
 from meshkit.telemetry import METRICS
 from meshkit.wireform import parse_headers
@@ -21,6 +22,8 @@ STORE_WITHIN_S = 5.0
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """The server's codes for: another sequence stands last than was expected."""
 NOT_FOUND = 404
+
+logger = logging.getLogger(__name__)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,6 +222,15 @@ class Subscription:
 
     async def stop(self) -> None:
         """Hear no more."""
+        self._connection.unlisten(self._sid)
+
+    async def drain(self) -> None:
+        """Ask for no more, hear what is on its way, then hear no more."""
+        self._connection.hush(self._sid)
+        try:
+            await self._connection.barrier(BARRIER_WITHIN_S)
+        except BROKEN as fault:
+            logger.info("a subscription ended with its connection: %s", fault)
         self._connection.unlisten(self._sid)
 
 

@@ -30,7 +30,7 @@ PUBLISH = "publish"
 SUBSCRIPTION = "subscription"
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')
-_BROKEN = (nats_errors.Error, OSError, TimeoutError)
+BROKEN = (nats_errors.Error, OSError, TimeoutError)
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Link:
                 await self.wait_whole()
                 try:
                     await self.connection.barrier(BARRIER_WITHIN_S)
-                except _BROKEN:
+                except BROKEN:
                     # A reconnect subscribes again, and the server may refuse then.
                     await asyncio.sleep(0)
                     continue
@@ -143,7 +143,7 @@ class Link:
                 if self.connected:
                     await self._settled()
                 await self.connection.close()
-        except _BROKEN:
+        except BROKEN:
             self.connection.abort()
         self._on_lost()
         self._whole.set()
@@ -182,7 +182,7 @@ class Link:
                 # Only while it connects for the first time: else a refusal would be tried for ever.
                 allow_reconnect=False,
             )
-        except _BROKEN as fault:
+        except BROKEN as fault:
             self.connection.abort()
             self.connection = Connection(self._on_lost)
             if "authorization" in str(fault).lower() or "authentication" in str(fault).lower():
@@ -196,7 +196,7 @@ class Link:
     async def _settled(self) -> None:
         try:
             await self.connection.barrier(BARRIER_WITHIN_S)
-        except _BROKEN as fault:
+        except BROKEN as fault:
             logger.info("the bus broke before its last word: %s", fault)
 
     def _on_whole(self) -> None:

@@ -5,15 +5,24 @@ A third of the cost of nats-py's own parser, which is what a reader of facts spe
 """
 
 import json
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
 from nats.errors import ProtocolError
 
+from meshkit.telemetry import METRICS
+
+SLOW_AFTER_S = 0.5
+"""Callbacks of what was read at once, together; past it they are counted as slow."""
+
 CONTROL_LINE_MAX = 64 * 1024
 """Longer than any line the server sends; an INFO with many servers is some kilobytes."""
 
 _H, _M = 0x48, 0x4D
+
+logger = logging.getLogger(__name__)
 
 Plain = Callable[[bytes, bytes, bytes, bytes | None], None]
 
@@ -34,10 +43,17 @@ class LineParser:
 
     async def parse(self, data: bytes = b"") -> None:
         """Act on each whole message and line; keep the rest. Raises ``ProtocolError``."""
+        began = time.monotonic()
         try:
             await self._parse(data)
         except (ValueError, IndexError) as fault:
             raise ProtocolError from fault
+        took_s = time.monotonic() - began
+        if took_s > SLOW_AFTER_S:
+            # While a callback takes its time nothing is read; the server sees a slow consumer,
+            # and in the end closes the connection without a word.
+            METRICS.count("mesh_bus_slow_consumers_total")
+            logger.warning("callbacks took %.1f s of the bus's reading: one is slow", took_s)
 
     async def _parse(self, data: bytes) -> None:
         buffer = self._held + data if self._held else data
