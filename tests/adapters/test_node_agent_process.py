@@ -216,6 +216,18 @@ async def test_a_node_stays_connected_past_the_life_of_its_credentials(here: Sit
     assert len(here.enrolments) == 1
 
 
+async def test_a_second_agent_on_the_same_folder_is_refused(here: Site) -> None:
+    await here.start()
+    await here.told(NodeJoined)
+    first = here.process
+    await here.start()
+    assert here.process is not None
+    _, said = await asyncio.wait_for(here.process.communicate(), 10)
+    assert here.process.returncode == 1
+    assert "another process holds this journal; stop it first" in said.decode().splitlines()[-1]
+    here.process = first
+
+
 async def test_an_agent_without_devices_or_a_token_ends_with_what_to_do(here: Site) -> None:
     await here.start(AGENT_DEVICES="nvml")
     assert here.process is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gpuprobe import __main__ as command
 from gpuprobe import gemm
-from gpuprobe.backend import NoDevice, cupy_backend, numpy_backend
+from gpuprobe.backend import Backend, NoDevice, cupy_backend, numpy_backend
 from gpuprobe.fault import Fault, FaultUnusable, parse_fault
 from gpuprobe.levels import ROWS_NAMED_MAX, SIZES, Size, check_gemm, run
 from hypothesis import given, settings
@@ -131,6 +131,58 @@ def test_a_described_fault_is_read() -> None:
     assert parse_fault("row=17,col=3,bit=5,device=1,persistent") == Fault(
         row=17, col=3, bit=5, device=1, persistent=True
     )
+
+
+def test_operands_are_small_signed_and_never_zero() -> None:
+    problem = gemm.pose(BACKEND, gemm.Shape(64, 128, 64), 11)
+    for operand in (problem.left, problem.right):
+        assert set(np.unique(np.abs(operand))) == set(range(1, gemm.OPERAND_MAX + 1))
+        assert abs(float(np.sign(operand).mean())) < 0.1
+    assert set(np.unique(problem.multipliers & 1)) == {1}
+
+
+class Elsewhere:
+    """An array module whose device is another memory: what is not put or fetched is a mistake."""
+
+    class Array(np.ndarray):
+        """An array over there."""
+
+    class cuda:  # noqa: N801
+        current: list[int] = []  # noqa: RUF012
+
+        class Device:
+            def __init__(self, index: int) -> None:
+                self.index = index
+
+            def __enter__(self) -> None:
+                Elsewhere.cuda.current.append(self.index)
+
+            def __exit__(self, *_: object) -> None:
+                Elsewhere.cuda.current.pop()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(np, name)
+
+    def asarray(self, host: np.ndarray) -> "Elsewhere.Array":
+        assert Elsewhere.cuda.current == [1]
+        return host.view(Elsewhere.Array)
+
+    def asnumpy(self, array: np.ndarray) -> np.ndarray:
+        return array.view(np.ndarray)
+
+    def matmul(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        assert isinstance(left, Elsewhere.Array)
+        assert isinstance(right, Elsewhere.Array)
+        return np.matmul(left, right)
+
+
+def test_the_same_check_runs_on_another_devices_arrays() -> None:
+    backend = Backend("cupy", 1, Elsewhere())  # type: ignore[arg-type]
+    assert check_gemm(backend, SIZE, seed=7).verdict == "pass"
+    failed = check_gemm(backend, SIZE, seed=7, faults=[Fault(row=17, col=3, bit=5, persistent=True)])
+    assert (failed.verdict, failed.backend, failed.device) == ("fail", "cupy", 1)
+    assert (failed.evidence["row"], failed.evidence["col"]) == (17, 3)
+    assert "NumPy" not in check_gemm(backend, SIZE, seed=7).detail
 
 
 @pytest.fixture

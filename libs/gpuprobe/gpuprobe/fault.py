@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 BITS_MAX = 32
 _NUMBERS = ("device", "row", "col", "bit")
 
@@ -39,7 +41,7 @@ class Fault:
                 f"the product is {rows} by {cols} with {BITS_MAX} bits an element;"
                 f" row={self.row}, col={self.col}, bit={self.bit} is outside of it"
             )
-        product.view("uint32")[self.row, self.col] ^= 1 << self.bit
+        product.view(np.uint32)[self.row, self.col] ^= np.uint32(1 << self.bit)
 
 
 def parse_fault(text: str) -> Fault:

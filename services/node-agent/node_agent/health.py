@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from mesh_contracts.node import Check, Device, HealthChanged, Verdict
+from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
@@ -136,6 +137,7 @@ class Health:
         self._last = number
         self._file.with_suffix(".new").write_bytes(msgspec.json.encode(_Last(number)))
         self._file.with_suffix(".new").rename(self._file)
+        METRICS.count("mesh_health_checks_total", verdict=verdict)
         logger.info("health check %s: %s", number, verdict)
 
     def _recall(self) -> int | None:

@@ -37,6 +37,8 @@ class Held:
         """Look into the folder; a shim of ours that has ended is reaped."""
         if self.shim is not None and process.ended(self.shim):
             self.shim = None
+        if process.same(self.found):
+            return self.found
         found = process.look(self.folder, self.kept.workload_id)
         # A shim that was only just started has not written its state yet.
         self.found = msgspec.structs.replace(found, alive=found.alive or self.shim is not None)

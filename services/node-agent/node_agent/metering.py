@@ -10,6 +10,7 @@ import msgspec
 from mesh_contracts.node import DeviceEnergy, EnergyMeasured, Power
 from mesh_contracts.units import Wide
 from meshkit.clock import Clock
+from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.domain.energy import Meter, Use, add, busy_since, of_devices, resume, watts
@@ -47,6 +48,7 @@ class NodeMeter:
             power_w = watts(drawn.energy_uj, busy.elapsed_us)
             devices_w = [watts(drawn.devices_uj[device], busy.elapsed_us) for device in self._ids]
         self._keep()
+        METRICS.set("mesh_node_power_watts", power_w)
         return Power(
             node_id=node_id,
             at=self._clock.now(),

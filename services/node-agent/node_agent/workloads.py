@@ -19,6 +19,7 @@ from mesh_contracts.node import (
 )
 from mesh_contracts.placement import WorkloadSpec
 from mesh_contracts.units import WorkloadId, is_id
+from meshkit.telemetry import METRICS
 
 from node_agent.domain import reconcile as wishes
 from node_agent.domain.energy import Use
@@ -257,4 +258,5 @@ class Workloads:
             self._teller.tell_of(WorkloadFailed, *about, reason=reason, exit_code=held.found.exit_code)
         # Told first, marked second: a kill in between tells the same fact again.
         process.mark(held.folder, f"{what}.{kept.incarnation}")
+        METRICS.count("mesh_workloads_total", outcome=what)
         logger.info("%s is %s", kept.workload_id, what)

@@ -22,6 +22,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     alive: bool
     shim_pid: int | None = None
+    shim_began: int | None = None
     engine_pid: int | None = None
     address: str | None = None
     exit_code: int | None = None
@@ -87,20 +88,28 @@ def look(folder: Path, workload_id: str) -> Found:
     """Return what runs for a workload: found by pid, start time and workload id, never by pid alone."""
     state = _state(folder)
     pid = _number(state, "pid")
-    alive = (
-        pid is not None
-        and state.get("workload_id") == workload_id
-        and lives(pid, _number(state, "start_time"))
-    )
+    began = _number(state, "start_time")
+    alive = pid is not None and state.get("workload_id") == workload_id and lives(pid, began)
     code, why = _exit(folder)
     return Found(
         alive=alive,
         shim_pid=pid,
+        shim_began=began,
         engine_pid=_number(state, "engine_pid"),
         address=state.get("address"),
         exit_code=code,
         why=why,
         error=_text(folder / "error"),
+    )
+
+
+def same(found: Found) -> bool:
+    """Tell whether what was found still lives and has no more to say; cheaper than to look again."""
+    return (
+        found.alive
+        and found.address is not None
+        and found.shim_pid is not None
+        and lives(found.shim_pid, found.shim_began)
     )
 
 
