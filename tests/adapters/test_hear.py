@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mesh_contracts import wire
 from mesh_contracts.fact import Fact, subject_of
@@ -12,7 +13,7 @@ from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
 from mesh_contracts.streams import ConsumerSpec, consumers
 from meshkit.bus import Bus
 from meshkit.clock import Clock
-from meshkit.declare import declare
+from meshkit.declare import consumer_request, declare
 from meshkit.handled import Handled
 from meshkit.reading import Reading
 from meshkit.store import Store, Transaction
@@ -94,7 +95,7 @@ class World:
 async def eventually(have: Callable[[], Awaitable[Any]], want: Any, within_s: float = 15.0) -> None:
     try:
         async with asyncio.timeout(within_s):
-            while await have() != want:
+            while await have() != want:  # noqa: ASYNC110 - nobody announces it
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"{await have()} never became {want}") from None
@@ -279,3 +280,80 @@ async def test_nothing_is_lost_or_doubled_while_nats_is_killed(
 
 def test_the_reader_under_test_is_declared() -> None:
     assert isinstance(PLACEMENT, ConsumerSpec)
+
+
+@pytest.mark.slow
+async def test_what_a_killed_reader_left_comes_before_what_is_new(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.places.SETTLE_WAIT_S", 2.5)
+    await _short_ack_wait(world.bus, 1.5)
+    stuck, effects = Effects(), Effects()
+    reached = asyncio.Event()
+
+    async def stick(_fact: Fact) -> None:
+        reached.set()
+        await asyncio.sleep(60)
+
+    stuck.on = stick
+    killed = world.read(stuck)
+    await tell(world.bus, *(admitted("project-1", version=number) for number in (1, 2)))
+    await reached.wait()
+    await world.kill(killed)
+    world.read(effects)
+    await tell(world.bus, *(admitted("project-1", version=number) for number in (3, 4)))
+    await eventually(world.effects, [("project-1", number) for number in (1, 2, 3, 4)])
+
+
+async def test_a_reader_that_stops_in_order_leaves_nobody_waiting(world: World) -> None:
+    slow, effects = Effects(), Effects()
+    begun = asyncio.Event()
+
+    async def slowly(_fact: Fact) -> None:
+        begun.set()
+        await asyncio.sleep(0.02)
+
+    slow.on = slowly
+    reading = world.read(slow)
+    await tell(world.bus, *(admitted("project-1", version=number) for number in range(1, 41)))
+    await begun.wait()
+    await world.end(reading)
+    world.read(effects)
+    await tell(world.bus, *(admitted("project-1", version=number) for number in range(41, 61)))
+    await eventually(world.effects, [("project-1", number) for number in range(1, 61)], 8)
+
+
+@pytest.mark.slow
+async def test_a_fact_that_ends_its_reader_each_time_is_buried_unseen_and_its_neighbours_are_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.places.SETTLE_WAIT_S", 1.2)
+    await _short_ack_wait(world.bus, 0.5)
+    deadly, neighbours = admitted("project-1"), [admitted() for _ in range(5)]
+    entered = asyncio.Event()
+
+    class Deadly(Effects):
+        async def __call__(self, fact: Any, tx: Transaction, clock: Clock) -> None:
+            if fact.fact_id == deadly.fact_id:
+                entered.set()
+                await asyncio.sleep(60)
+            await super().__call__(fact, tx, clock)
+
+    await tell(world.bus, *neighbours[:2], deadly, *neighbours[2:])
+    for _ in range(6):
+        entered.clear()
+        reading = world.read(Deadly())
+        await asyncio.wait_for(entered.wait(), 10)
+        await world.kill(reading)
+    world.read(Deadly())
+    await eventually(world.count, 5)
+    (letter,) = await world.letters()
+    assert letter["fact_id"] == deadly.fact_id
+    assert "never finished" in letter["reason"]
+
+
+async def _short_ack_wait(bus: Bus, seconds: float) -> None:
+    request = consumer_request(msgspec.structs.replace(PLACEMENT, ack_wait_s=seconds))
+    await bus.request(
+        f"$JS.API.CONSUMER.CREATE.IDENTITY.{READER}", msgspec.json.encode(request), within_s=5
+    )

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.fact import born_of
 from mesh_contracts.identity import (
@@ -26,6 +25,7 @@ from meshkit.declare import declare
 from meshkit.service import Service
 from meshkit.store import Transaction
 from meshkit.testing import test_id
+
 from tests.adapters.roads import connected, opened, settings, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer

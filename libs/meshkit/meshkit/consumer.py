@@ -94,6 +94,7 @@ class Pull:
         self._failures = 0
         self._paused_until = 0.0
         self._stopping = False
+        self._give_back = True
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -140,11 +141,15 @@ class Pull:
         if self._asked + self._batch // 2 <= self._batch:
             self._refill()
 
-    async def stop(self) -> None:
-        """Ask for no more; what still comes is given back at once. In hand stays the caller's."""
+    async def stop(self, *, give_back: bool = True) -> None:
+        """Ask for no more; what still comes is given back at once. In hand stays the caller's.
+
+        Without ``give_back`` what still comes is the caller's, too: to be given back in order.
+        """
         if self._stopping:
             return
         self._stopping = True
+        self._give_back = give_back
         self._bus.off_reconnect(self._again)
         if self._watch is not None:
             self._watch.cancel()
@@ -197,7 +202,7 @@ class Pull:
             return
         message = Pulled(subject.decode(), data, reply, block)
         self._in_hand += 1
-        if self._stopping:
+        if self._stopping and self._give_back:
             self.nak(message)
             return
         self._failures = 0

@@ -41,10 +41,11 @@ CREATE TABLE heard_version (
     PRIMARY KEY (reader, key)
 ) WITH (fillfactor = 80);
 
--- How far a reader's deliveries are settled, all up to this one.
+-- Up to which of a reader's deliveries all are settled, and how many an orderly stop gave back.
 CREATE TABLE reader (
     name text PRIMARY KEY,
-    settled bigint NOT NULL CHECK (settled >= 0)
+    settled bigint NOT NULL CHECK (settled >= 0),
+    given_back integer NOT NULL DEFAULT 0 CHECK (given_back >= 0)
 ) WITH (fillfactor = 50);
 
 -- How often a redelivered fact was begun; outlives a worker that it kills.
