@@ -122,7 +122,7 @@ class Call:
                 await send_fault(send, journal_full(), self._headers)
                 return
             try:
-                await self._ask(route, replica, send)
+                await self._ask(route, replica, send, fresh=stale)
             except EngineRefused as refused:
                 refusal = refused.refusal
                 if not refusal.elsewhere:
@@ -132,7 +132,8 @@ class Call:
                     await self._break_off("engine_lost", send)
                     return
                 refusal = Refusal(unreachable(route.name), elsewhere=True)
-                if isinstance(broken, aiohttp.ServerDisconnectedError) and not stale:
+                METRICS.count("mesh_gateway_engine_faults_total", kind=type(broken).__name__)
+                if not stale and _is_stale(broken):
                     # An engine may close a kept connection just as we write: no sign of illness.
                     stale = True
                     continue
@@ -150,7 +151,7 @@ class Call:
         busy = self._room.engines.in_flight
         return route, least_busy(route.replicas, busy, tried, self._room.calls.turn())
 
-    async def _ask(self, route: Route, replica: Replica, send: Send) -> None:
+    async def _ask(self, route: Route, replica: Replica, send: Send, *, fresh: bool) -> None:
         body = for_engine(self._wanted, route.engine, route.model_id)
         host, _, port = replica.address.partition("/")[0].rpartition(":")
         attributes = {
@@ -160,7 +161,9 @@ class Call:
             semconv.MESH_ENDPOINT_ID: route.endpoint_id,
         }
         with span(f"POST {self._operation.path}", kind=SpanKind.CLIENT, attributes=attributes) as seen:
-            exchange = self._room.engines.ask(replica, self._operation.path, body, traceparent())
+            exchange = self._room.engines.ask(
+                replica, self._operation.path, body, traceparent(), fresh=fresh
+            )
             async with exchange:
                 answer = await exchange.answer()
                 seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, answer.status)
@@ -288,3 +291,9 @@ class Call:
     def _processing(self) -> tuple[bytes, bytes]:
         took_ms = int((self._loop.time() - self._began) * 1e3)
         return b"openai-processing-ms", str(took_ms).encode()
+
+
+def _is_stale(broken: Exception) -> bool:
+    """Tell whether a kept connection was gone before we used it, rather than an engine out of reach."""
+    reset = isinstance(broken, OSError) and not isinstance(broken, aiohttp.ClientConnectorError)
+    return reset or isinstance(broken, aiohttp.ServerDisconnectedError)

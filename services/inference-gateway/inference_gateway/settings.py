@@ -31,8 +31,9 @@ ANSWER_BYTES_MAX = 64 * 1024**2
 ATTEMPTS_MAX = 3
 """Replicas asked for one request, all before its first byte."""
 
-CONNECT_WAIT_S = 2.0
-"""How long an engine may take to accept a connection."""
+CONNECT_WAIT_S = 5.0
+"""How long an engine may take to accept a connection: a short accept queue that is full for a moment
+costs a second or three, since the kernel asks again only then."""
 
 FIRST_BYTE_WAIT_S = 120.0
 """How long an engine may take to begin its answer (a long prompt, a queue)."""
