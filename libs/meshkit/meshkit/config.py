@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-
 from mesh_contracts.units import DEFAULT_SITE
+
 from meshkit.errors import ConfigError
 
 
