@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inference_gateway.domain.body import CHAT, COMPLETE, EMBED, Operation, Wanted, for_engine, read
+from inference_gateway.domain.body import (
+    CHAT,
+    COMPLETE,
+    EMBED,
+    Operation,
+    Wanted,
+    for_engine,
+    read,
+    uncountable,
+)
 from inference_gateway.domain.directory import Directory, least_busy, not_serving
 from inference_gateway.domain.faults import Fault
 from inference_gateway.domain.keys import bearer, opens
@@ -125,6 +134,26 @@ def test_a_field_said_twice_means_the_last_to_us_and_to_the_engine() -> None:
     assert got.stream
     sent = for_engine(got, "llama", "weights")
     assert sent.count(b'"stream":') == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "more", "param"),
+    [
+        (CHAT, {"n": 2}, "n"),
+        (CHAT, {"n": 2, "stream": True}, None),
+        (COMPLETE, {"prompt": ["a", "b"], "stream": True}, "prompt"),
+        (COMPLETE, {"prompt": [[1, 2], [3]]}, "prompt"),
+        (COMPLETE, {"prompt": [1, 2, 3]}, None),
+        (COMPLETE, {"prompt": ["a"]}, None),
+    ],
+)
+def test_what_the_built_in_engine_would_not_count_whole_is_refused(
+    operation: Operation, more: dict[str, Any], param: str | None
+) -> None:
+    body = {**HELLO, **more} if operation is CHAT else {"model": "chat", **more}
+    fault = uncountable(wanted(body, operation), "llama")
+    assert (fault.param if fault else None) == param
+    assert uncountable(wanted(body, operation), "vllm") is None
 
 
 def test_embeddings_do_not_stream() -> None:

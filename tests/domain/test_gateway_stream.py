@@ -101,6 +101,24 @@ def test_two_answers_at_once_are_counted_together_and_shown_one_usage() -> None:
     assert reading.usage.completion_tokens == 3
 
 
+def test_usage_that_rides_on_each_of_two_answers_is_summed_too() -> None:
+    reading = Reading("llama", "chat", show_usage=True, choices=2)
+    counted = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+    for index in range(2):
+        said = shown(reading.take(chunk("", index=index, finish_reason="length", usage=counted)))
+        assert said["usage"] is None
+        assert not reading.final
+    said = shown(reading.take(b"data: [DONE]"))
+    assert said["choices"] == []
+    assert (said["usage"]["prompt_tokens"], said["usage"]["completion_tokens"]) == (2, 6)
+
+
+def test_an_empty_event_of_the_engine_is_nothing() -> None:
+    reading = Reading("llama", "chat", show_usage=True)
+    assert reading.take(b"data: null") == b""
+    assert reading.fault is None
+
+
 def test_running_usage_is_hidden_from_chunks_and_the_last_one_is_shown() -> None:
     reading = Reading("vllm", "chat", show_usage=True)
     counted = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}

@@ -69,7 +69,7 @@ class Gateway(Service):
         self._engines: Engines | None = None
         self._server: Server | None = None
         self._work = Supervised()
-        self._events: EventDoor | None = None
+        self.events: EventDoor | None = None
         self._access = self.watches("access")
         self._routes = self.watches("routes")
         self._limits = self.watches("limits")
@@ -92,8 +92,8 @@ class Gateway(Service):
         asker = Asker(self.bus, access, self.clock, self.settings.mesh_site)
         ring = EventRing(self.bus)
         secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
-        self._events = EventDoor(ring, access, secret)
-        front = Front(Door(room, access), self._events, api(asker))
+        self.events = EventDoor(ring, access, secret)
+        front = Front(Door(room, access), self.events, api(asker))
         self._server = Server(front, self._listening)
         self._work.begin("events", ring.run)
         self._work.begin("http", self._server.serve)
@@ -106,8 +106,8 @@ class Gateway(Service):
     async def stop(self) -> None:
         """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""
         self.calls.closing = True
-        if self._events is not None:
-            self._events.close()
+        if self.events is not None:
+            self.events.close()
         if self._server is not None:
             self._server.stop_listening()
             with contextlib.suppress(TimeoutError):

@@ -78,6 +78,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     show_usage: bool
     show_timings: bool
     choices: int
+    prompts: int
     fields: dict[str, msgspec.Raw]
 
 
@@ -109,7 +110,31 @@ def read(raw: bytes, operation: Operation) -> Wanted | Fault:
         show_usage=options is not None and bool(options.include_usage),
         show_timings=bool(body.timings_per_token),
         choices=max(body.n or 1, 1),
+        prompts=_prompts(getattr(body, "prompt", "")),
         fields=fields,
+    )
+
+
+def _prompts(prompt: str | list[Any]) -> int:
+    """Return how many prompts there are; a list of numbers is one, as tokens."""
+    return len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
+
+
+def uncountable(wanted: Wanted, engine: EngineKind) -> Fault | None:
+    """Return why a request is refused whose tokens the engine would not count whole.
+
+    The built-in engine reports one answer's tokens where it makes several at once; what is not
+    counted cannot be billed. In a stream of several answers to one prompt it reports each.
+    """
+    if engine != "llama" or (wanted.prompts == 1 and (wanted.choices == 1 or wanted.stream)):
+        return None
+    param = "prompt" if wanted.prompts > 1 else "n"
+    other = "Send one prompt at a time" if wanted.prompts > 1 else "Set 'stream' to true, or 'n' to 1"
+    return Fault(
+        status=422,
+        code="unsupported_by_engine",
+        param=param,
+        message=f"The built-in engine does not count several answers at once. {other}.",
     )
 
 

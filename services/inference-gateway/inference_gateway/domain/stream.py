@@ -141,6 +141,8 @@ class Reading:
         data = _data_of(event)
         if data is None:
             return event + b"\n\n" if event.startswith(b":") else b""
+        if data == b"null":
+            return b""
         if data == b"[DONE]":
             self.done = True
             return self._summed() if self._usages else b""
@@ -148,10 +150,11 @@ class Reading:
         if chunk is None:
             return b""
         self._count(chunk)
-        if self._each and chunk.usage is not None and not chunk.choices:
+        if self._each and chunk.usage is not None:
             self._usages.append(chunk.usage)
             self._last_usage = data
-            return b""
+            if not chunk.choices:
+                return b""
         return self._shown(data, chunk)
 
     def _understood(self, event: bytes, data: bytes) -> _Chunk | None:
@@ -190,6 +193,7 @@ class Reading:
             "prompt_tokens_details": {"cached_tokens": total.cached_tokens or 0},
         }
         fields["usage"] = msgspec.Raw(_encode(shown))
+        fields["choices"] = msgspec.Raw(b"[]")
         fields["model"] = msgspec.Raw(_encode(self._name))
         return b"data: " + _encode(fields) + b"\n\n"
 

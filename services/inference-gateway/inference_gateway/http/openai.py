@@ -12,7 +12,7 @@ from meshkit.telemetry import METRICS, SpanKind, edge_parent, span, traceparent
 
 from inference_gateway.access import Access
 from inference_gateway.call import Call
-from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read
+from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read, uncountable
 from inference_gateway.domain.directory import Directory, no_such_model, not_serving
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.records import Opening
@@ -97,7 +97,7 @@ class Door:
         wanted = read(raw, operation)
         if isinstance(wanted, Fault):
             return wanted
-        route = _fitting(self._room.directory, entry, wanted.model, operation)
+        route = _fitting(self._room.directory, entry, wanted, operation)
         return route if isinstance(route, Fault) else Admitted(entry, wanted, route)
 
     def _crowded(self) -> Fault | None:
@@ -195,13 +195,13 @@ class Door:
 
 
 def _fitting(
-    directory: Directory, entry: AccessEntry, name: str, operation: Operation
+    directory: Directory, entry: AccessEntry, wanted: Wanted, operation: Operation
 ) -> Route | Fault:
     """Return the route of a project's model, where it can answer this operation now."""
     assert entry.project is not None
-    route = directory.find(entry.project, name)
+    route = directory.find(entry.project, wanted.model)
     if route is None or route.state == "stopped":
-        return no_such_model(name)
+        return no_such_model(wanted.model)
     if route.embedding != operation.embeds:
         other = "/v1/embeddings" if route.embedding else "/v1/chat/completions"
         return Fault(
@@ -210,7 +210,9 @@ def _fitting(
             param="model",
             message=f"The model '{route.name}' is not for {operation.path}; call {other} with it.",
         )
-    return route if route.replicas else not_serving(route)
+    if not route.replicas:
+        return not_serving(route)
+    return uncountable(wanted, route.engine) or route
 
 
 def _model(route: Route) -> dict[str, Any]:
