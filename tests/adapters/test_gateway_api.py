@@ -1,0 +1,321 @@
+"""``/api/v1``: each path is one ask, each refusal a problem that says what to do."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesh_contracts import carbon, identity, metering, placement
+from mesh_contracts.ask import Ask, DeadLetters, ListDeadLetters, Principal, Problem
+from mesh_contracts.inference import UsageRow
+from mesh_contracts.units import DEFAULT_SITE, Wide
+from meshkit.answering import serve
+from meshkit.testing import NOW, test_id
+
+from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, drawn_key, town
+from tests.servers_nats import NatsServer
+
+REQUEST = test_id("request", "explained")
+ENDPOINT = test_id("endpoint", "chat")
+WISH = {"name": "chat", "model": {"id": "tiny", "source": "builtin"}}
+
+
+class Owners:
+    """Doubles of the services behind the door: they note who asked what, and answer as told."""
+
+    def __init__(self, here: Town) -> None:
+        self._here = here
+        self._served: list[Any] = []
+        self.asked: list[Any] = []
+        self.principals: list[Principal] = []
+
+    async def answer(self, owner: str, answers: Mapping[type[Ask], Any]) -> None:
+        def handler(reply: Any) -> Any:
+            async def answered(ask: Any, principal: Principal) -> Any:
+                self.asked.append(ask)
+                self.principals.append(principal)
+                return reply
+
+            return answered
+
+        doors = {kind: handler(reply) for kind, reply in answers.items()}
+        self._served.append(await serve(self._here.bus, owner, DEFAULT_SITE, doors))
+
+    async def stop(self) -> None:
+        for served in self._served:
+            await served.stop()
+
+
+@pytest.fixture
+async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
+    async with town(tmp_path, nats_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def owners(here: Town) -> AsyncIterator[Owners]:
+    made = Owners(here)
+    yield made
+    await made.stop()
+
+
+async def admin_of(here: Town) -> str:
+    key = drawn_key("admin")
+    await here.put_key(key, role="admin", organization=None, project=None, project_name=None)
+    await here.knows(key)
+    return key
+
+
+async def said(asked: Any, status: int) -> Any:
+    async with asked as answer:
+        raw = await answer.read()
+        assert answer.status == status, raw
+        assert answer.headers["x-request-id"].startswith("request_")
+        if status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            found = json.loads(raw)
+            assert found["status"] == status
+            assert found["code"]
+            assert found["detail"]
+            return found
+        return json.loads(raw)
+
+
+def endpoint(**fields: Any) -> placement.Endpoint:
+    known = {
+        "id": ENDPOINT,
+        "name": "chat",
+        "project_id": PROJECT,
+        "organization_id": ORGANIZATION,
+        "model": placement.Model(id="tiny"),
+        "engine": placement.Engine(),
+        "replicas": placement.Replicas(),
+        "resources": placement.Resources(),
+        "residency": placement.Residency(),
+        "site": DEFAULT_SITE,
+        "state": "pending",
+        "ready": 0,
+        "generation": 3,
+        "created_at": NOW,
+        "since": NOW,
+    }
+    return placement.Endpoint(**{**known, **fields})
+
+
+async def test_what_takes_time_is_accepted_with_where_to_look(here: Town, owners: Owners) -> None:
+    await owners.answer("placement", {placement.CreateEndpoint: endpoint()})
+    async with here.post("/api/v1/endpoints", WISH, **{"idempotency-key": "once"}) as answer:
+        assert answer.status == 202
+        assert answer.headers["location"] == f"/api/v1/endpoints/{ENDPOINT}"
+        assert answer.headers["etag"] == '"3"'
+        assert json.loads(await answer.read())["state"] == "pending"
+    (ask,) = owners.asked
+    assert ask.project == PROJECT, "the project of the caller's key"
+    assert ask.idempotency_key == "once"
+    (principal,) = owners.principals
+    assert (principal.role, principal.project, principal.organization) == (
+        "project",
+        PROJECT,
+        ORGANIZATION,
+    )
+
+
+async def test_a_field_that_is_unknown_or_wrong_is_named_and_nobody_is_asked(
+    here: Town, owners: Owners
+) -> None:
+    await owners.answer("placement", {placement.CreateEndpoint: endpoint()})
+    for body, code, param in (
+        ({**WISH, "replica": 2}, "unknown_field", "replica"),
+        ({**WISH, "model": {"id": "tiny", "size": 1}}, "unknown_field", "model.size"),
+        ({"name": "chat"}, "invalid_field", "model"),
+        ({**WISH, "name": "Not A Name"}, "invalid_field", "name"),
+        ({**WISH, "replicas": {"min": -1}}, "invalid_field", "replicas.min"),
+    ):
+        found = await said(here.post("/api/v1/endpoints", body), 422)
+        assert (found["code"], found["param"]) == (code, param), body
+    headers = {"authorization": f"Bearer {here.key}", "content-type": "application/json"}
+    url = f"{here.base}/api/v1/endpoints"
+    await said(here.http.post(url, data=b"{not json", headers=headers), 400)
+    assert owners.asked == []
+
+
+async def test_a_change_names_the_generation_it_was_made_from(here: Town, owners: Owners) -> None:
+    await owners.answer("placement", {placement.ChangeEndpoint: endpoint(generation=4)})
+    url, body = f"{here.base}/api/v1/endpoints/chat", {"replicas": {"min": 1, "max": 2}}
+    headers = {"authorization": f"Bearer {here.key}"}
+    found = await said(here.http.patch(url, json=body, headers=headers), 428)
+    assert found["param"] == "If-Match"
+    await said(here.http.patch(url, json=body, headers={**headers, "if-match": "soon"}), 422)
+    changed = here.http.patch(url, json=body, headers={**headers, "if-match": '"3"'})
+    assert (await said(changed, 202))["generation"] == 4
+    assert owners.asked[0].generation == 3
+
+
+async def test_an_owners_problem_is_given_as_it_is(here: Town, owners: Owners) -> None:
+    problem = Problem(
+        title="Taken", status=409, code="name_taken", detail="choose another name", param="name"
+    )
+    await owners.answer("identity", {identity.CreateOrganization: problem})
+    key = await admin_of(here)
+    found = await said(here.post("/api/v1/organizations", {"name": "rail"}, key=key), 409)
+    assert (found["code"], found["param"]) == ("name_taken", "name")
+
+
+async def test_who_may_not_is_told_so_and_who_is_away_is_503(here: Town, owners: Owners) -> None:
+    await owners.answer("identity", {identity.CreateOrganization: Problem})
+    found = await said(here.post("/api/v1/organizations", {"name": "rail"}), 403)
+    assert "organization.write" in found["detail"]
+    assert owners.asked == []
+    found = await said(here.get("/api/v1/usage"), 503)
+    assert found["retry_after_s"]
+    await said(here.get("/api/v1/usage", key="none"), 401)
+
+
+async def test_nodes_are_spoken_to_with_a_verb(here: Town, owners: Owners) -> None:
+    node = placement.Node(
+        id=test_id("node"),
+        name="n1",
+        site=DEFAULT_SITE,
+        state="cordoned",
+        rehearsal=True,
+        devices=[],
+        gpus=0,
+        gpu_milli_free=0,
+        memory_mib=1,
+        memory_mib_free=1,
+        workloads=0,
+        generation=2,
+        since=NOW,
+    )
+    verbs = (placement.CordonNode, placement.ReturnNode, placement.CheckNode)
+    await owners.answer("placement", dict.fromkeys(verbs, node))
+    key = await admin_of(here)
+    for verb in ("cordon", "return", "check"):
+        got = await said(here.post(f"/api/v1/nodes/n1:{verb}", {}, key=key), 202)
+        assert got["rehearsal"] is True
+    without_body = here.http.post(
+        f"{here.base}/api/v1/nodes/n1:check", headers={"authorization": f"Bearer {key}"}
+    )
+    await said(without_body, 202)
+    assert [type(ask) for ask in owners.asked] == [*verbs, placement.CheckNode]
+    assert {ask.node for ask in owners.asked} == {"n1"}
+    await said(here.post("/api/v1/nodes/n1:explode", {}, key=key), 405)
+
+
+def usage() -> UsageRow:
+    return UsageRow(
+        request_id=REQUEST,
+        organization=ORGANIZATION,
+        project=PROJECT,
+        key_id=test_id("key"),
+        endpoint_id=ENDPOINT,
+        model="chat",
+        route="/v1/chat/completions",
+        streamed=True,
+        started_at=NOW,
+        ended_at=NOW,
+        state="completed",
+        status=200,
+        tokens_from="engine",
+        prompt_tokens=5,
+        completion_tokens=7,
+    )
+
+
+async def test_a_request_is_explained_with_its_cost_and_with_its_footprint_once_settled(
+    here: Town, owners: Owners
+) -> None:
+    record = metering.RequestRecord(
+        request_id=REQUEST,
+        project="rail",
+        usage=usage(),
+        cost_microeur=Wide(2**60),
+        price_id="default-1",
+        trace_id="0" * 31 + "1",
+        recorded_at=NOW,
+    )
+    await owners.answer("metering", {metering.GetRequest: record})
+    pending = Problem(title="x", status=409, code="receipt_pending", detail="soon", retry_after_s=2)
+    await owners.answer("carbon", {carbon.GetReceipt: pending})
+    found = await said(here.get(f"/api/v1/requests/{REQUEST}"), 200)
+    assert found["usage"]["completion_tokens"] == 7
+    assert found["cost_microeur"] == str(2**60), "past 2^53 it travels as text"
+    assert found["footprint"]["state"] == "pending"
+
+
+async def test_lists_are_paged_and_their_bounds_are_said(here: Town, owners: Owners) -> None:
+    listed = metering.Usages(items=[], next="more")
+    await owners.answer("metering", {metering.ListUsage: listed})
+    query = "limit=7&cursor=abc&since=2026-01-01T00:00:00Z"
+    found = await said(here.get(f"/api/v1/usage?{query}"), 200)
+    assert found == {"items": [], "next": "more"}
+    (ask,) = owners.asked
+    assert (ask.page.limit, ask.page.cursor) == (7, "abc")
+    assert ask.since == datetime(2026, 1, 1, tzinfo=UTC)
+    for query, param in (("limit=0", "limit"), ("limit=5000", "limit"), ("since=soon", "since")):
+        found = await said(here.get(f"/api/v1/usage?{query}"), 422)
+        assert found["param"] == param
+    await said(here.get("/api/v1/dead-letters"), 422)
+
+
+async def test_dead_letters_are_asked_of_the_owner_that_is_named(here: Town, owners: Owners) -> None:
+    await owners.answer("metering", {ListDeadLetters: DeadLetters(items=[])})
+    key = await admin_of(here)
+    await said(here.get("/api/v1/dead-letters?owner=metering", key=key), 200)
+    await said(here.get("/api/v1/dead-letters?owner=nobody", key=key), 422)
+    await said(here.get("/api/v1/dead-letters?owner=metering"), 403)
+
+
+async def test_the_doors_describe_themselves_whole(here: Town) -> None:
+    async with here.http.get(f"{here.base}/openapi.json") as answer:
+        schema = json.loads(await answer.read())
+    paths = schema["paths"]
+    for path, method in (
+        ("/v1/chat/completions", "post"),
+        ("/v1/completions", "post"),
+        ("/v1/embeddings", "post"),
+        ("/v1/models", "get"),
+        ("/api/v1/endpoints", "post"),
+        ("/api/v1/endpoints/{endpoint}", "patch"),
+        ("/api/v1/nodes/{node}:cordon", "post"),
+        ("/api/v1/dead-letters/{owner}/{letter}:redrive", "post"),
+        ("/api/v1/placements:explain", "post"),
+        ("/api/v1/requests/{request_id}", "get"),
+        ("/api/v1/carbon/receipts/{request_id}", "get"),
+        ("/api/v1/events", "get"),
+    ):
+        assert method in paths[path], path
+    told = set(schema["components"]["schemas"])
+    assert _references(schema) <= {f"#/components/schemas/{name}" for name in told}
+    wide = schema["components"]["schemas"]["RequestShown"]["properties"]["cost_microeur"]
+    assert wide["type"] == "string"
+    ids = [o["operationId"] for item in paths.values() for o in item.values() if "operationId" in o]
+    assert len(ids) == len(set(ids))
+    for path, kind in (
+        ("/asyncapi.json", "application/json"),
+        ("/docs", "text/html"),
+        ("/healthz", "application/json"),
+    ):
+        async with here.http.get(f"{here.base}{path}") as answer:
+            assert answer.status == 200
+            assert answer.headers["content-type"].startswith(kind)
+            assert "http://" not in (text := await answer.text())
+            assert "https://" not in text.replace("https://opentelemetry.io", "")
+
+
+def _references(part: Any) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(_references(value) for value in part.values()))
+    if isinstance(part, list):
+        return set().union(*(_references(value) for value in part))
+    return set()
+
+
+async def test_nothing_is_at_an_unknown_path_and_that_is_a_problem_too(here: Town) -> None:
+    assert (await said(here.get("/api/v1/nothing"), 404))["code"] == "unknown_path"
+    assert (await said(here.post("/api/v1/usage", {}), 405))["code"] == "method_not_allowed"
+    huge = {"name": "x" * 300_000}
+    assert (await said(here.post("/api/v1/organizations", huge), 413))["code"]
