@@ -8,10 +8,10 @@ from meshkit.places import SETTLE_WAIT_S, Places
 
 
 def delivery(place: int, sequence: int, delivered: int = 1) -> Heard:
-    reply = (
+    ack_to = (
         f"$JS.ACK.IDENTITY.placement_IDENTITY_00.{delivered}.{sequence}.{place}.1795469688231983184.0"
     )
-    return Heard(Pulled("identity.x", b"", reply, None), Fate.DROP)
+    return Heard(Pulled("identity.x", b"", ack_to.encode(), None), Fate.DROP)
 
 
 def test_deliveries_without_a_gap_are_handled_as_they_come() -> None:
@@ -74,12 +74,9 @@ def test_in_whatever_order_facts_come_back_they_are_taken_in_the_streams_order(
 ) -> None:
     places = Places()
     places.expect(0, 0, 0.0)
-    taken: list[int] = []
     deliveries = [delivery(10 + at, sequence, 2) for at, sequence in enumerate(order)]
     deliveries += [delivery(20 + at, 10 + at) for at in range(new)]
-    for each in deliveries:
-        if places.arrived(each, 0.0):
-            taken.append(each.sequence)
+    taken = [each.sequence for each in deliveries if places.arrived(each, 0.0)]
     taken += [heard.sequence for heard in places.released(SETTLE_WAIT_S)]
     assert taken == sorted(taken)
     assert len(taken) == len(deliveries)

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from meshkit import semconv
 from meshkit.consumer import Pulled, header_in
+from meshkit.publishing import SAMPLED
 from meshkit.telemetry import span
 
 DELIVER_MAX: Final = 5
@@ -19,12 +20,9 @@ DELIVER_MAX: Final = 5
 RETRY_WAITS_S: Final = (0.1, 0.5, 2.0, 5.0)
 """Waits between the tries: one less than ``DELIVER_MAX``."""
 
-FORGED_HEADERS: Final = (b"\r\nNats-Stream:", b"\r\nNats-Subject:")
+COPIED_STREAM: Final = b"\r\nNats-Stream:"
+COPIED_SUBJECT: Final = b"\r\nNats-Subject:"
 """Headers of republished and direct-get messages: on a fact they are a forgery."""
-
-
-SAMPLED: Final = frozenset("13579bdf")
-"""Last digits of a traceparent whose trace is kept."""
 
 
 class Source(Protocol):
@@ -73,7 +71,7 @@ class Heard:
     def __init__(self, message: Pulled, fate: Fate, fact: Fact | None = None, reason: str = "") -> None:
         # $JS.ACK.…<stream>.<consumer>.<delivered>.<stream's>.<consumer's>.<time>.<pending>; from the
         # right, since a newer server may put a domain and an account in front.
-        tokens = message.reply.rsplit(".", 5)
+        tokens = message.ack_to.rsplit(b".", 5)
         self.delivered, self.sequence, self.place = int(tokens[1]), int(tokens[2]), int(tokens[3])
         self.message = message
         self.fate = fate
@@ -105,7 +103,7 @@ class Ears:
     def look(self, message: Pulled) -> Heard:
         """Return what a delivery holds, and what is to become of it. Never raises for its content."""
         headers = message.raw_headers
-        if headers is not None and any(name in headers for name in FORGED_HEADERS):
+        if headers is not None and (COPIED_STREAM in headers or COPIED_SUBJECT in headers):
             return Heard(message, Fate.DROP, reason="carries headers of a copy")
         try:
             fact: Fact = self._decode(message.data)

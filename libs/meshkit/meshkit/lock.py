@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from typing import Any, Final
 from zlib import crc32
 
@@ -25,8 +27,13 @@ class SessionLock:
         connection.add_termination_listener(self._ended)
 
     @classmethod
-    async def take(cls, store: Store, name: str) -> "SessionLock":
-        """Return the lock once nobody else holds it; waits for a database that is away, too."""
+    async def take(
+        cls, store: Store, name: str, *, patience_s: float = math.inf
+    ) -> "SessionLock | None":
+        """Return the lock once nobody else holds it; waits for a database that is away, too.
+
+        Returns nothing where somebody else has held it for ``patience_s``.
+        """
         number = crc32(name.encode()) - 2**31
         while True:
             try:
@@ -34,6 +41,7 @@ class SessionLock:
             except Unavailable:
                 await asyncio.sleep(LOCK_POLL_S)
                 continue
+            until = time.monotonic() + patience_s
             try:
                 while True:
                     taken = await connection.fetchval(
@@ -41,6 +49,9 @@ class SessionLock:
                     )
                     if taken:
                         return cls(connection)
+                    if time.monotonic() > until:
+                        await connection.close(timeout=LET_GO_WITHIN_S)
+                        return None
                     await asyncio.sleep(LOCK_POLL_S)
             except BaseException as fault:
                 connection.terminate()

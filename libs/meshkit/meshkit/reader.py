@@ -37,7 +37,7 @@ WITH said AS (
     ON CONFLICT (reader, key) DO UPDATE SET version = greatest(held.version, excluded.version)
 ), placed AS (
     INSERT INTO reader (name, settled) VALUES ($1, $6)
-    ON CONFLICT (name) DO UPDATE SET settled = excluded.settled
+    ON CONFLICT (name) DO UPDATE SET settled = excluded.settled, given_back = 0
 )
 INSERT INTO inbox (reader, fact_id, at) SELECT $1, fact_id, $3 FROM unnest($2::text[]) AS fact_id
 ON CONFLICT DO NOTHING RETURNING fact_id
@@ -103,13 +103,15 @@ class Reader:
             self._may_work.set()
 
     async def give_back(self) -> None:
-        """Give back what was not begun: it is delivered again, to the next reader, in order."""
-        for heard in sorted(self._held.values(), key=lambda held: held.place):
-            self._source.nak(heard.message)
+        """Give back what was not begun: it is delivered again, to the next reader."""
+        given = {heard.sequence: heard for heard in self._held.values()}
         self._held.clear()
+        for sequence in sorted(given):
+            self._source.nak(given[sequence].message)
         async with self._store.transaction() as tx:
             await tx.change(
-                "UPDATE reader SET settled = $2 WHERE name = $1", self.name, self._places.last
+                "UPDATE reader SET settled = $2, given_back = $3 WHERE name = $1",
+                *(self.name, self._places.last, len(given)),
             )
 
     @property
@@ -123,9 +125,10 @@ class Reader:
         Before the first delivery. Raises ``Unavailable``.
         """
         async with self._store.transaction() as tx:
-            settled = await tx.value("SELECT settled FROM reader WHERE name = $1", self.name)
+            was = await tx.row("SELECT settled, given_back FROM reader WHERE name = $1", self.name)
             parked = await deadletter.parked(tx, self.name, self._handled.tags)
-        self._places.expect(settled or 0)
+        if was is not None:
+            self._places.expect(was["settled"], was["given_back"], time.monotonic())
         for dead_letter_id in parked:
             await self._handled.unpark(dead_letter_id)
 

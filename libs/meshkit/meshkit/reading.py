@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import Any, Final
+import math
+from typing import Final
 
 from mesh_contracts.streams import ConsumerSpec
 
@@ -15,8 +15,8 @@ from meshkit.handled import Handled
 from meshkit.lock import SessionLock
 from meshkit.reader import AWAY_WAIT_S, Reader
 
-REGAIN_WITHIN_S: Final = 5.0
-"""How long a reader whose database was away keeps what it holds while it takes its lock again."""
+REGAIN_WITHIN_S: Final = 2.0
+"""How long a reader whose lock was lost keeps what it holds while somebody else has the lock."""
 FINISH_WITHIN_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Reading:
     async def run(self) -> None:
         """Read until ``stop``."""
         while not self._stopping.is_set():
-            lock = await self._unless_stopped(SessionLock.take(self._handled.store, self._lock_name))
+            lock = await self._take()
             if lock is None:
                 return
             try:
@@ -48,10 +48,6 @@ class Reading:
     def stop(self) -> None:
         """Finish the transaction at work, give the rest back, and return from ``run``."""
         self._stopping.set()
-
-    @property
-    def _lock_name(self) -> str:
-        return f"reader/{self._consumer.name}"
 
     async def _hold(self, lock: SessionLock) -> None:
         pull = Pull(self._bus, self._consumer.stream, self._consumer.name)
@@ -69,7 +65,8 @@ class Reading:
                 lost.cancel()
                 if lock.lost.is_set() and not self._stopping.is_set():
                     async with reader.paused():
-                        taken = await self._regained()
+                        # Nobody else can take it while the database is away.
+                        taken = await self._take(patience_s=REGAIN_WITHIN_S)
                     if taken is None:
                         return
                     await lock.let_go()
@@ -77,26 +74,20 @@ class Reading:
             if work.done():
                 work.result()
         finally:
-            await pull.stop()
             reader.stop()
+            await pull.stop(give_back=False)
             await asyncio.wait({work}, timeout=FINISH_WITHIN_S)
             work.cancel()
             with contextlib.suppress(Unavailable):
                 await reader.give_back()
             await lock.let_go()
 
-    async def _regained(self) -> SessionLock | None:
-        """Return the lock taken again, or nothing where somebody else may have it by now."""
-        try:
-            async with asyncio.timeout(REGAIN_WITHIN_S):
-                return await self._unless_stopped(
-                    SessionLock.take(self._handled.store, self._lock_name)
-                )
-        except TimeoutError:
-            return None
-
-    async def _unless_stopped(self, taking: Coroutine[Any, Any, SessionLock]) -> SessionLock | None:
-        take = asyncio.ensure_future(taking)
+    async def _take(self, *, patience_s: float = math.inf) -> SessionLock | None:
+        """Return the lock, or nothing where others kept it too long or we were told to stop."""
+        taking = SessionLock.take(
+            self._handled.store, f"reader/{self._consumer.name}", patience_s=patience_s
+        )
+        take = asyncio.create_task(taking)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({take, stopping}, return_when=asyncio.FIRST_COMPLETED)

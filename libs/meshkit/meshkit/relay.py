@@ -10,17 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
-import asyncpg
 from mesh_contracts.streams import BUCKETS
-from opentelemetry.trace import SpanKind
 
-from meshkit import semconv
 from meshkit.bucket import BucketWriter
 from meshkit.bus import Bus, Message
 from meshkit.errors import MeshError, StaleSnapshot, Unavailable
 from meshkit.lock import SessionLock
+from meshkit.publishing import publish_fact
 from meshkit.store import OUTBOX_ROWS_MAX, Store, is_away
-from meshkit.telemetry import METRICS, span, traceparent
+from meshkit.telemetry import METRICS
 
 OUTBOX_BATCH_MAX: Final = 500
 POLL_S: Final = 1.0
@@ -79,6 +77,7 @@ class Relay:
         try:
             while not self._stopping:
                 lock = await SessionLock.take(self._store, f"relay/{PARTITION}")
+                assert lock is not None, "patience without end"
                 try:
                     await self._hold(lock)
                 except StaleSnapshot as fault:
@@ -137,6 +136,9 @@ class Relay:
     async def _hold(self, lock: SessionLock) -> None:
         """Relay while the lock is ours."""
         epoch = await lock.connection.fetchval("UPDATE writer SET epoch = epoch + 1 RETURNING epoch")
+        # From here on this session only deletes what the bus has acknowledged. A crash may bring
+        # some of it back: it is sent again, with the same ids. So no delete waits for the disk.
+        await lock.connection.execute("SET synchronous_commit = off")
         self._store.epoch = epoch
         owned = [spec.name for spec in BUCKETS if spec.writer == self._store.owner]
         self._writers = {name: BucketWriter(self._bus, name, epoch) for name in owned}
@@ -229,30 +231,3 @@ class Relay:
         writers, self._writers = self._writers, {}
         for writer in writers.values():
             await writer.close()
-
-
-async def publish_fact(
-    bus: Bus, subject: str, payload: bytes, *, msg_id: str, parent: str | None
-) -> int:
-    """Have a fact's stream keep it; return its sequence. A kept trace gets a producer span.
-
-    Raises ``Unavailable``; the same fact may be sent again.
-    """
-    if parent is None or parent[-1] not in "13579bdf":
-        headers = None if parent is None else {"traceparent": parent}
-        return await bus.store(subject, payload, msg_id=msg_id, headers=headers)
-    words = subject.split(".", 3)
-    attributes = {
-        semconv.MESSAGING_SYSTEM: semconv.MESSAGING_SYSTEM_NATS,
-        semconv.MESSAGING_OPERATION_NAME: "publish",
-        semconv.MESSAGING_OPERATION_TYPE: "send",
-        semconv.MESSAGING_DESTINATION_NAME: words[0].upper(),
-        semconv.MESSAGING_MESSAGE_ID: msg_id,
-    }
-    name = f"publish {'.'.join(words[:3])}"
-    with span(name, kind=SpanKind.PRODUCER, parent=parent, attributes=attributes):
-        here = traceparent() or parent
-        return await bus.store(subject, payload, msg_id=msg_id, headers={"traceparent": here})
-
-
-__all__ = ["OUTBOX_BATCH_MAX", "Relay", "asyncpg", "publish_fact"]
