@@ -1,7 +1,6 @@
 """Engines that fail, clients that leave, and the one row that says what became of each request."""
 
 import asyncio
-import gc
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -9,11 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
-from inference_gateway import call
-from mesh_contracts.metering import ProducerMark
 from mesh_contracts.placement import Replica
 from meshkit.testing import test_id
 
@@ -205,122 +201,3 @@ async def test_a_client_that_leaves_frees_the_engine_at_once(here: Town, *, stre
 async def _whole(here: Town) -> None:
     async with here.chat() as answer:
         await answer.read()
-
-
-async def test_an_engine_that_says_nothing_is_given_up_in_time(
-    here: Town, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(call, "FIRST_BYTE_WAIT_S", 0.2)
-    monkeypatch.setattr(call, "IDLE_GAP_S", 0.2)
-
-    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        if body["max_tokens"] == 1:
-            await asyncio.sleep(30)
-        return await streaming(2, pause_s=30)(request, body)
-
-    async with engines(answer) as (engine,):
-        await here.serve(engine.replica())
-        async with here.chat(stream=True, max_tokens=1) as late:
-            assert late.status == 503
-            assert json.loads(await late.read())["error"]["code"] == "engine_first_byte_timeout"
-        async with here.chat(stream=True, max_tokens=2) as silent:
-            assert sse(await silent.read())[-1]["error"]["code"] == "engine_idle_timeout"
-        rows = {row.reason: row for row in await here.rows(2)}
-        assert rows["engine_first_byte_timeout"].completion_tokens is None
-        assert rows["engine_idle_timeout"].completion_tokens == 1
-        assert {row.state for row in rows.values()} == {"failed"}
-
-
-async def test_a_client_that_reads_nothing_does_not_hold_an_engine_for_ever(
-    here: Town, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(call, "CLIENT_STUCK_S", 0.3)
-
-    async def answer(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
-        response = await begun(request)
-        for made in range(1, 4_000):
-            await say(response, chunk("x" * 8_000, made))
-        return response
-
-    async with engines(answer) as (engine,):
-        await here.serve(engine.replica())
-        body = json.dumps({"model": "chat", "stream": True, "messages": [{"role": "user"}]})
-        reader, writer = await asyncio.open_connection("127.0.0.1", here.door.port, limit=1024)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {here.key}\r\n"
-        writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-        assert b"200" in await reader.readline()
-        (row,) = await here.rows(1)
-        assert (row.state, row.reason) == ("aborted", "client_left")
-        writer.close()
-
-
-@pytest.mark.slow
-async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_rows(
-    here: Town,
-) -> None:
-    count = 1_000
-    async with engines(streaming(10_000, pause_s=0.02)) as (engine,):
-        await here.serve(engine.replica())
-
-        async def leave(serial: int) -> int:
-            async with here.chat(stream=True) as answer:
-                assert answer.status == 200
-                seen = (await answer.content.read(200 + serial % 300)).count(b"word ")
-                answer.close()
-                return seen
-
-        seen = await asyncio.gather(*(leave(serial) for serial in range(count)))
-        rows = await here.rows(count, within_s=30)
-        assert {row.state for row in rows} == {"aborted"}
-        assert sum(row.completion_tokens or 0 for row in rows) >= sum(seen)
-        await until(lambda: engine.cancelled == count)
-        assert not here.door.calls.active
-        assert here.door.meter.open_requests == 0
-        await until(lambda: len(asyncio.all_tasks()) < 60)
-        gc.collect()
-        left = [thing for thing in gc.get_objects() if isinstance(thing, call.Call)]
-        assert left == []
-
-
-async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_has_caught_up(
-    tmp_path: Path, nats_server: NatsServer
-) -> None:
-    async with (
-        engines(streaming(1)) as (engine,),
-        town(tmp_path, nats_server.url, journal_bytes_max=200_000) as here,
-    ):
-        await here.serve(engine.replica())
-        answered = 0
-        while True:
-            async with here.chat(stream=True) as answer:
-                if answer.status != 200:
-                    said = json.loads(await answer.read())["error"]
-                    break
-                assert sse(await answer.read())[-1] == "[DONE]"
-                answered += 1
-        assert said["code"] == "journal_full"
-        assert len(engine.asked) == answered
-        await here.rows(answered)
-        last = max(await here.told(), key=lambda fact: fact.sequence)
-        mark = ProducerMark(producer=last.producer, epoch=last.epoch, sequence=last.sequence)
-        await here.writers["limits"].put(f"producer.{last.producer}", mark)
-        await until(lambda: here.door.meter.unheld == 0)
-        async with here.chat() as answer:
-            assert answer.status == 200
-        await here.rows(answered + 1)
-
-
-async def test_connections_to_an_engine_are_kept(here: Town) -> None:
-    seen: set[Any] = set()
-
-    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        assert request.transport is not None
-        seen.add(request.transport.get_extra_info("peername"))
-        return await streaming(1)(request, body)
-
-    async with engines(answer) as (engine,), aiohttp.ClientSession():
-        await here.serve(engine.replica())
-        for stream in (True, False, True, False):
-            async with here.chat(stream=stream) as got:
-                await got.read()
-        assert len(seen) == 1

@@ -1,0 +1,59 @@
+"""What the doors say of themselves is whole, and needs nothing from elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.adapters.gateways import Town, town
+from tests.servers_nats import NatsServer
+
+
+async def test_the_doors_describe_themselves_whole(tmp_path: Path, nats_server: NatsServer) -> None:
+    async with town(tmp_path, nats_server.url) as here:
+        await describes(here)
+
+
+async def describes(here: Town) -> None:
+    async with here.http.get(f"{here.base}/openapi.json") as answer:
+        schema = json.loads(await answer.read())
+    paths = schema["paths"]
+    for path, method in (
+        ("/v1/chat/completions", "post"),
+        ("/v1/completions", "post"),
+        ("/v1/embeddings", "post"),
+        ("/v1/models", "get"),
+        ("/api/v1/endpoints", "post"),
+        ("/api/v1/endpoints/{endpoint}", "patch"),
+        ("/api/v1/nodes/{node}:cordon", "post"),
+        ("/api/v1/dead-letters/{owner}/{letter}:redrive", "post"),
+        ("/api/v1/placements:explain", "post"),
+        ("/api/v1/requests/{request_id}", "get"),
+        ("/api/v1/carbon/receipts/{request_id}", "get"),
+        ("/api/v1/events", "get"),
+    ):
+        assert method in paths[path], path
+    told = set(schema["components"]["schemas"])
+    assert _references(schema) <= {f"#/components/schemas/{name}" for name in told}
+    wide = schema["components"]["schemas"]["RequestShown"]["properties"]["cost_microeur"]
+    assert wide["type"] == "string"
+    ids = [o["operationId"] for item in paths.values() for o in item.values() if "operationId" in o]
+    assert len(ids) == len(set(ids))
+    for path, kind in (
+        ("/asyncapi.json", "application/json"),
+        ("/docs", "text/html"),
+        ("/healthz", "application/json"),
+    ):
+        async with here.http.get(f"{here.base}{path}") as answer:
+            assert answer.status == 200
+            assert answer.headers["content-type"].startswith(kind)
+            assert "http://" not in (text := await answer.text())
+            assert "https://" not in text.replace("https://opentelemetry.io", "")
+
+
+def _references(part: Any) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*(_references(value) for value in part.values()))
+    if isinstance(part, list):
+        return set().union(*(_references(value) for value in part))
+    return set()
