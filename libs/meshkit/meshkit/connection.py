@@ -10,12 +10,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from nats import errors
-from nats.aio.client import Client
-from nats.aio.subscription import Subscription
-from nats.aio.transport import TcpTransport
-
 from meshkit import wireform
+from meshkit.natspy import Client, Subscription, TcpTransport, errors
 from meshkit.parsing import LineParser, Plain
 from meshkit.telemetry import METRICS
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from nats import errors as nats_errors
 
 from meshkit.bus import Bus
 from meshkit.errors import PermissionsViolation, Unavailable
+from meshkit.natspy import errors as nats_errors
 from meshkit.telemetry import METRICS
 from meshkit.wireform import parse_headers, status_of
 

@@ -5,12 +5,11 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 
-from nats import errors as nats_errors
-
 from meshkit.clock import Clock
 from meshkit.config import Secret, Settings
 from meshkit.connection import BACKOFF_MAX_S, Connection
 from meshkit.errors import ConfigError, MessageTooLarge, PermissionsViolation, Unavailable
+from meshkit.natspy import errors as nats_errors
 from meshkit.replies import Replies
 from meshkit.telemetry import METRICS
 from meshkit.wireform import pub

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from nats.errors import ProtocolError
-
+from meshkit.natspy import errors as nats_errors
 from meshkit.telemetry import METRICS
 
 SLOW_AFTER_S = 0.5
@@ -42,12 +41,12 @@ class LineParser:
         self._life += 1
 
     async def parse(self, data: bytes = b"") -> None:
-        """Act on each whole message and line; keep the rest. Raises ``ProtocolError``."""
+        """Act on each whole message and line; keep the rest. Raises ``nats_errors.ProtocolError``."""
         began = time.monotonic()
         try:
             await self._parse(data)
         except (ValueError, IndexError) as fault:
-            raise ProtocolError from fault
+            raise nats_errors.ProtocolError from fault
         took_s = time.monotonic() - began
         if took_s > SLOW_AFTER_S:
             # While a callback takes its time nothing is read; the server sees a slow consumer,
@@ -63,7 +62,7 @@ class LineParser:
             end = buffer.find(b"\r\n", at)
             if end < 0:
                 if size - at > CONTROL_LINE_MAX:
-                    raise ProtocolError
+                    raise nats_errors.ProtocolError
                 break
             first = buffer[at]
             if first in {_H, _M}:
@@ -109,4 +108,4 @@ class LineParser:
         elif verb == b"INFO":
             await self._client._process_info(json.loads(rest))
         elif verb != b"+OK":
-            raise ProtocolError
+            raise nats_errors.ProtocolError
