@@ -102,7 +102,9 @@ class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured
     """A node's cumulative energy at ``measured_at``, and the part it would have taken idle.
 
     Counters start at zero with each ``epoch`` (a reset makes a new one); the energy of an
-    interval is the difference of two facts of one epoch.
+    interval is the difference of two facts of one epoch. ``starting_counter_uj`` is the part above
+    idle that went into engines before their first answer: loading a model is no request's energy
+    (null: not told apart).
     """
 
     node_id: NodeId
@@ -113,6 +115,7 @@ class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured
     quality: Quality
     source: str
     devices: list[DeviceEnergy]
+    starting_counter_uj: EnergyUj | None = None
 
 
 class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

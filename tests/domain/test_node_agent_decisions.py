@@ -176,6 +176,23 @@ def test_an_idle_second_draws_idle_power_and_a_busy_one_more_by_the_time_compute
     assert busy.devices_uj["d0"] == 2 * 70 * 1_000_000
 
 
+@given(st.integers(0, 900_000), st.integers(0, 900_000), st.integers(0, 900_000))
+def test_what_an_engine_takes_before_its_first_answer_is_counted_apart_once(
+    loading: int, between: int, serving: int
+) -> None:
+    def engine(cpu_us: int, starting_us: int) -> list[Use]:
+        return [Use(engine="a", cpu_us=cpu_us, devices=("d0",), starting_us=starting_us)]
+
+    meter = metered(Meter(epoch=1, boot_id="b", at_us=0), 1_000_000, engine(loading, loading))
+    assert meter.starting_uj == meter.counter_uj - meter.idle_uj
+    answered = loading + between // 2
+    meter = metered(meter, 2_000_000, engine(loading + between, answered))
+    then = meter.starting_uj
+    assert then <= meter.counter_uj - meter.idle_uj
+    after = metered(meter, 3_000_000, engine(loading + between + serving, answered))
+    assert after.starting_uj == then
+
+
 def test_an_engine_adopted_into_a_new_epoch_does_not_bring_its_past() -> None:
     old = [Use(engine="a", cpu_us=9_000_000, devices=("d0",))]
     fresh = energy.resume(None, "b", 5, old)

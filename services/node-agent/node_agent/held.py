@@ -22,6 +22,8 @@ class Held:
         self.watch = Watch(since=time.monotonic())
         self.found = process.look(folder, kept.workload_id)
         self.shim: int | None = None
+        self.starting_us: int | None = None
+        """Its engine's CPU time when it first answered; nothing while it has not."""
         self.interrupted = False
         self.probed_at = 0.0
         self.stop_at = float("inf")

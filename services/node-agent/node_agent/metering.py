@@ -68,6 +68,7 @@ class NodeMeter:
             measured_at=self._clock.now() - timedelta(microseconds=behind_us),
             counter_uj=Wide(meter.counter_uj),
             idle_counter_uj=Wide(meter.idle_uj),
+            starting_counter_uj=Wide(meter.starting_uj),
             quality=self._devices.quality,
             source=self._devices.source,
             devices=[

@@ -70,6 +70,8 @@ class Workloads:
             held = self._held[kept.workload_id] = Held(folder, kept)
             if held.found.alive:
                 logger.info("%s is adopted: it runs as pid %s", kept.workload_id, held.found.engine_pid)
+                if process.marked(folder, f"ready.{kept.incarnation}"):
+                    held.starting_us = 0  # what it took to start was counted by whoever saw it
                 self._look_after(held)
             elif held.found.why == "lifeline" or kept.boot_id != process.boot_id():
                 held.interrupted = True
@@ -103,8 +105,15 @@ class Workloads:
         for held in self._held.values():
             pid = held.found.engine_pid
             if pid is not None and held.found.alive and (spent := cpu_us(pid)) is not None:
-                name = f"{held.kept.workload_id}.{held.kept.incarnation}"
-                uses.append(Use(engine=name, cpu_us=spent, devices=tuple(held.kept.devices)))
+                starting = spent if held.starting_us is None else held.starting_us
+                uses.append(
+                    Use(
+                        engine=f"{held.kept.workload_id}.{held.kept.incarnation}",
+                        cpu_us=spent,
+                        devices=tuple(held.kept.devices),
+                        starting_us=starting,
+                    )
+                )
         return uses
 
     async def leave(self) -> None:
@@ -221,6 +230,8 @@ class Workloads:
         words = "" if found.alive else words_of(held)
         held.watch = judge(held.watch, Seen(alive=found.alive, answered=answered, words=words), now)
         if held.phase == "ready" and before != "ready":
+            if held.starting_us is None and found.engine_pid is not None:
+                held.starting_us = cpu_us(found.engine_pid)
             self._tell_once(held, "ready")
 
     async def _ask(self, held: Held, found: process.Found, now: float) -> bool | None:

@@ -12,19 +12,24 @@ GAP_MAX_US = 120_000_000
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine's CPU time since its start, and the devices that it holds."""
+    """An engine's CPU time since its start, the part of it before its first answer, its devices."""
 
     engine: str
     cpu_us: int
     devices: tuple[str, ...]
+    starting_us: int = 0
 
 
 class Busy(msgspec.Struct, frozen=True, kw_only=True):
-    """How long engines computed since the last look: in all, and by device (at most the time passed)."""
+    """How long engines computed since the last look: in all, and by device (at most the time passed).
+
+    ``starting_us`` is the part of ``total_us`` that engines took before their first answer.
+    """
 
     elapsed_us: int
     total_us: int
     devices_us: dict[str, int]
+    starting_us: int = 0
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +48,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True):
     at_us: int
     counter_uj: int = 0
     idle_uj: int = 0
+    starting_uj: int = 0
     devices_uj: dict[str, int] = {}
     cpu_us: dict[str, int] = {}
 
@@ -76,14 +82,16 @@ def busy_since(meter: Meter, at_us: int, uses: Sequence[Use]) -> Busy:
     began after the last look.
     """
     elapsed = max(0, at_us - meter.at_us)
-    total = 0
+    total = starting = 0
     devices: dict[str, int] = {}
     for use in uses:
-        spent = max(0, use.cpu_us - meter.cpu_us.get(use.engine, 0))
+        before = meter.cpu_us.get(use.engine, 0)
+        spent = max(0, use.cpu_us - before)
         total += spent
+        starting += min(spent, max(0, use.starting_us - before))
         for device in use.devices:
             devices[device] = min(elapsed, devices.get(device, 0) + spent)
-    return Busy(elapsed_us=elapsed, total_us=total, devices_us=devices)
+    return Busy(elapsed_us=elapsed, total_us=total, devices_us=devices, starting_us=starting)
 
 
 def rehearse(model: PowerModel, devices: Sequence[str], busy: Busy) -> Drawn:
@@ -103,9 +111,16 @@ def rehearse(model: PowerModel, devices: Sequence[str], busy: Busy) -> Drawn:
 
 
 def add(meter: Meter, drawn: Drawn, at_us: int, uses: Sequence[Use]) -> Meter:
-    """Return the meter with an interval added; no counter ever falls within an epoch."""
+    """Return the meter with an interval added; no counter ever falls within an epoch.
+
+    Of what was drawn above idle, engines that did not answer yet took their share of all engines'
+    CPU time: ``starting_uj``.
+    """
     assert drawn.energy_uj >= 0
     assert drawn.idle_uj >= 0
+    busy = busy_since(meter, at_us, uses)
+    idle = min(drawn.idle_uj, drawn.energy_uj)
+    starting = (drawn.energy_uj - idle) * busy.starting_us // busy.total_us if busy.total_us else 0
     devices = dict(meter.devices_uj)
     for device, energy_uj in drawn.devices_uj.items():
         assert energy_uj >= 0
@@ -115,7 +130,8 @@ def add(meter: Meter, drawn: Drawn, at_us: int, uses: Sequence[Use]) -> Meter:
         boot_id=meter.boot_id,
         at_us=max(meter.at_us, at_us),
         counter_uj=meter.counter_uj + drawn.energy_uj,
-        idle_uj=meter.idle_uj + min(drawn.idle_uj, drawn.energy_uj),
+        idle_uj=meter.idle_uj + idle,
+        starting_uj=meter.starting_uj + starting,
         devices_uj=devices,
         cpu_us={use.engine: use.cpu_us for use in uses},
     )
