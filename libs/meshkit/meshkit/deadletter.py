@@ -20,6 +20,12 @@ ON CONFLICT (reader, fact_id) DO NOTHING
 """
 
 
+_BEGIN = """
+INSERT INTO attempt AS held (reader, fact_id, tries) VALUES ($1, $2, 1)
+ON CONFLICT (reader, fact_id) DO UPDATE SET tries = held.tries + 1 RETURNING tries
+"""
+
+
 async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reason: str) -> None:
     """Keep what was heard, with the reason why it had no effect."""
     fact, message = heard.fact, heard.message
@@ -39,6 +45,27 @@ async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reas
         header_in(message.raw_headers, b"traceparent") or (None if fact is None else fact.traceparent),
         tx.now,
     )
+
+
+async def bury(tx: Transaction, reader: str, heard: Heard, reason: str) -> None:
+    """Give a fact up: it counts as heard, and is kept with the reason."""
+    await tx.change(
+        "INSERT INTO inbox (reader, fact_id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+        *(reader, heard.fact_id, tx.now),
+    )
+    await finished(tx, reader, heard)
+    await keep(tx, reader, heard, parked=False, reason=reason)
+
+
+async def begun(tx: Transaction, reader: str, heard: Heard) -> int:
+    """Count that a fact is begun; return how often it was, over all processes."""
+    tries: int = await tx.value(_BEGIN, reader, heard.fact_id)
+    return tries
+
+
+async def finished(tx: Transaction, reader: str, heard: Heard) -> None:
+    """Count no more how often a fact was begun."""
+    await tx.change("DELETE FROM attempt WHERE reader = $1 AND fact_id = $2", reader, heard.fact_id)
 
 
 async def listed(tx: Transaction, page: Page) -> DeadLetters:

@@ -23,6 +23,7 @@ RACE_WAIT_S: Final = 0.01
 HEARD_WITHIN_S: Final = 2.0
 """How long an ask waits for what it names to be heard of (``NotHeardYet``); a typo waits as long."""
 HEARD_POLL_S: Final = 0.05
+ANSWER_EARLY_S: Final = 0.1
 REPLY_KEPT: Final = timedelta(hours=24)
 
 ENVELOPE: Final = ("ask_id", "asked_at", "deadline", "principal", "traceparent", "idempotency_key")
@@ -68,11 +69,12 @@ class AskDoor:
             return _problem(
                 503, "outbox_full", "too much waits to be told; try again later", retry_after_s=5
             )
+        # A little before the asker stops waiting, so that it hears why.
+        left_s = (ask.deadline - self._clock.now()).total_seconds() - ANSWER_EARLY_S
         try:
-            reply, waiting = await self._heard(store, ask, principal)
-            if self._after_puts and self._relay is not None and waiting:
-                left = (ask.deadline - self._clock.now()).total_seconds()
-                async with asyncio.timeout(max(left - 0.1, 0.1)):
+            async with asyncio.timeout(max(left_s, ANSWER_EARLY_S)):
+                reply, waiting = await self._heard(store, ask, principal)
+                if self._after_puts and self._relay is not None and waiting:
                     await self._relay.flushed(waiting)
         except _Refused as refused:
             return refused.problem

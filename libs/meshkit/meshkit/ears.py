@@ -151,11 +151,13 @@ def traced(heard: Heard, consumer: str) -> AbstractContextManager[Span] | None:
         kind=SpanKind.CONSUMER,
         parent=parent,
         attributes={
-            semconv.MESSAGING_SYSTEM: "nats",
+            semconv.MESSAGING_SYSTEM: semconv.MESSAGING_SYSTEM_NATS,
             semconv.MESSAGING_OPERATION_NAME: "process",
             semconv.MESSAGING_OPERATION_TYPE: "process",
             semconv.MESSAGING_DESTINATION_NAME: consumer.split("_")[1],
             semconv.MESSAGING_CONSUMER_GROUP_NAME: consumer,
+            semconv.MESH_FACT_ID: heard.fact_id,
+            semconv.MESH_DELIVERY_COUNT: heard.delivered,
         },
     )
 

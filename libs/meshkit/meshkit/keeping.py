@@ -17,11 +17,15 @@ ROWS_AT_ONCE: Final = 5_000
 INBOX_KEPT: Final = timedelta(seconds=max(spec.max_age_s for spec in STREAMS)) + timedelta(days=1)
 """Longer than any stream keeps a fact: what can come again is still known."""
 
+DEAD_LETTER_KEPT: Final = timedelta(days=30)
+"""Time enough to mend what a fact failed on."""
+
 _OLD = {
     "inbox": "DELETE FROM inbox WHERE ctid = ANY (ARRAY(SELECT ctid FROM inbox WHERE at < $1 LIMIT $2))",
+    "dead_letter": "DELETE FROM dead_letter WHERE id = ANY (ARRAY(SELECT id FROM dead_letter WHERE at < $1 LIMIT $2))",
     "reply": "DELETE FROM reply WHERE ctid = ANY (ARRAY(SELECT ctid FROM reply WHERE at < $1 LIMIT $2))",
 }
-_KEPT = {"inbox": INBOX_KEPT, "reply": REPLY_KEPT}
+_KEPT = {"inbox": INBOX_KEPT, "reply": REPLY_KEPT, "dead_letter": DEAD_LETTER_KEPT}
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ async def tidy(store: Store) -> int:
             async with store.transaction() as tx:
                 rows = await tx.change(sql, tx.now - _KEPT[table], ROWS_AT_ONCE)
             gone += rows
+            if rows and table == "dead_letter":
+                logger.warning("%d dead letters of %s are past their time and gone", rows, store.owner)
     return gone
 
 

@@ -59,6 +59,21 @@ class SessionLock:
                     raise
                 await asyncio.sleep(LOCK_POLL_S)
 
+    @classmethod
+    async def take_unless(
+        cls, told: asyncio.Event, store: Store, name: str, *, patience_s: float = math.inf
+    ) -> "SessionLock | None":
+        """Return the lock as ``take`` does, or nothing once ``told`` is set."""
+        take = asyncio.create_task(cls.take(store, name, patience_s=patience_s))
+        stopping = asyncio.create_task(told.wait())
+        try:
+            await asyncio.wait({take, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return take.result() if take.done() else None
+        finally:
+            stopping.cancel()
+            if not take.done():
+                take.cancel()
+
     async def let_go(self) -> None:
         """Give the lock to the next one."""
         with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):

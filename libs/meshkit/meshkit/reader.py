@@ -43,11 +43,6 @@ INSERT INTO inbox (reader, fact_id, at) SELECT $1, fact_id, $3 FROM unnest($2::t
 ON CONFLICT DO NOTHING RETURNING fact_id
 """
 
-_BEGIN = """
-INSERT INTO attempt AS held (reader, fact_id, tries) VALUES ($1, $2, 1)
-ON CONFLICT (reader, fact_id) DO UPDATE SET tries = held.tries + 1 RETURNING tries
-"""
-
 logger = logging.getLogger(__name__)
 
 
@@ -185,18 +180,22 @@ class Reader:
                     return
                 await asyncio.sleep(AWAY_WAIT_S)
             except Exception as fault:  # noqa: BLE001 - whatever a handler raises is counted as a try
-                if len(batch) == 1:
-                    await self._failed(batch[0], fault)
-                    return
-                for heard in batch:
-                    if heard.key in self._waiting:
-                        self._waiting[heard.key].append(heard)
-                    else:
-                        await self._work([heard])
+                await self._redo(batch, fault)
                 return
             else:
                 self._settle(batch)
                 return
+
+    async def _redo(self, batch: list[Heard], fault: Exception) -> None:
+        """Find out which of a failed batch's facts fail; the others have their effect."""
+        if len(batch) == 1:
+            await self._failed(batch[0], fault)
+            return
+        for heard in batch:
+            if heard.key in self._waiting:
+                self._waiting[heard.key].append(heard)
+            else:
+                await self._work([heard])
 
     async def _transact(self, batch: list[Heard]) -> None:
         facts = [heard.fact for heard in batch if heard.fact is not None]
@@ -204,6 +203,9 @@ class Reader:
         for fact in facts:
             newest[fact.key] = max(fact.version, newest.get(fact.key, 0))
         settled = self._places.settled_with(batch)
+        if self._store.outbox_full:
+            # What the handlers would tell has no room: the bus keeps the facts meanwhile.
+            raise Unavailable("the outbox is full")
         async with self._store.transaction() as tx:
             ids = [heard.fact_id for heard in batch if heard.fate is not Fate.DROP]
             new = await tx.rows(
@@ -217,11 +219,7 @@ class Reader:
                 fresh.discard(heard.fact_id)
                 await self._effect(tx, heard)
                 if heard.begun:
-                    await tx.change(
-                        "DELETE FROM attempt WHERE reader = $1 AND fact_id = $2",
-                        self.name,
-                        heard.fact_id,
-                    )
+                    await deadletter.finished(tx, self.name, heard)
 
     async def _effect(self, tx: Transaction, heard: Heard) -> None:
         if heard.fact is None:
@@ -240,7 +238,7 @@ class Reader:
         """Count a try of a redelivered fact before it is begun; bury it unseen past the bound."""
         if not heard.begun:
             async with self._store.transaction() as tx:
-                heard.tries = await tx.value(_BEGIN, self.name, heard.fact_id) - 1
+                heard.tries = await deadletter.begun(tx, self.name, heard) - 1
             heard.begun = True
         if heard.tries < DELIVER_MAX:
             return False
@@ -270,16 +268,7 @@ class Reader:
         while True:
             try:
                 async with self._store.transaction() as tx:
-                    await tx.change(
-                        "INSERT INTO inbox (reader, fact_id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                        *(self.name, heard.fact_id, tx.now),
-                    )
-                    await tx.change(
-                        "DELETE FROM attempt WHERE reader = $1 AND fact_id = $2",
-                        self.name,
-                        heard.fact_id,
-                    )
-                    await deadletter.keep(tx, self.name, heard, parked=False, reason=reason)
+                    await deadletter.bury(tx, self.name, heard, reason)
             except Unavailable:
                 if self._stopping:
                     return

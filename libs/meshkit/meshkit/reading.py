@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 from typing import Final
 
 from mesh_contracts.streams import ConsumerSpec
@@ -30,11 +29,12 @@ class Reading:
         self._consumer = consumer
         self._handled = handled
         self._stopping = asyncio.Event()
+        self._lock_name = f"reader/{consumer.name}"
 
     async def run(self) -> None:
         """Read until ``stop``."""
         while not self._stopping.is_set():
-            lock = await self._take()
+            lock = await SessionLock.take_unless(self._stopping, self._handled.store, self._lock_name)
             if lock is None:
                 return
             try:
@@ -66,7 +66,12 @@ class Reading:
                 if lock.lost.is_set() and not self._stopping.is_set():
                     async with reader.paused():
                         # Nobody else can take it while the database is away.
-                        taken = await self._take(patience_s=REGAIN_WITHIN_S)
+                        taken = await SessionLock.take_unless(
+                            self._stopping,
+                            self._handled.store,
+                            self._lock_name,
+                            patience_s=REGAIN_WITHIN_S,
+                        )
                     if taken is None:
                         return
                     await lock.let_go()
@@ -81,18 +86,3 @@ class Reading:
             with contextlib.suppress(Unavailable):
                 await reader.give_back()
             await lock.let_go()
-
-    async def _take(self, *, patience_s: float = math.inf) -> SessionLock | None:
-        """Return the lock, or nothing where others kept it too long or we were told to stop."""
-        taking = SessionLock.take(
-            self._handled.store, f"reader/{self._consumer.name}", patience_s=patience_s
-        )
-        take = asyncio.create_task(taking)
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({take, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return take.result() if take.done() else None
-        finally:
-            stopping.cancel()
-            if not take.done():
-                take.cancel()

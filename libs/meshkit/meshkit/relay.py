@@ -17,7 +17,7 @@ from meshkit.bus import Bus, Message
 from meshkit.errors import MeshError, StaleSnapshot, Unavailable
 from meshkit.lock import SessionLock
 from meshkit.publishing import publish_fact
-from meshkit.store import OUTBOX_ROWS_MAX, Store, is_away
+from meshkit.store import Store, is_away
 from meshkit.telemetry import METRICS
 
 OUTBOX_BATCH_MAX: Final = 500
@@ -61,7 +61,7 @@ class Relay:
         self._bell = asyncio.Event()
         self._waiting: set[_Waiting] = set()
         self._writers: dict[str, BucketWriter] = {}
-        self._stopping = False
+        self._told = asyncio.Event()
         self._live = False
         self._tasks: set[asyncio.Task[None]] = set()
         store.on_told(self._ring)
@@ -75,9 +75,10 @@ class Relay:
         """Relay until ``stop``, whenever the lock is ours."""
         heard = await self._bus.subscribe(f"doorbell.{self._store.owner}", self._rung)
         try:
-            while not self._stopping:
-                lock = await SessionLock.take(self._store, f"relay/{PARTITION}")
-                assert lock is not None, "patience without end"
+            while not self._told.is_set():
+                lock = await SessionLock.take_unless(self._told, self._store, f"relay/{PARTITION}")
+                if lock is None:
+                    return
                 try:
                     await self._hold(lock)
                 except StaleSnapshot as fault:
@@ -90,14 +91,14 @@ class Relay:
                     self._live = False
                     await self._close_writers()
                     await lock.let_go()
-                if not self._stopping:
+                if not self._told.is_set():
                     await asyncio.sleep(AWAY_WAIT_S)
         finally:
             await heard.stop()
 
     def stop(self) -> None:
         """Send what waits once more, then return from ``run``."""
-        self._stopping = True
+        self._told.set()
         self._bell.set()
 
     async def flushed(self, ids: Collection[int]) -> None:
@@ -149,9 +150,8 @@ class Relay:
         self._live = True
         while True:
             self._bell.clear()
-            stopping = self._stopping
+            stopping = self._told.is_set()
             rows = await lock.connection.fetch(_WAITING, PARTITION, OUTBOX_BATCH_MAX)
-            await self._measure(lock, len(rows))
             sent = await self._send(rows) if rows else []
             if sent:
                 await lock.connection.execute("DELETE FROM outbox WHERE id = ANY ($1)", sent)
@@ -172,15 +172,6 @@ class Relay:
             pass
         if lock.lost.is_set():
             raise Unavailable("the relay's lock is lost")
-
-    async def _measure(self, lock: SessionLock, seen: int) -> None:
-        waiting = seen
-        if seen == OUTBOX_BATCH_MAX:
-            waiting = await lock.connection.fetchval(
-                "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS some", OUTBOX_ROWS_MAX
-            )
-        self._store.outbox_full = waiting >= OUTBOX_ROWS_MAX
-        METRICS.set("mesh_outbox_rows", waiting, owner=self._store.owner)
 
     async def _send(self, rows: list[Row]) -> list[int]:
         """Send rows side by side, but those of one key (or one bucket) one after the other.

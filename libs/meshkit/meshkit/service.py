@@ -249,8 +249,7 @@ class Service:
     async def _look(self) -> None:
         while True:
             try:
-                async with self.store.transaction() as tx:
-                    await tx.value("SELECT 1")
+                await self.store.look()
                 self._store_away = None
             except Exception as fault:  # noqa: BLE001 - whatever it is, it is said
                 self._store_away = f"the database does not answer: {type(fault).__name__}"

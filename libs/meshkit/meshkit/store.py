@@ -16,6 +16,7 @@ from meshkit.clock import Clock
 from meshkit.config import Secret
 from meshkit.errors import StaleSnapshot, Unavailable
 from meshkit.migrate import migrate
+from meshkit.telemetry import METRICS
 from meshkit.transaction import Row, Transaction
 
 CONNECT_WAIT_S: Final = 30.0
@@ -41,7 +42,9 @@ def is_away(fault: BaseException) -> bool:
         | asyncpg.PostgresConnectionError
         | asyncpg.OperatorInterventionError
         | asyncpg.CannotConnectNowError
-        | asyncpg.TooManyConnectionsError,
+        | asyncpg.TooManyConnectionsError
+        # asyncpg's own surprise at a connection that dies while it is made.
+        | asyncpg.InternalClientError,
     )
 
 
@@ -58,7 +61,7 @@ class Store:
     epoch: int
     """Rises by one with each start of the writer; stands in every bucket value."""
     outbox_full: bool
-    """Whether the outbox is at ``OUTBOX_ROWS_MAX``, as the relay last saw it."""
+    """Whether the outbox is at ``OUTBOX_ROWS_MAX``, as ``look`` last saw it."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: Secret, *, owner: str, clock: Clock) -> None:
         self._pool = pool
@@ -130,6 +133,19 @@ class Store:
             for ring in self._bells:
                 ring()
 
+    async def look(self) -> int:
+        """Return how many rows wait in the outbox (``OUTBOX_ROWS_MAX`` stands for more, too).
+
+        Sets ``outbox_full``. Raises ``Unavailable``.
+        """
+        async with self.transaction() as tx:
+            waiting: int = await tx.value(
+                "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS waiting", OUTBOX_ROWS_MAX
+            )
+        self.outbox_full = waiting >= OUTBOX_ROWS_MAX
+        METRICS.set("mesh_outbox_rows", waiting, owner=self.owner)
+        return waiting
+
     def on_told(self, ring: Callable[[], None]) -> None:
         """Call ``ring`` after each commit that left something to be told."""
         self._bells.append(ring)
@@ -146,7 +162,6 @@ class Store:
                 command_timeout=STATEMENT_WAIT_S,
                 server_settings=_settings(self.owner),
             )
-            await _with_codecs(connection)
         except Exception as fault:
             if is_away(fault):
                 raise Unavailable(
