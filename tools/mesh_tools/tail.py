@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 async def listen(url: str, seed: str, subjects: list[str], wanted: argparse.Namespace) -> int:
     """Print what comes in on ``subjects``; return the exit code."""
-    import nats  # noqa: PLC0415 after the first words are printed: it is slow to import
+    from meshkit.natspy import Client  # noqa: PLC0415 after the first words: it is slow to import
 
     ended: asyncio.Queue[int] = asyncio.Queue()
     shown = 0
@@ -74,8 +74,9 @@ async def listen(url: str, seed: str, subjects: list[str], wanted: argparse.Name
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, ended.put_nowait, 0)
+    connection = Client()
     try:
-        connection = await nats.connect(url, nkeys_seed_str=seed, error_cb=refused, connect_timeout=2)
+        await connection.connect(url, nkeys_seed_str=seed, error_cb=refused, connect_timeout=2)
     except Exception as fault:  # noqa: BLE001 whatever the client raises, a person reads one line
         print(f"mesh tail: the bus at {url} does not let us in: {fault}", file=sys.stderr)
         return 1

@@ -39,17 +39,19 @@ def run_apart(url: str, credentials: Path, log: Path | None) -> int:
 
 async def main(url: str, seed: str) -> None:
     """Declare all of it; safe to repeat."""
-    import nats  # noqa: PLC0415 the supervisor imports this module, and needs none of it
+    # The supervisor imports this module, and needs none of these.
     from mesh_contracts.rights import ADMIN, inbox_of  # noqa: PLC0415
     from meshkit.declare import declare  # noqa: PLC0415
+    from meshkit.natspy import Client  # noqa: PLC0415
 
-    connection = await nats.connect(
+    connection = Client()
+    await connection.connect(
         url,
         nkeys_seed_str=seed,
         inbox_prefix=inbox_of(ADMIN),
         connect_timeout=5,
         max_reconnect_attempts=20,
-        reconnect_time_wait=0.1,
+        reconnect_time_wait=1,
     )
     try:
         await declare(connection)
