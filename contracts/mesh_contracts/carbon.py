@@ -146,12 +146,16 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Footprints(msgspec.Struct, frozen=True, kw_only=True):
-    """Footprints by project, and what stays with the operator (idle, unclaimed)."""
+    """Footprints by project, and what stays with the operator.
+
+    ``operator_non_serving_uj`` is the part of it that was drawn above idle and served no request.
+    """
 
     items: list[Footprint]
     operator_energy_uj: EnergyUj
     operator_carbon_ug: CarbonUg
     next: str | None = None
+    operator_non_serving_uj: EnergyUj | None = None
 
 
 class ListFootprints(Ask, frozen=True, kw_only=True, tag="carbon.footprint.list"):

@@ -104,7 +104,7 @@ class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured
     Counters start at zero with each ``epoch`` (a reset makes a new one); the energy of an
     interval is the difference of two facts of one epoch. ``starting_counter_uj`` is the part above
     idle that went into engines before their first answer: loading a model is no request's energy
-    (null: not told apart).
+    (null: not told apart). ``full_power_w`` is the most that the node could draw (null: not known).
     """
 
     node_id: NodeId
@@ -116,6 +116,7 @@ class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured
     source: str
     devices: list[DeviceEnergy]
     starting_counter_uj: EnergyUj | None = None
+    full_power_w: Count | None = None
 
 
 class WorkloadStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

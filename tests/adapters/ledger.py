@@ -54,7 +54,9 @@ class Ledger:
             ),
         )
 
-    async def measured(self, seconds: float, counter: int, idle: int = 0, epoch: int = 1) -> None:
+    async def measured(
+        self, seconds: float, counter: int, idle: int = 0, epoch: int = 1, **fields: Any
+    ) -> None:
         await tell(
             self.bus,
             EnergyMeasured(
@@ -67,6 +69,7 @@ class Ledger:
                 quality="estimated",
                 source="rehearsal model",
                 devices=[],
+                **fields,
             ),
         )
 

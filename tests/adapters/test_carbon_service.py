@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 from carbon_accounting.app import CarbonSettings, assemble
-from carbon_accounting.domain.split import OPERATOR, UJ_MG_PER_UG
+from carbon_accounting.domain.split import NON_SERVING, UJ_MG_PER_UG
 from carbon_accounting.grid.factors import FACTORS
+from carbon_accounting.settle import Settler
 from mesh_contracts import wire
 from mesh_contracts.ask import Problem
 from mesh_contracts.carbon import (
@@ -20,6 +21,7 @@ from mesh_contracts.carbon import (
     ListFootprints,
     Signal,
 )
+from mesh_contracts.units import EnergyUj
 from mesh_tools import receipt as verifier
 from meshkit.bucket import Entry
 from meshkit.declare import declare
@@ -171,8 +173,39 @@ async def test_a_line_heard_after_its_interval_is_settled_with_the_next(ledger: 
     await eventually(heard)
     await ledger.measured(20, 1_300)
     assert int((await ledger.settled(late)).energy_uj) == 300
-    [operator] = await ledger.rows(f"SELECT energy_uj FROM account WHERE account = '{OPERATOR}'")
+    [operator] = await ledger.rows(f"SELECT energy_uj FROM account WHERE account = '{NON_SERVING}'")
     assert int(operator["energy_uj"]) == 1_000
+
+
+async def test_a_lone_request_does_not_pay_for_engines_that_start_beside_it(ledger: Ledger) -> None:
+    await ledger.joined()
+    await ledger.measured(0, 0, starting_counter_uj=EnergyUj(0), full_power_w=1_000)
+    row = ledger.row(4, started_at=ledger.at(3.9))
+    await ledger.rated(row)
+    await ledger.measured(
+        5, 2_000_000_000, 500_000_000, starting_counter_uj=EnergyUj(1_450_000_000), full_power_w=1_000
+    )
+    assert int((await ledger.settled(row)).energy_uj) == 50_000_000
+    everything = await ledger.ask(ListFootprints, ADMIN)
+    assert int(everything.operator_energy_uj) == 1_950_000_000
+    assert int(everything.operator_non_serving_uj) == 1_450_000_000
+
+
+async def test_what_is_long_ended_is_forgotten_and_the_sums_stay(ledger: Ledger) -> None:
+    await ledger.joined()
+    await ledger.measured(0, 0)
+    row, unmetered = ledger.row(1), ledger.row(1, node_id=None)
+    await ledger.rated(row, unmetered)
+    await ledger.measured(2, 700)
+    await ledger.settled(row)
+    settler = Settler("fr-idf-1", "FR", ledger.service.clock, lambda: ledger.service.store)
+    await settler.forget(ledger.at(1))
+    assert len(await ledger.rows("SELECT 1 FROM request")) == 2
+    await settler.forget(ledger.at(3))
+    for table in ("request", "interval"):
+        assert await ledger.rows(f"SELECT 1 FROM {table}") == []
+    [account] = await ledger.rows(f"SELECT energy_uj FROM account WHERE account = '{PROJECT}'")
+    assert int(account["energy_uj"]) == 700
 
 
 async def test_the_same_line_in_two_facts_is_settled_once(ledger: Ledger) -> None:
@@ -215,6 +248,15 @@ async def test_a_place_without_a_grid_factor_is_held_and_says_so(ledger: Ledger)
     answer = await eventually(held)
     assert answer.code == "receipt_pending"
     assert "DE" in answer.detail
+    await ledger.joined("FR")
+    assert (await ledger.settled(row)).jurisdiction == "FR"
+    await ledger.joined("DE")
+
+    async def moved() -> Any:
+        return await ledger.rows("SELECT 1 FROM node WHERE jurisdiction = 'DE'")
+
+    await eventually(moved)
+    assert (await ledger.receipt(row)).jurisdiction == "FR"
 
 
 async def test_the_factor_in_force_is_listed_and_signalled(ledger: Ledger) -> None:

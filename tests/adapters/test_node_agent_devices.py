@@ -75,6 +75,7 @@ class Driver:
     def __init__(self) -> None:
         self.energy = [5_000, 7_000]
         self.present = True
+        self.limit_mw: int | None = 699_900
 
     def nvmlInit(self) -> None:  # noqa: N802
         if not self.present:
@@ -98,6 +99,11 @@ class Driver:
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
         return self.energy[handle]
 
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:  # noqa: N802
+        if self.limit_mw is None:
+            raise self.NVMLError("Not Supported")
+        return self.limit_mw
+
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
@@ -120,6 +126,12 @@ def test_real_devices_are_described_and_their_counters_become_energy(driver: Dri
     second = devices.draw(SECOND)
     assert second is not None
     assert (second.energy_uj, second.idle_uj) == (800_000, 170_000)
+
+
+def test_the_most_that_devices_can_draw_is_their_limits_together_or_unknown(driver: Driver) -> None:
+    assert nvml.Nvml().full_power_w == 1_400
+    driver.limit_mw = None
+    assert nvml.Nvml().full_power_w is None
 
 
 def test_a_counter_that_fell_is_unknown_energy_not_negative_energy(driver: Driver) -> None:

@@ -1,11 +1,12 @@
 """Energy and carbon close to the unit: nothing is lost, nothing is made."""
 
 import itertools
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 
 import pytest
 from carbon_accounting.domain.meter import between, reading_of
+from carbon_accounting.domain.serving import ceiling_uj, served_us
 from carbon_accounting.domain.split import (
     COMPLETION_WEIGHT,
     UJ_MG_PER_UG,
@@ -27,15 +28,87 @@ WEIGHTS = st.dictionaries(
 )
 
 
-@given(ENERGIES, ENERGIES, WEIGHTS)
+@given(ENERGIES, ENERGIES, WEIGHTS, ENERGIES, st.none() | ENERGIES)
 def test_requests_and_operator_together_are_the_meter_to_the_microjoule(
-    energy: int, idle: int, weights: dict[str, int]
+    energy: int, idle: int, weights: dict[str, int], starting: int, ceiling: int | None
 ) -> None:
-    division = divide(energy, idle, weights)
-    assert sum(division.shares.values()) + division.operator_uj == energy
-    assert division.operator_uj >= min(idle, energy)
+    division = divide(energy, idle, weights, starting_uj=starting, ceiling_uj=ceiling)
+    served = sum(division.shares.values())
+    assert served + division.idle_uj + division.non_serving_uj == energy
+    assert division.operator_uj == energy - served
+    assert division.idle_uj == min(idle, energy)
+    assert division.non_serving_uj >= min(starting, energy - division.idle_uj)
+    assert ceiling is None or served <= ceiling
     assert division.shares.keys() == weights.keys()
     assert all(share >= 0 for share in division.shares.values())
+
+
+SPANS = st.lists(
+    st.tuples(st.integers(-90, 90), st.integers(0, 60)).map(
+        lambda pair: (NOW + timedelta(seconds=pair[0]), NOW + timedelta(seconds=sum(pair)))
+    ),
+    max_size=6,
+)
+MINUTE = (NOW, NOW + timedelta(seconds=60))
+
+
+@given(SPANS, st.randoms())
+def test_time_served_is_no_longer_than_the_interval_and_counts_nothing_twice(
+    spans: list[tuple[datetime, datetime]], random: Random
+) -> None:
+    served = served_us(spans, *MINUTE)
+    assert 0 <= served <= 60_000_000
+    assert served_us([*spans, *spans], *MINUTE) == served
+    assert served_us(random.sample(spans, len(spans)), *MINUTE) == served
+    assert served <= sum((until - since) // timedelta(microseconds=1) for since, until in spans)
+
+
+def test_a_line_that_comes_late_counts_in_full_and_a_long_one_only_within() -> None:
+    second = timedelta(seconds=1)
+    late = (NOW - 50 * second, NOW - 47 * second)
+    long = (NOW - 50 * second, NOW + 5 * second)
+    ahead = (NOW + 59 * second, NOW + 90 * second)
+    assert served_us([late], *MINUTE) == 3_000_000
+    assert served_us([late, long], *MINUTE) == 5_000_000
+    assert served_us([long, ahead], *MINUTE) == 6_000_000
+
+
+def test_a_lone_short_request_cannot_have_caused_what_no_engine_could_draw_in_its_time() -> None:
+    interval = between(
+        reading_of(reading(0, 0, starting_counter_uj=EnergyUj(0))),
+        reading(5, 1_000_000_000, 500_000_000, full_power_w=300),
+    )
+    assert interval is not None
+    lone = [(NOW + timedelta(seconds=3), NOW + timedelta(seconds=3, milliseconds=100))]
+    ceiling = ceiling_uj(interval, lone)
+    assert ceiling == (300 - 100) * 100_000
+    division = divide(interval.energy_uj, interval.idle_uj, {"lone": 13}, ceiling_uj=ceiling)
+    assert division.shares == {"lone": ceiling}
+    assert division.non_serving_uj == 500_000_000 - ceiling
+    all_along = ceiling_uj(interval, [(NOW, NOW + timedelta(seconds=5))])
+    assert all_along is not None
+    assert divide(interval.energy_uj, interval.idle_uj, {"a": 1}, ceiling_uj=all_along).shares == {
+        "a": 500_000_000
+    }
+
+
+@pytest.mark.parametrize("full_power_w", [None, 199])
+def test_a_full_power_that_is_unknown_or_was_passed_bounds_nothing(full_power_w: int | None) -> None:
+    interval = between(reading_of(reading(0, 0)), reading(5, 1_000_000_000, full_power_w=full_power_w))
+    assert interval is not None
+    assert ceiling_uj(interval, []) is None
+
+
+def test_what_engines_took_to_start_is_told_apart_only_between_two_readings_that_do() -> None:
+    first, second = EnergyUj(100), EnergyUj(160)
+    whole = between(
+        reading_of(reading(0, 0, starting_counter_uj=first)),
+        reading(5, 500, starting_counter_uj=second),
+    )
+    half = between(reading_of(reading(0, 0)), reading(5, 500, starting_counter_uj=second))
+    assert whole is not None
+    assert half is not None
+    assert (whole.starting_uj, half.starting_uj) == (60, 0)
 
 
 @given(ENERGIES, WEIGHTS)

@@ -17,10 +17,11 @@ from mesh_contracts.carbon import (
 from mesh_contracts.node import Quality
 from mesh_contracts.units import CarbonUg, EnergyUj
 from meshkit.clock import Clock
-from meshkit.store import Transaction
+from meshkit.store import Row, Transaction
 
-from carbon_accounting import store
+from carbon_accounting import reading
 from carbon_accounting.domain.receipt import Settled, body_of
+from carbon_accounting.domain.split import NON_SERVING
 from carbon_accounting.grid.factors import FACTORS, factor_named
 from carbon_accounting.signing import Signer
 
@@ -45,7 +46,7 @@ class Asks:
 
         The same receipt each time: its body is kept, and Ed25519 draws nothing.
         """
-        kept = await store.load_request(tx, ask.request_id)
+        kept = await reading.load_request(tx, ask.request_id)
         if kept is None or not principal.sees(kept.project):
             return Problem(
                 title="No such request",
@@ -101,11 +102,12 @@ async def list_footprints(
     """Return sums by project; the operator's only to those who see everything."""
     sees_all = principal.sees(None)
     limit = max(1, min(ask.page.limit, PAGE_MAX))
-    rows = []
+    rows: list[Row] = []
     if sees_all or principal.project is not None:
         project = None if sees_all else principal.project
-        rows = await store.list_accounts(tx, project, ask.page.cursor or "", limit)
-    energy_uj, carbon_ug = await store.operator_account(tx) if sees_all else (0, 0)
+        rows = await reading.list_accounts(tx, project, ask.page.cursor or "", limit + 1)
+    shown = rows[:limit]
+    operator = await reading.operator_accounts(tx) if sees_all else {}
     return Footprints(
         items=[
             Footprint(
@@ -116,16 +118,17 @@ async def list_footprints(
                 carbon_ug=CarbonUg(row["carbon_ug"]),
                 quality="estimated" if row["estimated"] else "measured",
             )
-            for row in rows
+            for row in shown
         ],
-        operator_energy_uj=EnergyUj(energy_uj),
-        operator_carbon_ug=CarbonUg(carbon_ug),
-        next=rows[-1]["account"] if len(rows) == limit else None,
+        operator_energy_uj=EnergyUj(sum(energy for energy, _ in operator.values())),
+        operator_carbon_ug=CarbonUg(sum(carbon for _, carbon in operator.values())),
+        operator_non_serving_uj=EnergyUj(operator.get(NON_SERVING, (0, 0))[0]),
+        next=shown[-1]["account"] if len(rows) > limit else None,
     )
 
 
-async def _pending(tx: Transaction, kept: store.Kept) -> Problem:
-    held = await store.held_of(tx, kept.node_id)
+async def _pending(tx: Transaction, kept: reading.Kept) -> Problem:
+    held = await reading.held_of(tx, kept.node_id)
     detail = (
         held or "the interval of its node's meter in which it ended is not settled yet: ask again soon"
     )

@@ -17,9 +17,12 @@ async def on_project_admitted(fact: ProjectAdmitted, tx: Transaction, clock: Clo
 
 
 async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> None:  # noqa: ARG001
-    """Know where the node stands, and so which grid feeds it."""
-    if fact.key == fact.node_id:
-        await store.keep_node(tx, fact)
+    """Know where the node stands, and so which grid feeds it; what was held for that is tried again."""
+    if fact.key != fact.node_id:
+        METRICS.count("mesh_carbon_forged_facts_total")
+        return
+    await store.keep_node(tx, fact)
+    await store.release_held(tx, fact.node_id)
 
 
 async def on_energy_measured(fact: EnergyMeasured, tx: Transaction, clock: Clock) -> None:  # noqa: ARG001

@@ -17,7 +17,8 @@ from meshkit.telemetry import METRICS, span
 
 from carbon_accounting import store
 from carbon_accounting.domain.meter import Interval, cause_of
-from carbon_accounting.domain.split import OPERATOR, carbon_of, divide
+from carbon_accounting.domain.serving import ceiling_uj
+from carbon_accounting.domain.split import NON_SERVING, OPERATOR, carbon_of, divide
 from carbon_accounting.grid.factors import factor_on
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,9 @@ TICK_S = 0.5
 REQUESTS_MAX = 20_000
 """Requests settled with one interval; further ones are settled with the node's next."""
 KEPT_DAYS = 400
+"""How long receipts and settled intervals are kept; sums stay."""
 PRUNE_EVERY = 7_200
+"""Ticks between two prunings: an hour."""
 PRUNE_BATCH = 10_000
 
 
@@ -50,28 +53,31 @@ async def settle_interval(tx: Transaction, interval: Interval, now: datetime) ->
         return 0
     waiting = await store.load_waiting(tx, interval, REQUESTS_MAX)
     division = divide(
-        interval.energy_uj, interval.idle_uj, {item.request_id: item.weight for item in waiting}
+        interval.energy_uj,
+        interval.idle_uj,
+        {item.request_id: item.weight for item in waiting},
+        starting_uj=interval.starting_uj,
+        ceiling_uj=ceiling_uj(interval, (item.span for item in waiting)),
     )
     by_project: dict[str, list[store.Waiting]] = defaultdict(list)
     for item in waiting:
         by_project[item.project].append(item)
     for project in sorted(by_project):
         await _settle_project(tx, interval, factor, by_project[project], division.shares, now=now)
-    carry = await store.load_carry(tx, OPERATOR, factor.factor_id)
-    carbon = carbon_of([division.operator_uj], factor.carbon_mg_per_kwh, carry)
-    await store.book(
-        tx,
-        OPERATOR,
-        interval,
-        factor_id=factor.factor_id,
-        requests=0,
-        energy_uj=division.operator_uj,
-        carbon_ug=carbon.carbon_ug[0],
-        remainder=carbon.remainder,
-    )
-    await store.settle_interval(
-        tx, interval, factor_id=factor.factor_id, operator_uj=division.operator_uj, now=now
-    )
+    for account, energy_uj in ((OPERATOR, division.idle_uj), (NON_SERVING, division.non_serving_uj)):
+        carry = await store.load_carry(tx, account, factor.factor_id)
+        carbon = carbon_of([energy_uj], factor.carbon_mg_per_kwh, carry)
+        await store.book(
+            tx,
+            account,
+            interval,
+            factor_id=factor.factor_id,
+            requests=0,
+            energy_uj=energy_uj,
+            carbon_ug=carbon.carbon_ug[0],
+            remainder=carbon.remainder,
+        )
+    await store.settle_interval(tx, interval, division, factor_id=factor.factor_id, now=now)
     tx.after_commit(partial(_show, interval, waiting))
     return len(waiting)
 
@@ -168,10 +174,16 @@ class Settler:
         await self._signal()
         self._ticks += 1
         if self._ticks % PRUNE_EVERY == 0:
-            before = self._clock.now() - timedelta(days=KEPT_DAYS)
-            async with self._opened().transaction() as tx:
-                await store.forget_settled(tx, before, PRUNE_BATCH)
+            await self.forget(self._clock.now() - timedelta(days=KEPT_DAYS))
         return settled
+
+    async def forget(self, before: datetime) -> None:
+        """Forget what ended before, a bounded number of rows at a time."""
+        for some in (store.forget_requests, store.forget_intervals):
+            gone = PRUNE_BATCH
+            while gone == PRUNE_BATCH:
+                async with self._opened().transaction() as tx:
+                    gone = await some(tx, before, PRUNE_BATCH)
 
     async def _settle_next(self) -> bool:
         now = self._clock.now()

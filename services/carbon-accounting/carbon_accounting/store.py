@@ -1,8 +1,7 @@
-"""All of the SQL."""
+"""All of the SQL that settles; what asks read is in ``reading``."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 import msgspec
 from mesh_contracts import wire
@@ -12,13 +11,15 @@ from mesh_contracts.node import NodeJoined
 from meshkit.store import Row, Transaction
 
 from carbon_accounting.domain.meter import Interval, Reading
-from carbon_accounting.domain.split import OPERATOR, weight
+from carbon_accounting.domain.serving import Span
+from carbon_accounting.domain.split import Division, weight
 
 SETTLE_LOCK = 0x63617262
 """One settlement at a time: carries and sums follow one another."""
 
 _INTERVAL = (
-    "cause_id, node_id, site, start_at, end_at, energy_uj, idle_uj, quality, source, traceparent"
+    "cause_id, node_id, site, start_at, end_at, energy_uj, idle_uj, quality, source, traceparent,"
+    " starting_uj, full_power_w"
 )
 
 
@@ -29,6 +30,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     organization: str
     project: str
     weight: int
+    span: Span
     traceparent: str | None
 
 
@@ -38,22 +40,6 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     energy_uj: int
     carbon_ug: int
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as it is kept, settled or not."""
-
-    row: RatedRow
-    site: str
-    project: str
-    node_id: str | None
-    jurisdiction: str | None
-    settled_at: datetime | None
-    energy_uj: int | None
-    carbon_ug: int | None
-    factor_id: str | None
-    quality: str | None
-    energy_source: str | None
 
 
 async def one_at_a_time(tx: Transaction) -> None:
@@ -82,7 +68,7 @@ async def keep_node(tx: Transaction, fact: NodeJoined) -> None:
 async def load_reading(tx: Transaction, node_id: str) -> Reading | None:
     """Return a node's last reading, or nothing."""
     row = await tx.row(
-        "SELECT epoch, measured_at, counter_uj, idle_counter_uj, quality FROM meter"
+        "SELECT epoch, measured_at, counter_uj, idle_counter_uj, quality, starting_counter_uj FROM meter"
         " WHERE node_id = $1 FOR UPDATE",
         node_id,
     )
@@ -92,18 +78,19 @@ async def load_reading(tx: Transaction, node_id: str) -> Reading | None:
 async def keep_reading(tx: Transaction, node_id: str, reading: Reading) -> None:
     """Keep a node's last reading."""
     await tx.change(
-        "INSERT INTO meter (node_id, epoch, measured_at, counter_uj, idle_counter_uj, quality)"
-        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (node_id) DO UPDATE"
-        " SET epoch = $2, measured_at = $3, counter_uj = $4, idle_counter_uj = $5, quality = $6",
+        "INSERT INTO meter"
+        " (node_id, epoch, measured_at, counter_uj, idle_counter_uj, quality, starting_counter_uj)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (node_id) DO UPDATE SET epoch = $2,"
+        " measured_at = $3, counter_uj = $4, idle_counter_uj = $5, quality = $6, starting_counter_uj = $7",
         *(node_id, reading.epoch, reading.measured_at, reading.counter_uj),
-        *(reading.idle_counter_uj, reading.quality),
+        *(reading.idle_counter_uj, reading.quality, reading.starting_counter_uj),
     )
 
 
 async def keep_interval(tx: Transaction, interval: Interval) -> None:
     """Keep an interval that is to be settled."""
     await tx.change(
-        f"INSERT INTO interval ({_INTERVAL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",  # noqa: S608 - a constant
+        f"INSERT INTO interval ({_INTERVAL}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",  # noqa: S608 - a constant
         *(getattr(interval, name) for name in interval.__struct_fields__),
     )
 
@@ -148,10 +135,12 @@ async def hold(tx: Transaction, interval: Interval, why: str) -> None:
     await tx.change("UPDATE interval SET held = $2 WHERE cause_id = $1", interval.cause_id, why)
 
 
-async def release_held(tx: Transaction) -> int:
-    """Try again what was held; return how many intervals."""
+async def release_held(tx: Transaction, node_id: str | None = None) -> int:
+    """Try again what was held, of one node or of all; return how many intervals."""
     return await tx.change(
         "UPDATE interval SET held = NULL WHERE held IS NOT NULL AND settled_at IS NULL"
+        " AND ($1::text IS NULL OR node_id = $1)",
+        node_id,
     )
 
 
@@ -161,21 +150,27 @@ async def load_waiting(tx: Transaction, interval: Interval, limit: int) -> list[
     A line heard after the interval in which it ended was settled is among those of the next one.
     """
     rows = await tx.rows(
-        "SELECT request_id, organization, project, weight,"
-        " line::json -> 'usage' ->> 'traceparent' AS traceparent FROM request"
+        "SELECT request_id, organization, project, weight, line FROM request"
         " WHERE node_id = $1 AND ended_at <= $2 AND settled_at IS NULL ORDER BY request_id LIMIT $3",
         *(interval.node_id, interval.end_at, limit),
     )
-    return [Waiting(**row) for row in rows]
+    return [_waiting(row) for row in rows]
+
+
+def _waiting(row: Row) -> Waiting:
+    usage = wire.decode(row.pop("line").encode(), RatedRow).usage
+    sent_at = usage.started_at + timedelta(microseconds=usage.queue_us or 0)
+    return Waiting(**row, span=(sent_at, usage.ended_at), traceparent=usage.traceparent)
 
 
 async def settle_requests(
     tx: Transaction, interval: Interval, shares: Sequence[Share], factor_id: str, now: datetime
 ) -> None:
-    """Write down what requests are settled with."""
+    """Write down what requests are settled with, and where their node stood."""
     await tx.change_many(
         "UPDATE request SET settled_at = $2, energy_uj = $3, carbon_ug = $4, factor_id = $5, quality = $6,"
-        " energy_source = $7 WHERE request_id = $1 AND settled_at IS NULL",
+        " energy_source = $7, jurisdiction = (SELECT jurisdiction FROM node WHERE node_id = request.node_id)"
+        " WHERE request_id = $1 AND settled_at IS NULL",
         [
             (
                 *(share.request_id, now, share.energy_uj, share.carbon_ug),
@@ -187,13 +182,14 @@ async def settle_requests(
 
 
 async def settle_interval(
-    tx: Transaction, interval: Interval, *, factor_id: str, operator_uj: int, now: datetime
+    tx: Transaction, interval: Interval, division: Division, *, factor_id: str, now: datetime
 ) -> None:
     """Write down that an interval is settled. The table refuses sums that do not close."""
     await tx.change(
-        "UPDATE interval SET settled_at = $2, factor_id = $3, projects_uj = $4, operator_uj = $5"
-        " WHERE cause_id = $1",
-        *(interval.cause_id, now, factor_id, interval.energy_uj - operator_uj, operator_uj),
+        "UPDATE interval SET settled_at = $2, factor_id = $3, projects_uj = $4, operator_uj = $5,"
+        " non_serving_uj = $6 WHERE cause_id = $1",
+        *(interval.cause_id, now, factor_id, sum(division.shares.values())),
+        *(division.operator_uj, division.non_serving_uj),
     )
 
 
@@ -231,50 +227,19 @@ async def book(
     )
 
 
-async def load_request(tx: Transaction, request_id: str) -> Kept | None:
-    """Return a request as it is kept, or nothing."""
-    row = await tx.row(
-        "SELECT r.line, r.site, r.project, r.node_id, n.jurisdiction, r.settled_at, r.energy_uj,"
-        " r.carbon_ug, r.factor_id, r.quality, r.energy_source FROM request r"
-        " LEFT JOIN node n USING (node_id) WHERE request_id = $1",
-        request_id,
-    )
-    if row is None:
-        return None
-    fields: dict[str, Any] = dict(row)
-    return Kept(row=wire.decode(fields.pop("line").encode(), RatedRow), **fields)
-
-
-async def held_of(tx: Transaction, node_id: str | None) -> str | None:
-    """Return why a node's intervals are not settled, or nothing."""
-    why: str | None = await tx.value(
-        "SELECT held FROM interval WHERE node_id = $1 AND settled_at IS NULL AND held IS NOT NULL LIMIT 1",
-        node_id,
-    )
-    return why
-
-
-async def list_accounts(tx: Transaction, project: str | None, after: str, limit: int) -> list[Row]:
-    """Return at most ``limit`` projects' sums by project id, after ``after``."""
-    return await tx.rows(
-        "SELECT a.account, coalesce(p.name, a.account) AS name, a.requests, a.energy_uj, a.carbon_ug,"
-        " a.estimated FROM account a LEFT JOIN project p ON p.project_id = a.account"
-        " WHERE a.account <> $4 AND ($1::text IS NULL OR a.account = $1) AND a.account > $2"
-        " ORDER BY a.account LIMIT $3",
-        *(project, after, limit, OPERATOR),
-    )
-
-
-async def operator_account(tx: Transaction) -> tuple[int, int]:
-    """Return the energy and the carbon that stay with the operator."""
-    row = await tx.row("SELECT energy_uj, carbon_ug FROM account WHERE account = $1", OPERATOR)
-    return (0, 0) if row is None else (int(row["energy_uj"]), int(row["carbon_ug"]))
-
-
-async def forget_settled(tx: Transaction, before: datetime, batch: int) -> int:
-    """Forget at most ``batch`` requests settled before; the sums stay. Return how many."""
+async def forget_requests(tx: Transaction, before: datetime, batch: int) -> int:
+    """Forget at most ``batch`` requests that ended before; the sums stay. Return how many."""
     return await tx.change(
         "DELETE FROM request WHERE request_id IN (SELECT request_id FROM request"
-        " WHERE settled_at < $1 LIMIT $2)",
+        " WHERE ended_at < $1 LIMIT $2)",
+        *(before, batch),
+    )
+
+
+async def forget_intervals(tx: Transaction, before: datetime, batch: int) -> int:
+    """Forget at most ``batch`` settled intervals that ended before; the sums stay. Return how many."""
+    return await tx.change(
+        "DELETE FROM interval WHERE cause_id IN (SELECT cause_id FROM interval"
+        " WHERE end_at < $1 AND settled_at IS NOT NULL LIMIT $2)",
         *(before, batch),
     )

@@ -69,6 +69,7 @@ class NodeMeter:
             counter_uj=Wide(meter.counter_uj),
             idle_counter_uj=Wide(meter.idle_uj),
             starting_counter_uj=Wide(meter.starting_uj),
+            full_power_w=self._devices.full_power_w,
             quality=self._devices.quality,
             source=self._devices.source,
             devices=[

@@ -98,7 +98,10 @@ def footprints(wanted: argparse.Namespace) -> None:
     ]
     show.table(told["items"], columns, "no request's energy is settled yet")
     energy, carbon = _wh(told["operator_energy_uj"]), _mg(told["operator_carbon_ug"])
-    print(f"with the operator (idle, unclaimed): {energy} Wh, {carbon} mg")
+    unserving = _wh(told.get("operator_non_serving_uj") or 0)
+    print(
+        f"with the operator: {energy} Wh, {carbon} mg (above idle but for no request: {unserving} Wh)"
+    )
 
 
 def receipt(wanted: argparse.Namespace) -> None:

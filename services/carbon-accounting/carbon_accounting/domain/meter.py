@@ -14,10 +14,15 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     counter_uj: int
     idle_counter_uj: int
     quality: Quality
+    starting_counter_uj: int | None = None
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A node's energy between two readings; ``idle_uj`` is the part it would have taken idle."""
+    """A node's energy between two readings; ``idle_uj`` is the part it would have taken idle.
+
+    ``starting_uj`` went into engines that did not answer yet; ``full_power_w`` is the most the node
+    could draw, where that is known.
+    """
 
     cause_id: str
     node_id: str
@@ -29,6 +34,8 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     quality: Quality
     source: str
     traceparent: str | None = None
+    starting_uj: int = 0
+    full_power_w: int | None = None
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +85,8 @@ def between(last: Reading | None, fact: EnergyMeasured) -> Interval | None:
         quality="measured" if fact.quality == last.quality == "measured" else "estimated",
         source=fact.source,
         traceparent=fact.traceparent,
+        starting_uj=min(_risen(last.starting_counter_uj, fact.starting_counter_uj), energy - idle),
+        full_power_w=fact.full_power_w,
     )
 
 
@@ -89,4 +98,9 @@ def reading_of(fact: EnergyMeasured) -> Reading:
         counter_uj=int(fact.counter_uj),
         idle_counter_uj=int(fact.idle_counter_uj),
         quality=fact.quality,
+        starting_counter_uj=None if fact.starting_counter_uj is None else int(fact.starting_counter_uj),
     )
+
+
+def _risen(last: int | None, now: int | None) -> int:
+    return 0 if last is None or now is None else max(now - last, 0)

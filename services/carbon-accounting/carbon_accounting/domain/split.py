@@ -16,6 +16,9 @@ UJ_MG_PER_UG = 3_600_000_000
 """µJ x mg/kWh that make one µg: 3.6e12 µJ in a kWh, 1,000 µg in a mg."""
 
 OPERATOR = "operator"
+"""The account of what nodes take idle."""
+NON_SERVING = "operator/non-serving"
+"""The account of what nodes take above idle, and for no request."""
 
 
 def weight(prompt_tokens: int | None, completion_tokens: int | None) -> int:
@@ -42,22 +45,48 @@ def share_out(total: int, weights: Mapping[str, int]) -> dict[str, int]:
 
 
 class Division(msgspec.Struct, frozen=True, kw_only=True):
-    """An interval's energy: by request, and what stays with the operator (idle, unclaimed)."""
+    """An interval's energy, wholly: by request, idle, and above idle but for no request."""
 
     shares: dict[str, int]
-    operator_uj: int
+    idle_uj: int
+    non_serving_uj: int
+
+    @property
+    def operator_uj(self) -> int:
+        """What stays with the operator."""
+        return self.idle_uj + self.non_serving_uj
 
 
-def divide(energy_uj: int, idle_uj: int, weights: Mapping[str, int]) -> Division:
-    """Return whose an interval's energy is: idle to the operator, the rest to those who weigh.
+def divide(
+    energy_uj: int,
+    idle_uj: int,
+    weights: Mapping[str, int],
+    *,
+    starting_uj: int = 0,
+    ceiling_uj: int | None = None,
+) -> Division:
+    """Return whose an interval's energy is; every request named has a share, be it 0.
 
-    ``weights`` are the requests that ended in the interval. Where none of them weighs anything the
-    whole stays with the operator. Every request named has a share, be it 0.
+    With E the node's meter, E_idle what it would have taken idle, E_start what engines took before
+    their first answer, and C the most it could have taken to serve (``domain.serving``)::
+
+        E_serving     = min(E - E_idle - E_start, C)    shared by weight among the requests that ended
+        E_non_serving = E - E_idle - E_serving          the operator's, as E_idle is
+
+    Where no request weighs anything E_serving is 0. This is the direct view: a receipt holds what its
+    request caused, and the operator keeps the rest. The full view (the GHG Protocol's fair share,
+    Google's comprehensive figure for a Gemini prompt) spreads the rest too; it is not computed yet.
     """
     idle = min(max(idle_uj, 0), energy_uj)
-    shares = share_out(energy_uj - idle, weights)
-    operator = energy_uj - sum(shares.values())
-    return Division(shares={key: shares.get(key, 0) for key in weights}, operator_uj=operator)
+    serving = max(0, energy_uj - idle - max(starting_uj, 0))
+    if ceiling_uj is not None:
+        serving = min(serving, max(ceiling_uj, 0))
+    shares = share_out(serving, weights)
+    return Division(
+        shares={key: shares.get(key, 0) for key in weights},
+        idle_uj=idle,
+        non_serving_uj=energy_uj - idle - sum(shares.values()),
+    )
 
 
 class Carbon(msgspec.Struct, frozen=True, kw_only=True):

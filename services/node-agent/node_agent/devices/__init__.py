@@ -17,6 +17,8 @@ class Devices(Protocol):
     quality: Quality
     source: str
     """Where energy figures come from, in words."""
+    full_power_w: int | None
+    """The most that all that ``draw`` counts can draw together, where that is known."""
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index; the same as long as the agent runs."""

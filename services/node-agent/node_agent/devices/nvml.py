@@ -12,6 +12,7 @@ from node_agent.domain.energy import Busy, Drawn
 
 MIB = 1024**2
 UJ_PER_MJ = 1_000
+MW_PER_W = 1_000
 
 
 class NvmlAbsent(Exception):
@@ -39,6 +40,7 @@ class Nvml:
         self._devices = [self._described(index, handle) for index, handle in enumerate(self._handles)]
         self._counters = self._read()
         self._floor_w = [float("inf")] * count
+        self.full_power_w = self._limits_w()
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""
@@ -77,6 +79,13 @@ class Nvml:
             memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB,
             rehearsal=False,
         )
+
+    def _limits_w(self) -> int | None:
+        try:
+            limits_mw = [int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(one)) for one in self._handles]
+        except self._nvml.NVMLError:
+            return None
+        return -(-sum(limits_mw) // MW_PER_W)
 
     def _read(self) -> list[int]:
         energy = self._nvml.nvmlDeviceGetTotalEnergyConsumption

@@ -64,6 +64,7 @@ class Rehearsal:
             for index in range(count)
         ]
         self._ids = [device.device_id for device in self._devices]
+        self.full_power_w: int | None = self._model.most_w(count)
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""

@@ -62,6 +62,10 @@ class PowerModel(msgspec.Struct, frozen=True, kw_only=True):
     host_full_w: int = 350
     cpus: int = 1
 
+    def most_w(self, devices: int) -> int:
+        """Return what a server with so many devices draws with all of them at full load."""
+        return self.host_full_w + devices * self.full_w
+
 
 def resume(kept: Meter | None, boot_id: str, at_us: int, uses: Sequence[Use]) -> Meter:
     """Return the meter to go on with: the kept one, or (lost, another boot, a long pause) a new epoch."""
