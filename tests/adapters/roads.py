@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +68,12 @@ async def until(true: Callable[[], Any], within_s: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not come true"
         await asyncio.sleep(0.01)
+
+
+async def eventually(have: Callable[[], Awaitable[Any]], want: Any, within_s: float = 15.0) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            while await have() != want:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        raise AssertionError(f"{await have()} never became {want}") from None

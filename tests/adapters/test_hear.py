@@ -18,7 +18,7 @@ from meshkit.handled import Handled
 from meshkit.reading import Reading
 from meshkit.store import Store, Transaction
 
-from tests.adapters.roads import admitted, connected, enrolled, opened, tell, until
+from tests.adapters.roads import admitted, connected, enrolled, eventually, opened, tell, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
@@ -90,15 +90,6 @@ class World:
     async def letters(self) -> list[dict[str, Any]]:
         async with self.store.transaction() as tx:
             return await tx.rows("SELECT * FROM dead_letter ORDER BY id")
-
-
-async def eventually(have: Callable[[], Awaitable[Any]], want: Any, within_s: float = 15.0) -> None:
-    try:
-        async with asyncio.timeout(within_s):
-            while await have() != want:  # noqa: ASYNC110 - nobody announces it
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"{await have()} never became {want}") from None
 
 
 @pytest.fixture

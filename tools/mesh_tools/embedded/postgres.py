@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -82,8 +83,11 @@ def _stepping_down(*command: str) -> list[str]:
 class Postgres:
     """One Postgres in ``folder``. ``prepare``, ``spawn``, ``wait_ready``, then ``ensure_database``."""
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, *, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self._settings = dict(settings or {})
         self.data = folder / "data"
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -92,10 +96,12 @@ class Postgres:
         """Make the data folder where there is none (under a second). Raises ``PostgresFailed``."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._give_away(self.folder)
-        if (self.data / "PG_VERSION").exists() and self._password_file.exists():
+        if self.data.exists():
+            if not self._password_file.exists():
+                raise PostgresFailed(
+                    f"{self._password_file} is missing: put it back, or move {self.folder} away to begin anew"
+                )
             return
-        # What a killed initdb left is not a database.
-        shutil.rmtree(self.data, ignore_errors=True)
         half_made = self.folder / "data.new"
         shutil.rmtree(half_made, ignore_errors=True)
         with os.fdopen(
@@ -115,7 +121,9 @@ class Postgres:
     @property
     def command(self) -> list[str]:
         """What to run, in the foreground, for a server that ends with the one who started it."""
-        return _stepping_down(str(binaries() / "postgres"), "-D", str(self.data), "-p", str(self.port))
+        more = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
+        program = str(binaries() / "postgres")
+        return _stepping_down(program, "-D", str(self.data), "-p", str(self.port), *more)
 
     @property
     def environment(self) -> dict[str, str]:
