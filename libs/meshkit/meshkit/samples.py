@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 async def hear_samples(bus: Bus, noun: str, site: str, handler: Callable[[Any], None]) -> Subscription:
     """Call ``handler`` for each sample of ``noun`` (``agent.heartbeat``) at ``site``.
 
-    What cannot be decoded, or makes the handler fail, is counted and let go.
+    What cannot be decoded, speaks of another node than its subject (which is all that the bus
+    checks), or makes the handler fail is counted and let go.
     """
     kind = SAMPLES[noun]
 
@@ -25,6 +26,9 @@ async def hear_samples(bus: Bus, noun: str, site: str, handler: Callable[[Any], 
         try:
             sample = wire.decode(message.data, kind)
         except msgspec.DecodeError:
+            METRICS.count("mesh_samples_refused_total", noun=noun)
+            return
+        if sample.node_id != message.subject.rpartition(".")[2]:
             METRICS.count("mesh_samples_refused_total", noun=noun)
             return
         try:
