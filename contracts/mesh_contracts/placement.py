@@ -26,6 +26,7 @@ NodeState = Literal[
     "enrolled", "validating", "ready", "cordoned", "draining", "repairing", "lost", "retired"
 ]
 EndpointState = Literal["pending", "starting", "serving", "degraded", "stopping", "stopped", "asleep"]
+WorkloadState = Literal["assigned", "starting", "ready", "stopping", "stopped", "failed"]
 EngineKind = Literal["llama", "vllm", "external"]
 
 
@@ -212,7 +213,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     id: WorkloadId
     node: Name
     node_id: NodeId
-    state: Literal["assigned", "starting", "ready", "stopping", "stopped", "failed"]
+    state: WorkloadState
     since: datetime
     reasons: list[Reason] = []
 

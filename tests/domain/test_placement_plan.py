@@ -1,10 +1,13 @@
 """The plan: replicas come before they go, failures are tried with growing pauses."""
 
 from datetime import timedelta
+from typing import get_args
 
 import msgspec
 import pytest
-from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
+from hypothesis import given
+from hypothesis import strategies as st
+from mesh_contracts.placement import EndpointState, Engine, Model, Replicas, Residency, Resources
 from meshkit.testing import NOW
 from placement.domain.fleet import Placed, Wanted
 from placement.domain.plan import BACKOFF_MAX_S, after_failure, plan
@@ -156,3 +159,38 @@ def test_each_failure_in_a_row_doubles_the_pause_up_to_a_bound(before: int, wait
 
 def test_a_replica_that_served_long_enough_fails_for_the_first_time() -> None:
     assert after_failure(9, NOW - timedelta(minutes=2), NOW) == (1, NOW)
+
+
+STATES = st.sampled_from(["assigned", "starting", "ready", "stopping", "stopped", "failed"])
+NODE_STATES = st.sampled_from(["ready", "validating", "cordoned", "lost"])
+
+
+@given(
+    st.lists(st.tuples(STATES, NODE_STATES), max_size=4),
+    st.lists(NODE_STATES, max_size=3),
+    st.integers(0, 3),
+    st.sampled_from(get_args(EndpointState)),
+    st.integers(0, 5),
+    st.booleans(),
+    st.booleans(),
+)
+def test_an_endpoint_that_does_not_serve_always_says_why(
+    items: list[tuple[str, str]],
+    nodes: list[str],
+    least: int,
+    state: EndpointState,
+    failures: int,
+    deleted: bool,
+    waits: bool,
+) -> None:
+    endpoint = wanted(
+        replicas=Replicas(min=least, max=4),
+        state=state,
+        failures=failures,
+        deleted=deleted,
+        retry_at=NOW + timedelta(seconds=5) if waits else None,
+    )
+    workloads = [placed(f"w{n}", state=s, node_state=on) for n, (s, on) in enumerate(items)]
+    fleet = [server(f"n{n}", state=node) for n, node in enumerate(nodes)]
+    answer = plan(endpoint, workloads, fleet, NOW)
+    assert answer.reasons or answer.state in {"serving", "stopped"}

@@ -1,12 +1,26 @@
 """What others see: routes only to who may be reached, intents only of what lives."""
 
+from datetime import timedelta
+from typing import get_args
+
 import pytest
 from mesh_contracts.ask import Problem
-from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Resources
-from meshkit.testing import wish
+from mesh_contracts.placement import (
+    CreateEndpoint,
+    EndpointState,
+    Engine,
+    Model,
+    NodeState,
+    Replicas,
+    Resources,
+    WorkloadState,
+)
+from meshkit.testing import NOW, wish
+from placement.domain import limits
 from placement.domain.admit import admit
-from placement.domain.show import intent_of, route_of
+from placement.domain.show import intent_of, route_of, show_endpoint, show_node
 
+from tests.domain.test_placement_decide import server
 from tests.domain.test_placement_plan import placed, wanted
 
 
@@ -37,6 +51,56 @@ def test_an_external_route_leads_to_the_url_without_its_version() -> None:
     assert [(item.scheme, item.address, item.trust) for item in route.replicas] == [
         ("https", "models.example:8443/base", "external")
     ]
+
+
+@pytest.mark.parametrize(
+    ("states", "bounded", "at_rest"),
+    [
+        (get_args(NodeState), limits.NODE, limits.NODE_AT_REST),
+        (get_args(EndpointState), limits.ENDPOINT, limits.ENDPOINT_AT_REST),
+        (get_args(WorkloadState), limits.WORKLOAD, limits.WORKLOAD_AT_REST),
+    ],
+)
+def test_every_state_rests_or_has_a_limit_and_never_both(
+    states: tuple[str, ...], bounded: dict[str, limits.Limit], at_rest: tuple[str, ...]
+) -> None:
+    assert sorted([*bounded, *at_rest]) == sorted(states)
+    assert all(limit.seconds > 0 and limit.unblock for limit in bounded.values())
+
+
+@pytest.mark.parametrize("state", [*limits.NODE, *limits.NODE_AT_REST])
+def test_a_node_past_its_states_limit_is_listed_as_stuck_and_not_before(state: str) -> None:
+    limit = limits.NODE.get(state)
+    past = timedelta(seconds=limit.seconds if limit else 10**8)
+    in_time = show_node(server(state=state), None, NOW + past)
+    late = show_node(server(state=state), None, NOW + past + timedelta(seconds=1))
+    assert "stuck" not in {reason.code for reason in in_time.reasons}
+    assert ("stuck" in {reason.code for reason in late.reasons}) == (limit is not None)
+    assert late.since == NOW
+
+
+def test_a_node_that_never_joined_says_so() -> None:
+    shown = show_node(server(state="enrolled"), None, NOW)
+    assert [reason.code for reason in shown.reasons] == ["agent_not_joined"]
+
+
+@pytest.mark.parametrize("state", limits.WORKLOAD)
+def test_a_workload_that_waits_says_what_for_and_is_stuck_past_its_limit(state: str) -> None:
+    items = [placed("w1", state=state)]
+    limit = timedelta(seconds=limits.WORKLOAD[state].seconds)
+    [soon] = show_endpoint(wanted(), items, NOW).workloads
+    [late] = show_endpoint(wanted(), items, NOW + 2 * limit).workloads
+    assert len(soon.reasons) == 1
+    assert [reason.code for reason in late.reasons] == [soon.reasons[0].code, "stuck"]
+    assert late.reasons[1].unblock
+
+
+def test_an_endpoint_that_never_starts_is_listed_as_stuck_beside_its_reason() -> None:
+    pending = wanted(reasons=(limits.Reason(code="no_ready_node", detail="none"),))
+    shown = show_endpoint(pending, [], NOW + timedelta(hours=1))
+    assert [reason.code for reason in shown.reasons] == ["no_ready_node", "stuck"]
+    serving = show_endpoint(wanted(state="serving"), [], NOW + timedelta(days=400))
+    assert serving.reasons == []
 
 
 def test_an_intent_lists_what_lives_and_no_more() -> None:

@@ -13,6 +13,7 @@ from mesh_contracts.placement import (
     Replicas,
     Residency,
     Resources,
+    WorkloadState,
 )
 
 MILLI_PER_GPU = 1_000
@@ -70,7 +71,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     node_id: str
     node: str
     node_state: NodeState
-    state: str
+    state: WorkloadState
     since: datetime
     created_at: datetime
     devices: tuple[Held, ...]

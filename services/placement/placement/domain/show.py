@@ -5,7 +5,6 @@ from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import msgspec
 from mesh_contracts.node import Device
 from mesh_contracts.placement import (
     Endpoint,
@@ -19,21 +18,22 @@ from mesh_contracts.placement import (
 )
 from mesh_contracts.units import derived_id
 
+from placement.domain import limits
 from placement.domain.decide import free_milli
-from placement.domain.fleet import ENDED, Placed, Server, Wanted
+from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.limits import stuck
 
-STUCK_AFTER_S = {"assigned": 60, "starting": 300, "stopping": 60, "validating": 120}
-"""Seconds a state may last; past it the object is listed as stuck."""
-
-
-def stuck(state: str, since: datetime, now: datetime) -> tuple[Reason, ...]:
-    """Return why something is listed as stuck, or nothing."""
-    limit = STUCK_AFTER_S.get(state)
-    if limit is None or (now - since).total_seconds() <= limit:
-        return ()
-    detail = f"{state} since {since.isoformat()}, longer than {limit} s"
-    unblock = "look at the node's agent: is it connected, and what does its log say?"
-    return (Reason(code="stuck", detail=detail, unblock=unblock),)
+WAITING: dict[str, Reason] = {
+    "assigned": Reason(code="waiting_for_agent", detail="its node's agent has not started it yet"),
+    "starting": Reason(code="engine_starting", detail="its engine runs and does not answer yet"),
+    "stopping": Reason(code="engine_stopping", detail="its engine is being stopped"),
+}
+"""What a workload waits for, where nothing more is known."""
+NOT_JOINED = Reason(
+    code="agent_not_joined",
+    detail="it has enrolled; its agent has not said yet what the server consists of",
+    unblock="start the node's agent",
+)
 
 
 def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) -> Endpoint:
@@ -55,13 +55,14 @@ def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) ->
         created_at=wanted.created_at,
         since=wanted.since,
         project=wanted.project_name,
-        reasons=list(wanted.reasons),
+        reasons=[*wanted.reasons, *stuck(limits.ENDPOINT, wanted.state, wanted.since, now)],
         workloads=[_show_workload(item, now) for item in workloads],
     )
 
 
 def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
     """Return a node as an operator sees it; ``seen_at`` is its last heartbeat here."""
+    known = server.reasons or ((NOT_JOINED,) if server.state == "enrolled" else ())
     return Node(
         id=server.node_id,
         name=server.name,
@@ -86,7 +87,7 @@ def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
         generation=server.generation,
         since=server.since,
         seen_at=seen_at,
-        reasons=[*server.reasons, *stuck(server.state, server.since, now)],
+        reasons=[*known, *stuck(limits.NODE, server.state, server.since, now)],
         checks=list(server.checks),
     )
 
@@ -158,19 +159,15 @@ def intent_of(node_id: str, check: int, running: Sequence[tuple[Wanted, Placed]]
 
 
 def _show_workload(item: Placed, now: datetime) -> Workload:
-    reasons = (
-        item.reasons if item.state in ENDED else (*item.reasons, *stuck(item.state, item.since, now))
-    )
-    return msgspec.convert(
-        {
-            "id": item.workload_id,
-            "node": item.node,
-            "node_id": item.node_id,
-            "state": item.state,
-            "since": item.since,
-            "reasons": list(reasons),
-        },
-        Workload,
+    waits = (WAITING[item.state],) if item.state in WAITING else ()
+    late = stuck(limits.WORKLOAD, item.state, item.since, now)
+    return Workload(
+        id=item.workload_id,
+        node=item.node,
+        node_id=item.node_id,
+        state=item.state,
+        since=item.since,
+        reasons=[*(item.reasons or waits), *late],
     )
 
 

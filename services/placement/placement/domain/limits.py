@@ -1,0 +1,57 @@
+"""How long a state may last; past it the object is listed as stuck, with what would unblock it."""
+
+from datetime import datetime
+
+import msgspec
+from mesh_contracts.placement import Reason
+
+HOUR_S = 3_600
+DAY_S = 24 * HOUR_S
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """Seconds that a state may last, and what to do where it lasts longer."""
+
+    seconds: int
+    unblock: str
+
+
+_AGENT = "look at the node's agent: is it connected, and what does its log say?"
+_REPAIR = "repair it, then POST /api/v1/nodes/{id}:return; nothing else opens it"
+
+NODE: dict[str, Limit] = {
+    "enrolled": Limit(HOUR_S // 4, "start the node's agent: it has enrolled and never joined"),
+    "validating": Limit(120, _AGENT),
+    "cordoned": Limit(DAY_S, _REPAIR),
+    "draining": Limit(HOUR_S, "see which endpoints still run there: their successors may not fit"),
+    "repairing": Limit(7 * DAY_S, _REPAIR),
+    "lost": Limit(HOUR_S, "see whether the server has power and network, and whether its agent runs"),
+}
+"""States that a node should leave."""
+NODE_AT_REST = ("ready", "retired")
+
+ENDPOINT: dict[str, Limit] = {
+    "pending": Limit(600, "do what its other reasons name, or ask for less"),
+    "starting": Limit(300, "see the workloads' reasons"),
+    "degraded": Limit(600, "do what its other reasons name; see the workloads' reasons"),
+    "stopping": Limit(120, _AGENT),
+}
+"""States that an endpoint should leave."""
+ENDPOINT_AT_REST = ("serving", "asleep", "stopped")
+
+WORKLOAD: dict[str, Limit] = {
+    "assigned": Limit(60, _AGENT),
+    "starting": Limit(300, "look at the engine's log on its node: it does not answer"),
+    "stopping": Limit(60, _AGENT),
+}
+"""States that a workload should leave."""
+WORKLOAD_AT_REST = ("ready", "stopped", "failed")
+
+
+def stuck(limits: dict[str, Limit], state: str, since: datetime, now: datetime) -> tuple[Reason, ...]:
+    """Return why something is listed as stuck, or nothing."""
+    limit = limits.get(state)
+    if limit is None or (now - since).total_seconds() <= limit.seconds:
+        return ()
+    detail = f"{state} since {since.isoformat()}, longer than {limit.seconds} s"
+    return (Reason(code="stuck", detail=detail, unblock=limit.unblock),)
