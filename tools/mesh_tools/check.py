@@ -97,9 +97,10 @@ def still_steps() -> list[Step]:
     return steps
 
 
-def tests(marks: str) -> Step:
-    """Return the step that runs the tests that ``marks`` choose."""
-    return Step("tests (pytest)", sys.executable, "-P", "-m", "pytest", "-m", marks)
+def tests(marks: str, *, at_once: int = 1) -> Step:
+    """Return the step that runs the tests that ``marks`` choose, a file's tests in one process."""
+    parallel = ("-n", str(at_once), "--dist", "loadfile") if at_once > 1 else ()
+    return Step("tests (pytest)", sys.executable, "-P", "-m", "pytest", "-m", marks, *parallel)
 
 
 async def gate(steps: list[Step], proof: Step, *, together: bool) -> None:
@@ -124,7 +125,11 @@ def main(argv: list[str]) -> int:
         print(f"mesh check: {lacking}", file=sys.stderr)
         return 1
     marks = "not slow and not long" if wanted.fast else "" if wanted.long else "not long"
-    began, steps, proof = time.monotonic(), still_steps(), tests(marks)
+    began, steps, proof = (
+        time.monotonic(),
+        still_steps(),
+        tests(marks, at_once=AT_ONCE if wanted.fast else 1),
+    )
     try:
         asyncio.run(gate(steps, proof, together=wanted.fast))
     except KeyboardInterrupt:
