@@ -8,8 +8,7 @@ from mesh_contracts.units import DEFAULT_SITE
 from meshkit.samples import hear_samples
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.fleet import eventually
-from tests.adapters.roads import connected
+from tests.adapters.roads import connected, until
 from tests.servers_nats import NatsServer
 
 
@@ -24,10 +23,7 @@ async def test_a_node_that_speaks_of_another_is_not_heard(
         beat = Heartbeat(node_id=node, at=NOW, sequence=sequence, check=0, workloads=[])
         await bus.publish(f"sample.agent.heartbeat.{DEFAULT_SITE}.{mine}", wire.encode(beat))
 
-    async def arrived() -> bool:
-        return bool(heard)
-
-    await eventually(arrived)
+    await until(lambda: heard)
     assert [beat.node_id for beat in heard] == [mine]
     await hearing.stop()
     await bus.close()
