@@ -24,7 +24,7 @@ async def hear_samples(bus: Bus, noun: str, site: str, handler: Callable[[Any], 
 
     def heard(message: Message) -> None:
         try:
-            sample = wire.decode(message.data, kind)
+            sample: Any = wire.decode(message.data, kind)
         except msgspec.DecodeError:
             METRICS.count("mesh_samples_refused_total", noun=noun)
             return
