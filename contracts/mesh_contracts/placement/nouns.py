@@ -1,0 +1,213 @@
+"""Nodes, endpoints, workloads, and what stands in the buckets ``intents`` and ``routes``."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from mesh_contracts.node import (
+    Check,
+    Device,
+)
+from mesh_contracts.units import (
+    Count,
+    DeviceId,
+    EndpointId,
+    Name,
+    NodeId,
+    OrganizationId,
+    ProjectId,
+    Sequence,
+    Site,
+    WorkloadId,
+)
+
+NodeState = Literal[
+    "enrolled", "validating", "ready", "cordoned", "draining", "repairing", "lost", "retired"
+]
+EndpointState = Literal["pending", "starting", "serving", "degraded", "stopping", "stopped", "asleep"]
+WorkloadState = Literal["assigned", "starting", "ready", "stopping", "stopped", "failed"]
+EngineKind = Literal["llama", "vllm", "external"]
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why something is as it is: ``code`` for programs, ``detail`` for people, what unblocks it."""
+
+    code: str
+    detail: str
+    unblock: str | None = None
+    count: int | None = None
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which weights: ``{"id": "tiny", "source": "builtin"}`` is what ``mesh up`` ships."""
+
+    id: str
+    source: str = "builtin"
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What serves the model. ``external`` routes to ``url``, which the mesh does not start."""
+
+    kind: EngineKind = "llama"
+    url: str | None = None
+    embedding: bool = False
+
+
+class Replicas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many engines serve one endpoint."""
+
+    min: Count = 1
+    max: Count = 1
+
+
+class Resources(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """What one replica takes: whole ``gpus`` or a fraction (``gpu_milli``), and memory."""
+
+    gpus: Count = 0
+    gpu_milli: Count = 0
+    gpu_model: str | None = None
+    memory_mib: Count = 256
+
+
+class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the data may be (ISO 3166-1 alpha-2); a hard constraint."""
+
+    jurisdictions: list[str] = msgspec.field(default_factory=lambda: ["FR"])
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only."""
+
+    workload_id: WorkloadId
+    endpoint_id: EndpointId
+    organization: OrganizationId
+    project: ProjectId
+    name: Name
+    model: Model
+    engine: Engine
+    resources: Resources
+    devices: list[DeviceId]
+    api_key: str
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bucket ``intents``, key ``<node id>``: all that the node should run and do, level-triggered.
+
+    ``check`` rises when a health check is wished for; the node runs one when it is above the
+    last it ran. A workload that is no longer listed is stopped.
+    """
+
+    node_id: NodeId
+    workloads: list[WorkloadSpec] = []
+    check: Sequence = 0
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One engine that answers for an endpoint. ``trust`` is ``loopback`` or ``tls``."""
+
+    workload_id: WorkloadId
+    scheme: Literal["http", "https"] = "http"
+    address: str
+    api_key: str
+    trust: Literal["loopback", "tls", "external"] = "loopback"
+    node_id: NodeId | None = None
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bucket ``routes``, key ``<endpoint id>``: which replicas answer for a project's model name.
+
+    Kept, without replicas, while an endpoint is not serving: ``reasons`` say why.
+    """
+
+    endpoint_id: EndpointId
+    organization: OrganizationId
+    project: ProjectId
+    name: Name
+    engine: EngineKind
+    model_id: str
+    embedding: bool = False
+    state: EndpointState = "serving"
+    created_at: datetime
+    replicas: list[Replica] = []
+    reasons: list[Reason] = []
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A replica as its owner sees it."""
+
+    id: WorkloadId
+    node: Name
+    node_id: NodeId
+    state: WorkloadState
+    since: datetime
+    reasons: list[Reason] = []
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model served behind the gateway under ``name``."""
+
+    id: EndpointId
+    name: Name
+    project_id: ProjectId
+    organization_id: OrganizationId
+    model: Model
+    engine: Engine
+    replicas: Replicas
+    resources: Resources
+    residency: Residency
+    site: Site
+    state: EndpointState
+    ready: Count
+    generation: Sequence
+    created_at: datetime
+    since: datetime
+    project: str | None = None
+    reasons: list[Reason] = []
+    workloads: list[Workload] = []
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Endpoints by name."""
+
+    items: list[Endpoint]
+    next: str | None = None
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One server as placement last saw it."""
+
+    id: NodeId
+    name: Name
+    site: Site
+    state: NodeState
+    rehearsal: bool
+    devices: list[Device]
+    gpus: Count
+    gpu_milli_free: Count
+    memory_mib: Count
+    memory_mib_free: Count
+    workloads: Count
+    generation: Sequence
+    since: datetime
+    seen_at: datetime | None = None
+    reasons: list[Reason] = []
+    checks: list[Check] = []
+
+
+class Nodes(msgspec.Struct, frozen=True, kw_only=True):
+    """Nodes by name."""
+
+    items: list[Node]
+    next: str | None = None
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a replica would go, and what each constraint left over, in order."""
+
+    fits: bool
+    survivors: list[Reason]
+    node: Name | None = None
+    reasons: list[Reason] = []
