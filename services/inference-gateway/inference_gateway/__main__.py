@@ -8,11 +8,13 @@ from meshkit.config import load
 from meshkit.errors import MeshError
 
 from inference_gateway.app import assemble
+from inference_gateway.server import allow_files
 from inference_gateway.settings import GatewaySettings
 
 
 async def main() -> None:
     """Run the gateway until it is told to stop."""
+    allow_files()
     await assemble(load(GatewaySettings)).run()
 
 

@@ -23,7 +23,7 @@ from inference_gateway.eventring import EventRing
 from inference_gateway.http.api.asking import Asker
 from inference_gateway.http.events import EventDoor
 from inference_gateway.http.openai import Door
-from inference_gateway.http.site import Front, api
+from inference_gateway.http.site import Front, Porch, api
 from inference_gateway.meter import Meter
 from inference_gateway.recording import STOPPING
 from inference_gateway.room import Room
@@ -67,7 +67,8 @@ class Gateway(Service):
         self.calls = Calls(active_max)
         self.directory = Directory()
         self._engines: Engines | None = None
-        self._server: Server | None = None
+        self._porch = Porch()
+        self._server = Server(self._porch, self._listening)
         self._work = Supervised()
         self.events: EventDoor | None = None
         self._access = self.watches("access")
@@ -77,6 +78,7 @@ class Gateway(Service):
 
     async def start(self) -> None:
         """Open every door: the bus first, then the public one."""
+        self._work.begin("http", self._server.serve)
         await super().start()
         _follow(self._routes(), self.directory)
         _heed(self._limits(), self.meter)
@@ -93,10 +95,8 @@ class Gateway(Service):
         ring = EventRing(self.bus)
         secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
         self.events = EventDoor(ring, access, secret)
-        front = Front(Door(room, access), self.events, api(asker))
-        self._server = Server(front, self._listening)
+        self._porch.front = Front(Door(room, access), self.events, api(asker))
         self._work.begin("events", ring.run)
-        self._work.begin("http", self._server.serve)
         self._work.begin("watch", self.calls.watch)
         self._work.begin("batch", self.meter.batch)
         self._work.begin("drain", lambda: self.meter.drain(self.bus))
@@ -108,13 +108,12 @@ class Gateway(Service):
         self.calls.closing = True
         if self.events is not None:
             self.events.close()
-        if self._server is not None:
-            self._server.stop_listening()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FINISH_WITHIN_S):
-                    await self.calls.idle()
-            self.calls.cut_all(STOPPING)
-            await self._work.finish("http", 1.0)
+        self._server.stop_listening()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_WITHIN_S):
+                await self.calls.idle()
+        self.calls.cut_all(STOPPING)
+        await self._work.finish("http", 1.0)
         self._listening.close()
         if self._engines is not None:
             await self._engines.close()
@@ -128,14 +127,18 @@ class Gateway(Service):
         self._journal.close()
 
     def _missing_door(self) -> str | None:
-        if self._server is None or not self._server.started:
-            return "it does not listen yet"
+        if self._porch.front is None or not self._server.started:
+            return "it is not open yet"
         return None
 
     async def _count(self) -> None:
+        # What has not gone wrong yet is shown as nought, not as unknown.
+        for name in ("mesh_gateway_retries_total", "mesh_gateway_overloaded_total"):
+            METRICS.count(name, 0)
         while True:
             METRICS.set("mesh_gateway_active_requests", len(self.calls.active))
             METRICS.set("mesh_gateway_journal_backlog", self._journal.backlog)
+            METRICS.set("mesh_gateway_replicas", self.directory.replicas)
             METRICS.set("mesh_gateway_batches_unheld", self.meter.unheld)
             await asyncio.sleep(COUNT_EVERY_S)
 

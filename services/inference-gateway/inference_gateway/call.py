@@ -1,6 +1,7 @@
 """One admitted request: asked of a replica, relayed, recorded once."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 import aiohttp
@@ -19,20 +20,15 @@ from inference_gateway.domain.stream import (
     EventTooLong,
     Reading,
     Splitter,
-    error_event,
     whole_answer,
 )
 from inference_gateway.http.wire import (
-    JSON,
-    NO_CACHE,
-    SSE,
     Headers,
     Receive,
     Send,
-    send_fault,
-    send_whole,
 )
 from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
+from inference_gateway.reply import Reply
 from inference_gateway.room import Room
 from inference_gateway.settings import (
     ANSWER_BYTES_MAX,
@@ -43,6 +39,13 @@ from inference_gateway.settings import (
 )
 
 REFUSAL_BYTES_MAX = 64 * 1024
+
+
+BAD_NEWS_WITHIN_S = 1.0
+READ_OUT_WITHIN_S = 0.05
+"""How long the end of an engine's stream is waited for, so that its connection can be kept."""
+
+log = logging.getLogger(__name__)
 
 
 class EngineRefused(Exception):
@@ -62,45 +65,46 @@ class Call:
         operation: Operation,
         wanted: Wanted,
         recording: Recording,
-        *,
-        headers: Headers,
     ) -> None:
         self._room = room
         self._operation = operation
         self._wanted = wanted
         self._recording = recording
-        self._headers = headers
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
         self._task: asyncio.Task[object] | None = None
-        self._started = False
+        self._reply: Reply | None = None
         self._why: str | None = None
-        self.due = self._began + FIRST_BYTE_WAIT_S
+        self.due = self._loop.time() + FIRST_BYTE_WAIT_S
         self.due_why = "engine_first_byte_timeout"
 
-    async def run(self, receive: Receive, send: Send) -> UsageRow | None:
+    async def run(self, receive: Receive, send: Send, headers: Headers) -> UsageRow | None:
         """Answer the client; return the row (nothing where the request was not admitted)."""
         self._task = asyncio.current_task()
+        reply = self._reply = Reply(send, headers, self._wait_for_client)
         leaving = asyncio.create_task(self._heed_leaving(receive))
         self._room.calls.enter(self)
         try:
-            await self._answer(send)
+            await self._answer(reply)
         except asyncio.CancelledError:
             if self._why is None:
-                self._recording.close(STOPPING, started=self._started)
+                self._recording.close(STOPPING, started=reply.started)
                 raise
             assert self._task is not None
             self._task.uncancel()
-            await self._say_cut(self._why, send)
+            await self._say_cut(self._why, reply)
+        except Exception:
+            # Our own mistake: the request is still answered, and still has its row.
+            log.exception("a call failed here")
+            await self._say_cut("gateway_fault", reply)
         finally:
             self._room.calls.leave(self)
             leaving.cancel()
-            self._recording.close(self._why or "gateway_fault", started=self._started)
+            self._recording.close(self._why or "gateway_fault", started=reply.started)
         return self._recording.row
 
     def cut(self, why: str) -> None:
         """End the call now, whatever it waits for."""
-        if self._why is None and self._task is not None:
+        if self._why is None and self._task is not None and not (self._reply and self._reply.done):
             self._why = why
             self._task.cancel()
 
@@ -109,7 +113,7 @@ class Call:
             pass
         self.cut(CLIENT_LEFT)
 
-    async def _answer(self, send: Send) -> None:
+    async def _answer(self, reply: Reply) -> None:
         """Ask one replica after the other until one answers; nothing is asked twice once bytes flow."""
         tried: list[str] = []
         refusal: Refusal | None = None
@@ -119,17 +123,17 @@ class Call:
             if route is None or replica is None:
                 break
             if not self._recording.open(replica, attempt):
-                await send_fault(send, journal_full(), self._headers)
+                await reply.refuse(journal_full())
                 return
             try:
-                await self._ask(route, replica, send, fresh=stale)
+                await self._ask(route, replica, reply, fresh=stale)
             except EngineRefused as refused:
                 refusal = refused.refusal
                 if not refusal.elsewhere:
                     break
             except (aiohttp.ClientError, OSError, EventTooLong) as broken:
-                if self._started:
-                    await self._break_off("engine_lost", send)
+                if reply.started:
+                    await self._break_off("engine_lost", reply)
                     return
                 refusal = Refusal(unreachable(route.name), elsewhere=True)
                 METRICS.count("mesh_gateway_engine_faults_total", kind=type(broken).__name__)
@@ -141,7 +145,7 @@ class Call:
                 return
             tried.append(replica.workload_id)
             METRICS.count("mesh_gateway_retries_total")
-        await self._refuse(refusal, send)
+        await self._refuse(refusal, reply)
 
     def _next(self, tried: list[str]) -> tuple[Route | None, Replica | None]:
         opening = self._recording.opening
@@ -151,7 +155,7 @@ class Call:
         busy = self._room.engines.in_flight
         return route, least_busy(route.replicas, busy, tried, self._room.calls.turn())
 
-    async def _ask(self, route: Route, replica: Replica, send: Send, *, fresh: bool) -> None:
+    async def _ask(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> None:
         body = for_engine(self._wanted, route.engine, route.model_id)
         host, _, port = replica.address.partition("/")[0].rpartition(":")
         attributes = {
@@ -171,11 +175,12 @@ class Call:
                     raw = await answer.content.read(REFUSAL_BYTES_MAX)
                     raise EngineRefused(refusal_of(answer.status, raw, route.name))
                 if self._wanted.stream:
-                    await self._relay(route, answer, send)
+                    await self._relay(route, answer, reply)
+                    await _read_out(answer)
                 else:
-                    await self._relay_whole(route, answer, send)
+                    await self._relay_whole(route, answer, reply)
 
-    async def _relay_whole(self, route: Route, answer: aiohttp.ClientResponse, send: Send) -> None:
+    async def _relay_whole(self, route: Route, answer: aiohttp.ClientResponse, reply: Reply) -> None:
         parts, size = [], 0
         async for part in answer.content.iter_any():
             parts.append(part)
@@ -187,14 +192,12 @@ class Call:
             body, usage = whole_answer(b"".join(parts), route.name)
         except msgspec.DecodeError:
             raise EngineRefused(Refusal(malformed(), elsewhere=True)) from None
-        if not self._recording.complete(usage):
-            await send_fault(send, journal_full(), self._headers)
-            return
-        self._started = True
-        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
-        await send_whole(send, 200, [*self._headers, JSON, self._processing()], body)
+        if self._recording.complete(usage):
+            await reply.whole(body)
+        else:
+            await reply.refuse(journal_full())
 
-    async def _relay(self, route: Route, answer: aiohttp.ClientResponse, send: Send) -> None:
+    async def _relay(self, route: Route, answer: aiohttp.ClientResponse, reply: Reply) -> None:
         wanted = self._wanted
         reading = Reading(
             route.engine,
@@ -206,41 +209,41 @@ class Call:
         splitter = Splitter()
         async for data in answer.content.iter_any():
             out = reading.take_all(splitter.feed(data))
-            if not self._started:
+            if not reply.started:
                 if reading.fault is not None:
                     break
                 if not out and not reading.done:
                     continue
             if not self._recording.read(reading):
-                await self._say_error("journal_full", send)
+                await reply.break_off("journal_full")
                 return
             if out:
-                await self._send_part(out, send)
+                await reply.part(out)
             if reading.fault is not None or reading.done:
                 break
             self._await(IDLE_GAP_S, "engine_idle_timeout")
-        await self._finish(reading, send)
+        await self._finish(reading, reply)
 
-    async def _finish(self, reading: Reading, send: Send) -> None:
+    async def _finish(self, reading: Reading, reply: Reply) -> None:
         """End a stream whose engine says no more: whole, or broken off."""
         if self._recording.row is None:
             if reading.finish_reason is None or reading.fault is not None:
-                if not self._started:
+                if not reply.started:
                     raise EngineRefused(Refusal(malformed(), elsewhere=True))
-                await self._break_off(reading.fault or "engine_ended_early", send)
+                await self._break_off(reading.fault or "engine_ended_early", reply)
                 return
             self._recording.complete(None)
-        await self._send_end(DONE, send)
+        await reply.end(DONE)
 
-    async def _break_off(self, why: str, send: Send) -> None:
+    async def _break_off(self, why: str, reply: Reply) -> None:
         """End a stream that has begun and cannot go on: the client is told, the part is recorded."""
         if self._recording.row is None:
             self._recording.fail(200, why)
-            await self._say_error(why, send)
+            await reply.break_off(why)
         else:
-            await self._send_end(DONE, send)
+            await reply.end(DONE)
 
-    async def _refuse(self, refusal: Refusal | None, send: Send) -> None:
+    async def _refuse(self, refusal: Refusal | None, reply: Reply) -> None:
         """Answer that no replica would; an admitted request gets its row."""
         if refusal is not None:
             fault: Fault = refusal.fault
@@ -249,51 +252,38 @@ class Call:
             fault = not_serving(route) if route else unreachable(self._recording.opening.model)
         if self._recording.admitted:
             self._recording.fail(fault.status, fault.code)
-        await send_fault(send, fault, self._headers)
+        await reply.refuse(fault)
 
-    async def _say_cut(self, why: str, send: Send) -> None:
-        self._recording.close(why, started=self._started)
-        if why == CLIENT_LEFT:
+    async def _say_cut(self, why: str, reply: Reply) -> None:
+        self._recording.close(why, started=reply.started)
+        if why == CLIENT_LEFT or reply.done:
             return
-        # The client gets a moment to take the bad news, not for ever: nothing watches this call now.
+        # Nothing watches this call any more: the client has a moment to take the bad news.
         with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1.0):
-                if self._started:
-                    await self._say_error(why, send)
+            async with asyncio.timeout(BAD_NEWS_WITHIN_S):
+                if reply.started:
+                    await reply.break_off(why)
                 else:
                     said = f"The model did not answer in time ({why}). Send the request again."
-                    await send_fault(send, unavailable(why, said), self._headers)
+                    await reply.refuse(unavailable(why, said))
 
-    async def _say_error(self, why: str, send: Send) -> None:
-        said = f"The answer broke off ({why}); what came so far is recorded. Send the request again."
-        await self._send_end(error_event(why, said), send)
-
-    async def _send_part(self, out: bytes, send: Send) -> None:
+    def _wait_for_client(self) -> None:
         self._await(CLIENT_STUCK_S, CLIENT_LEFT)
-        await self._start(send)
-        await send({"type": "http.response.body", "body": out, "more_body": True})
-
-    async def _send_end(self, out: bytes, send: Send) -> None:
-        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
-        await self._start(send)
-        await send({"type": "http.response.body", "body": out})
-
-    async def _start(self, send: Send) -> None:
-        if not self._started:
-            self._started = True
-            headers = [*self._headers, SSE, NO_CACHE, self._processing()]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _await(self, seconds: float, why: str) -> None:
         self.due = self._loop.time() + seconds
         self.due_why = why
-
-    def _processing(self) -> tuple[bytes, bytes]:
-        took_ms = int((self._loop.time() - self._began) * 1e3)
-        return b"openai-processing-ms", str(took_ms).encode()
 
 
 def _is_stale(broken: Exception) -> bool:
     """Tell whether a kept connection was gone before we used it, rather than an engine out of reach."""
     reset = isinstance(broken, OSError) and not isinstance(broken, aiohttp.ClientConnectorError)
     return reset or isinstance(broken, aiohttp.ServerDisconnectedError)
+
+
+async def _read_out(answer: aiohttp.ClientResponse) -> None:
+    """Read what follows the end of a stream: nothing, and then the connection is free again."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(READ_OUT_WITHIN_S):
+            while await answer.content.readany():
+                pass

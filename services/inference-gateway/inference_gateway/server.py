@@ -1,6 +1,7 @@
 """The HTTP server itself: uvicorn without its signals, started late and stopped in order."""
 
 import contextlib
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,12 @@ import uvicorn
 from meshkit.errors import ConfigError
 
 BACKLOG = 2_048
+CONNECTIONS_MAX = 8_192
+"""Connections at once; on further ones a request is answered 503."""
+
+FILES_MAX = 65_536
+"""Open files this process asks for: a call holds two, the client's and the engine's."""
+
 KEEPALIVE_S = 75
 GRACE_S = 3
 """How long a request may take to end once the door stops; longer than calls are given."""
@@ -38,6 +45,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def allow_files() -> None:
+    """Raise this process's bound of open files as far as it may, up to ``FILES_MAX``."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 class Server:
     """Serves ``app`` on a socket that listens already."""
 
@@ -52,6 +67,7 @@ class Server:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
+            limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=KEEPALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

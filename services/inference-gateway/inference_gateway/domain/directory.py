@@ -28,6 +28,11 @@ class Directory:
             self._by_name.setdefault(name, {})[endpoint_id] = route
             self._choose(name)
 
+    @property
+    def replicas(self) -> int:
+        """How many engines can be asked, over all endpoints."""
+        return sum(len(route.replicas) for route in self._best.values())
+
     def find(self, project: str, name: str) -> Route | None:
         """Return the route of a project's model."""
         return self._best.get((project, name))

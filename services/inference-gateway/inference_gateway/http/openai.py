@@ -64,9 +64,11 @@ class Door:
             return
         if isinstance(decided, Fault):
             _count(operation, decided.status, began)
+            METRICS.count("mesh_gateway_refusals_total", code=decided.code)
             parent = edge_parent(header(scope, b"traceparent"))
             with span(f"POST {path}", kind=SpanKind.SERVER, parent=parent) as seen:
                 seen.set_attribute(semconv.MESH_REQUEST_ID, request_id)
+                seen.set_attribute(semconv.HTTP_ROUTE, operation.path)
                 seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, decided.status)
                 seen.set_attribute(semconv.ERROR_TYPE, decided.code)
                 await send_fault(send, decided, headers)
@@ -148,8 +150,8 @@ class Door:
                 traceparent=traceparent(),
             )
             recording = Recording(self._room.meter, self._room.clock, opening, began=began)
-            call = Call(self._room, operation, wanted, recording, headers=headers)
-            row = await call.run(receive, send)
+            call = Call(self._room, operation, wanted, recording)
+            row = await call.run(receive, send, headers)
             if row is None:
                 seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 503)
                 _count(operation, 503, began)

@@ -8,13 +8,15 @@ from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from mesh_contracts.units import Wide, new_id
+from meshkit.telemetry import METRICS
 
+from inference_gateway.domain.faults import unavailable
 from inference_gateway.http.api import asking, fleet, ledgers, tenants
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
-from inference_gateway.http.events import PATH, EventDoor
+from inference_gateway.http.events import PATH, EventDoor, send_problem
 from inference_gateway.http.openai import Door
-from inference_gateway.http.problems import Refused, on_http, on_refused, on_unforeseen
-from inference_gateway.http.wire import Receive, Scope, Send, own_headers
+from inference_gateway.http.problems import Refused, from_fault, on_http, on_refused, on_unforeseen
+from inference_gateway.http.wire import Receive, Scope, Send, own_headers, send_fault
 
 VERBS = re.compile(r"^(/api/v1/(?:nodes|dead-letters)/.+):(cordon|return|check|redrive)$")
 """``/nodes/n1:cordon`` reads as people write it, and is routed as ``/nodes/n1/cordon``."""
@@ -69,6 +71,26 @@ def api(asker: asking.Asker) -> Litestar:
     )
 
 
+class Porch:
+    """What answers from the first moment: 503 until the door behind it is open."""
+
+    def __init__(self) -> None:
+        self.front: Front | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if self.front is not None:
+            await self.front(scope, receive, send)
+            return
+        said = "The gateway has just started and knows no keys yet. Try again."
+        fault = unavailable("gateway_starting", said)
+        headers = own_headers(scope, new_id("request"))
+        if scope["path"].startswith("/v1/"):
+            await send_fault(send, fault, headers)
+        else:
+            await send_problem(send, from_fault(fault).problem, headers)
+
+
 class Front:
     """Sends the hot routes past the framework; gives every other answer its request id."""
 
@@ -95,6 +117,11 @@ class Front:
         async def signed(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *headers]
+                # The template, never the path: people may ask for any path.
+                route = str(scope.get("path_template") or "other")
+                METRICS.count(
+                    "mesh_gateway_api_requests_total", route=route, status=str(message["status"])
+                )
             await send(message)
 
         await self._behind(scope, receive, signed)
