@@ -178,6 +178,35 @@ async def test_a_taken_port_and_missing_settings_are_one_clear_line(
             assert "Traceback" not in said.decode()
 
 
+@pytest.mark.slow
+async def test_a_gateway_that_has_no_bus_yet_says_so_instead_of_keeping_callers_waiting(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with town(tmp_path, nats_server.url) as here:
+        port = free_port()
+        told = environment(here, port) | {"NATS_URL": f"nats://127.0.0.1:{free_port()}"}
+        alone = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "inference_gateway"), env=told, stderr=asyncio.subprocess.DEVNULL
+        )
+        try:
+            for path, name in (("/v1/models", "error"), ("/api/v1/usage", "code")):
+                found = await _answer(here, f"http://127.0.0.1:{port}{path}")
+                assert found[0] == 503
+                assert name in found[1]
+        finally:
+            alone.kill()
+            await alone.wait()
+
+
+async def _answer(here: Town, url: str) -> tuple[int, dict[str, Any]]:
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(aiohttp.ClientError):
+                async with here.http.get(url) as answer:
+                    return answer.status, json.loads(await answer.read())
+            await asyncio.sleep(0.05)
+
+
 async def test_a_second_gateway_on_the_same_folder_is_refused(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
