@@ -33,8 +33,6 @@ from placement.domain.show import show_endpoint
 from placement.reading import Project
 from placement.settle import settle
 
-PAGE_MAX = 500
-
 
 def _missing(what: str, name: str, todo: str) -> Problem:
     return Problem(
@@ -101,15 +99,15 @@ async def list_endpoints(
     ask: ListEndpoints, principal: Principal, tx: Transaction, clock: Clock
 ) -> Endpoints:
     """Return the endpoints the principal sees, by name, without their workloads."""
-    limit = max(1, min(ask.page.limit, PAGE_MAX))
+    limit = max(1, min(ask.page.limit, reading.PAGE_MAX))
     found = []
     if _sees_all(principal) or principal.project is not None:
         project = None if _sees_all(principal) else principal.project
-        found = await reading.list_wanted(tx, project, ask.page.cursor or "", limit)
-    last = found[-1] if len(found) == limit else None
+        found = await reading.list_wanted(tx, project, ask.page.cursor or "", limit + 1)
+    shown = found[:limit]
     return Endpoints(
-        items=[show_endpoint(wanted, (), clock.now()) for wanted in found],
-        next=None if last is None else f"{last.name} {last.endpoint_id}",
+        items=[show_endpoint(wanted, (), clock.now()) for wanted in shown],
+        next=f"{shown[-1].name} {shown[-1].endpoint_id}" if len(found) > limit else None,
     )
 
 

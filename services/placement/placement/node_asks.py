@@ -8,13 +8,12 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 
 from placement import reading, store
-from placement.asks import PAGE_MAX
 from placement.domain.fleet import Server
 from placement.domain.health import Turn, on_check_wished, on_cordoned, on_returned
 from placement.domain.show import show_node
-from placement.handlers import turn_node
 from placement.pulse import Pulse
 from placement.settle import settle
+from placement.turns import turn_node
 
 A = TypeVar("A", GetNode, CordonNode, ReturnNode, CheckNode)
 
@@ -30,12 +29,12 @@ class NodeAsks:
     ) -> Nodes | Problem:
         """Return the site's nodes by name."""
         del principal
-        limit = max(1, min(ask.page.limit, PAGE_MAX))
-        found = await reading.list_servers(tx, ask.site, ask.page.cursor or "", limit)
-        last = found[-1] if len(found) == limit else None
+        limit = max(1, min(ask.page.limit, reading.PAGE_MAX))
+        found = await reading.list_servers(tx, ask.site, ask.page.cursor or "", limit + 1)
+        shown = found[:limit]
         return Nodes(
-            items=[self._shown(server, clock) for server in found],
-            next=None if last is None else f"{last.name} {last.node_id}",
+            items=[self._shown(server, clock) for server in shown],
+            next=f"{shown[-1].name} {shown[-1].node_id}" if len(found) > limit else None,
         )
 
     async def get_node(

@@ -3,9 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import get_args
 
 from mesh_contracts.node import Heartbeat, WorkloadStatus
-from mesh_contracts.placement import Reason, SilenceSuspected
+from mesh_contracts.placement import (
+    EndpointState,
+    NodeState,
+    Reason,
+    SilenceSuspected,
+    WorkloadState,
+)
 from mesh_contracts.units import new_id
 from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
@@ -15,8 +22,8 @@ from placement import reading, store
 from placement.domain.fleet import Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.silence import Judgement, judge
-from placement.handlers import now_ended, now_lost, now_ready, turn_node
 from placement.settle import settle
+from placement.turns import now_ended, now_lost, now_ready, turn_node
 
 TICK_S = 1.0
 COMPARE_EVERY = 5
@@ -27,6 +34,11 @@ PRUNE_EVERY = 600
 PRUNE_BATCH = 1_000
 NODES_MAX = 100_000
 """Nodes whose heartbeats are held; further ones are not."""
+SHOWN = {
+    "nodes": get_args(NodeState),
+    "endpoints": [state for state in get_args(EndpointState) if state != "stopped"],
+    "replicas": [state for state in get_args(WorkloadState) if state not in {"stopped", "failed"}],
+}
 WATCHED_STATES = ("ready", "validating", "cordoned", "draining", "repairing")
 
 WholeSince = Callable[[], float | None]
@@ -81,6 +93,8 @@ class Pulse:
         async with self._opened().transaction() as tx:
             nodes = {row["node_id"]: row["state"] for row in await reading.all_nodes(tx, self._site)}
             due = await reading.due(tx, self._site, self._clock.now())
+            if self._ticks % COMPARE_EVERY == 1:
+                _show(await reading.tally(tx, self._site))
         judged = self._judge([node for node, state in nodes.items() if state in WATCHED_STATES])
         back = [node for node, state in nodes.items() if state == "lost" and self._speaks(node)]
         compares = self._ticks % COMPARE_EVERY == 0
@@ -185,3 +199,9 @@ class Pulse:
                 del held[node_id]
         listed = {workload for statuses in self._statuses.values() for workload in statuses}
         self._listed = {workload: at for workload, at in self._listed.items() if workload in listed}
+
+
+def _show(tally: dict[tuple[str, str], int]) -> None:
+    for what, states in SHOWN.items():
+        for state in states:
+            METRICS.set(f"mesh_placement_{what}", tally.get((what, state), 0), state=state)

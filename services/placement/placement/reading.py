@@ -14,6 +14,8 @@ from meshkit.store import Row, Transaction
 from placement.domain.fleet import MILLI_PER_GPU, Card, Held, Placed, Server, Wanted
 from placement.store import loads
 
+PAGE_MAX = 500
+"""Items of a list that are answered at one time, whatever is asked for."""
 ENDED_SHOWN = 5
 """Workloads that have ended and are still shown (and counted) of one endpoint."""
 
@@ -193,6 +195,19 @@ async def all_nodes(tx: Transaction, site: str | None = None) -> list[Row]:
         "SELECT node_id, state, check_wished FROM node WHERE $1::text IS NULL OR site = $1 ORDER BY node_id",
         site,
     )
+
+
+async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:
+    """Return how many of what (``nodes``, ``endpoints``, ``replicas``) are in each state, at a site."""
+    rows = await tx.rows(
+        "SELECT 'nodes' AS what, state, count(*) AS many FROM node WHERE site = $1 GROUP BY state"
+        " UNION ALL SELECT 'endpoints', state, count(*) FROM endpoint"
+        "  WHERE site = $1 AND state <> 'stopped' GROUP BY state"
+        " UNION ALL SELECT 'replicas', w.state, count(*) FROM workload w JOIN node n USING (node_id)"
+        "  WHERE n.site = $1 AND w.state NOT IN ('stopped', 'failed') GROUP BY w.state",
+        site,
+    )
+    return {(row["what"], row["state"]): row["many"] for row in rows}
 
 
 async def find_projects(tx: Transaction, text: str) -> list[Project]:

@@ -1,0 +1,73 @@
+"""What a node or a workload turns into, whoever found out: a fact, an ask, or time that passed."""
+
+from datetime import datetime
+from typing import Any
+
+from mesh_contracts.fact import born_of
+from mesh_contracts.placement import NodeCordoned, NodeLost, NodeReturned, Reason
+from meshkit.store import Transaction
+
+from placement import reading, store
+from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
+from placement.domain.health import Turn, on_lost
+from placement.domain.plan import after_failure
+from placement.settle import settle, tell_moved
+
+
+async def now_ready(
+    tx: Transaction, cause: Any, now: datetime, item: Placed, *, scheme: str, address: str
+) -> None:
+    """Note that a workload answers at ``address``, and settle its endpoint."""
+    if item.state not in LIVING:
+        return
+    await store.answer_at(tx, item, scheme, address, now)
+    wanted = await reading.load_wanted(tx, item.endpoint_id)
+    assert wanted is not None, "the table's foreign key holds"
+    if item.state != "ready":
+        await tell_moved(tx, cause, now, wanted, item)
+    await settle(tx, cause, now, endpoints=[item.endpoint_id])
+
+
+async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, reason: Reason) -> None:
+    """Note that a workload has ended (as wished, or else failed for ``reason``), and settle."""
+    if item.state in ENDED:
+        return
+    if item.state == "stopping":
+        await store.move(tx, item, "stopped", now, item.reasons)
+    else:
+        await store.move(tx, item, "failed", now, (reason,))
+        wanted = await reading.load_wanted(tx, item.endpoint_id)
+        assert wanted is not None, "the table's foreign key holds"
+        failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
+        await store.note_failure(tx, item.endpoint_id, failures, retry_at)
+    await settle(tx, cause, now, endpoints=[item.endpoint_id], node_id=item.node_id)
+
+
+async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, silent_ms: int) -> None:
+    """Give up a silent node: its workloads have failed and are placed anew, at once."""
+    await turn_node(tx, cause, now, server, on_lost(server, silent_ms), silent_ms=silent_ms)
+    running = await reading.load_running(tx, server.node_id)
+    for item in running:
+        reason = Reason(code="node_lost", detail=f"{server.name} fell silent")
+        await store.move(tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,))
+    endpoints = [item.endpoint_id for item in running]
+    await settle(tx, cause, now, endpoints=endpoints, node_id=server.node_id)
+
+
+async def turn_node(
+    tx: Transaction, cause: Any, now: datetime, server: Server, to: Turn, *, silent_ms: int = 0
+) -> None:
+    """Make a node what it turns into, and tell what others should know of it."""
+    await store.turn(tx, server, to, now)
+    codes = {reason.code for reason in server.reasons}
+    if to.state == "cordoned" and (
+        server.state not in LEAVING or {reason.code for reason in to.reasons} - codes
+    ):
+        born = born_of(cause, now, NodeCordoned, key=server.node_id)
+        await tx.tell(NodeCordoned(**born, node_id=server.node_id, reasons=list(to.reasons)))
+    if to.state == "ready" and server.state != "ready":
+        born = born_of(cause, now, NodeReturned, key=server.node_id)
+        await tx.tell(NodeReturned(**born, node_id=server.node_id))
+    if to.state == "lost" and server.state != "lost":
+        born = born_of(cause, now, NodeLost, key=server.node_id)
+        await tx.tell(NodeLost(**born, node_id=server.node_id, silent_ms=silent_ms))
