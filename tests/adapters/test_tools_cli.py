@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from mesh_tools.__main__ import COMMANDS, NOT_YET
+from mesh_tools.__main__ import COMMANDS, NOT_YET, run
 
 from tests.house.tree import ROOT
 
@@ -184,11 +184,13 @@ def test_a_running_mesh_is_found_from_a_folder_below_and_its_exports_fit_a_shell
 
 
 @pytest.mark.parametrize("name", sorted(NOT_YET))
-def test_a_command_that_does_not_exist_yet_says_so(name: str) -> None:
-    done = mesh(None, name)
-    assert done.returncode == 2
-    assert "not there yet" in done.stderr
-    assert done.stdout == ""
+def test_a_command_that_does_not_exist_yet_says_so(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(name, []) == 2
+    said = capsys.readouterr()
+    assert "not there yet" in said.err
+    assert said.out == ""
 
 
 def test_a_command_that_nobody_knows_is_named() -> None:
@@ -203,15 +205,16 @@ def test_every_command_explains_itself_within_its_bound() -> None:
     assert all(f"  {name} " in mesh(None, "--help").stdout for name in COMMANDS)
     slow = {}
     for name in COMMANDS:
-        if name == "demo":
-            continue
-        took = []
-        for _ in range(3):
+        tries = 3
+        while tries:
+            tries -= 1
             began = time.monotonic()
             done = mesh(None, name, "--help")
-            took.append(time.monotonic() - began)
+            took = time.monotonic() - began
             assert done.returncode == 0, (name, done.stderr)
             assert done.stdout.startswith("usage: mesh")
-        if min(took) > FIRST_OUTPUT_WITHIN_S:
-            slow[name] = min(took)
+            if took <= FIRST_OUTPUT_WITHIN_S:
+                break
+        else:
+            slow[name] = took
     assert slow == {}

@@ -97,7 +97,7 @@ def still_steps() -> list[Step]:
     return steps
 
 
-def tests(marks: str, *, at_once: int = 1) -> Step:
+def pytest(marks: str, *, at_once: int = 1) -> Step:
     """Return the step that runs the tests that ``marks`` choose, a file's tests in one process."""
     parallel = ("-n", str(at_once), "--dist", "loadfile") if at_once > 1 else ()
     return Step("tests (pytest)", sys.executable, "-P", "-m", "pytest", "-m", marks, *parallel)
@@ -128,7 +128,7 @@ def main(argv: list[str]) -> int:
     began, steps, proof = (
         time.monotonic(),
         still_steps(),
-        tests(marks, at_once=AT_ONCE if wanted.fast else 1),
+        pytest(marks, at_once=AT_ONCE if wanted.fast else 1),
     )
     try:
         asyncio.run(gate(steps, proof, together=wanted.fast))
