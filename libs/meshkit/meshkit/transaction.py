@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from zlib import crc32
 
 import asyncpg
@@ -14,6 +14,9 @@ from meshkit import telemetry
 
 F = TypeVar("F", bound=Fact)
 Row = dict[str, Any]
+
+MESSAGE_BYTES_MAX: Final = 1_000_000
+"""A fact or value on the bus, encoded: below what a stream takes (1 MiB), headers included."""
 
 _NEXT_VERSION = """
 INSERT INTO key_version AS held (key, version) VALUES ($1, 1)
@@ -46,6 +49,11 @@ ORDER BY place
 ON CONFLICT (msg_id) DO NOTHING
 RETURNING id
 """
+
+
+def _bounded(payload: bytes) -> bytes:
+    assert len(payload) <= MESSAGE_BYTES_MAX, "what is told fits into one message; split it"
+    return payload
 
 
 def bucket_lock(bucket: str) -> int:
@@ -105,7 +113,7 @@ class Transaction:
         trace = telemetry.traceparent() or fact.traceparent
         told = msgspec.structs.replace(fact, version=version, recorded_at=self.now, traceparent=trace)
         subject, partition = subject_of(told), int(partition_of(told.key))
-        payload = wire.encode(told)
+        payload = _bounded(wire.encode(told))
         self._facts.append(
             ("fact", partition, subject, told.key, version, told.fact_id, payload, trace)
         )
@@ -113,7 +121,7 @@ class Transaction:
 
     async def put(self, bucket: str, key: str, value: msgspec.Struct) -> None:
         """Have ``bucket[key]`` hold ``value`` once this commits (through the outbox, in order)."""
-        self._changes[bucket, key] = (wire.encode(value), telemetry.traceparent())
+        self._changes[bucket, key] = (_bounded(wire.encode(value)), telemetry.traceparent())
 
     async def drop(self, bucket: str, key: str) -> None:
         """Have ``bucket`` forget ``key`` once this commits."""
