@@ -8,6 +8,7 @@ from mesh_contracts import wire
 from mesh_contracts.inference import ROWS_MAX, UsageMetered, UsageRow
 from mesh_contracts.metering import ProducerMark
 from mesh_contracts.units import Site, derived_id
+from meshkit import semconv
 from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.errors import JournalFull, Unavailable
@@ -177,7 +178,11 @@ class Meter:
         epoch = self._journal.epoch
         now = self._clock.now()
         tag = "gateway.usage.metered"
-        with span(f"batch {tag}", kind=SpanKind.INTERNAL, attributes={"mesh.rows": len(rows)}):
+        with span(
+            f"batch {tag}",
+            kind=SpanKind.INTERNAL,
+            attributes={semconv.MESSAGING_BATCH_MESSAGE_COUNT: len(rows)},
+        ):
             fact = UsageMetered(
                 fact_id=derived_id("fact", now, self.producer, str(epoch), str(sequence)),
                 key=self.producer,

@@ -9,6 +9,8 @@ from typing import Any
 import uvicorn
 from meshkit.errors import ConfigError
 
+from inference_gateway.heads import BoundedHeads
+
 BACKLOG = 2_048
 CONNECTIONS_MAX = 8_192
 """Connections at once; on further ones a request is answered 503."""
@@ -59,7 +61,7 @@ class Server:
     def __init__(self, app: Any, listening: socket.socket) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHeads,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -6,6 +6,7 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import (
     HTTPException,
+    InternalServerException,
     MethodNotAllowedException,
     NotFoundException,
     ValidationException,
@@ -14,6 +15,7 @@ from mesh_contracts import wire
 from mesh_contracts.ask import Problem
 
 from inference_gateway.domain.faults import Fault
+from inference_gateway.http.wire import body_late
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -35,7 +37,7 @@ def refused(
 
 def from_fault(fault: Fault) -> Refused:
     """Return the same refusal in this door's words."""
-    titles = {401: "Not authenticated", 403: "Not permitted", 503: "Unavailable"}
+    titles = {401: "Not authenticated", 403: "Not permitted", 408: "Too late", 503: "Unavailable"}
     return refused(
         fault.status,
         fault.code,
@@ -90,8 +92,24 @@ def on_http(request: Request[Any, Any, Any], fault: HTTPException) -> Response[b
     return as_response(problem)
 
 
+def on_unreadable(_: Request[Any, Any, Any], __: Exception) -> Response[bytes]:
+    """Answer a body whose bytes are no text, or that is nested without end."""
+    detail = "The body is not JSON that can be read here. Send a JSON object in UTF-8; see /openapi.json."
+    return as_response(Problem(title="Not JSON", status=400, code="invalid_json", detail=detail))
+
+
+def on_late(_: Request[Any, Any, Any], __: Exception) -> Response[bytes]:
+    """Answer whose body did not arrive in time; its rest is not waited for."""
+    response = as_response(from_fault(body_late()).problem)
+    response.headers["connection"] = "close"
+    return response
+
+
 def on_unforeseen(_: Request[Any, Any, Any], fault: Exception) -> Response[bytes]:
     """Answer our own mistake without showing it."""
+    if isinstance(fault, InternalServerException) and "disconnected" in str(fault.detail):
+        # The client left within its body: there is nobody to answer, and nothing of ours is wrong.
+        return as_response(from_fault(body_late()).problem)
     import logging  # noqa: PLC0415 - only on this road
 
     logging.getLogger(__name__).error("unforeseen", exc_info=fault)

@@ -16,7 +16,7 @@ from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
 from inference_gateway.http.events import PATH, EventDoor, send_problem
 from inference_gateway.http.openai import Door
 from inference_gateway.http.problems import Refused, from_fault, on_http, on_refused, on_unforeseen
-from inference_gateway.http.wire import Receive, Scope, Send, own_headers, send_fault
+from inference_gateway.http.wire import BodyLate, Receive, Scope, Send, in_time, own_headers, send_fault
 
 VERBS = re.compile(r"^(/api/v1/(?:nodes|dead-letters)/.+):(cordon|return|check|redrive)$")
 """``/nodes/n1:cordon`` reads as people write it, and is routed as ``/nodes/n1/cordon``."""
@@ -54,6 +54,9 @@ def api(asker: asking.Asker) -> Litestar:
         exception_handlers={
             Refused: on_refused,
             HTTPException: on_http,
+            BodyLate: on_late,
+            UnicodeDecodeError: on_unreadable,
+            RecursionError: on_unreadable,
             500: on_unforeseen,
         },
         type_encoders={Wide: str},
@@ -124,4 +127,4 @@ class Front:
                 )
             await send(message)
 
-        await self._behind(scope, receive, signed)
+        await self._behind(scope, in_time(receive), signed)

@@ -25,6 +25,10 @@ class ClientLeft(Exception):
     """The client closed the connection."""
 
 
+class BodyLate(Exception):
+    """The body did not arrive within ``BODY_WAIT_S``."""
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """Return a request header (its name in lower case), or nothing."""
     for key, value in scope["headers"]:
@@ -47,6 +51,9 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | Fault:
     """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
     declared = header(scope, b"content-length")
     too_large = declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX
+    if too_large and header(scope, b"expect") is not None:
+        # It asks before it sends: nothing needs to be heard out.
+        return _too_large()
     parts: list[bytes] = []
     size = 0
     try:
@@ -71,11 +78,27 @@ async def read_body(scope: Scope, receive: Receive) -> bytes | Fault:
                 if ended:
                     return b"".join(parts)
     except TimeoutError:
-        return Fault(
-            status=408,
-            code="body_timeout",
-            message=f"The body did not arrive within {BODY_WAIT_S:.0f} s; send the request again.",
-        )
+        return body_late()
+
+
+def in_time(receive: Receive) -> Receive:
+    """Return ``receive`` for whoever reads a body without a bound: past ``BODY_WAIT_S`` it raises ``BodyLate``."""
+    until = asyncio.get_running_loop().time() + BODY_WAIT_S
+    ended = False
+
+    async def received() -> Message:
+        nonlocal ended
+        if ended:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(until):
+                message = await receive()
+        except TimeoutError:
+            raise BodyLate from None
+        ended = not message.get("more_body")
+        return message
+
+    return received
 
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -95,6 +118,15 @@ async def send_fault(send: Send, fault: Fault, headers: Headers) -> None:
     if fault.status in {408, 413}:
         more.append((b"connection", b"close"))
     await send_whole(send, fault.status, [*headers, *more], fault.body())
+
+
+def body_late() -> Fault:
+    """Return the refusal of a body that did not arrive in time."""
+    return Fault(
+        status=408,
+        code="body_timeout",
+        message=f"The body did not arrive within {BODY_WAIT_S:.0f} s; send the request again.",
+    )
 
 
 def _too_large() -> Fault:

@@ -1,0 +1,147 @@
+"""The head of a request is bounded, in bytes and in time: uvicorn by itself waits and gathers for ever."""
+
+import asyncio
+import logging
+from typing import Any
+
+from meshkit.telemetry import METRICS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from inference_gateway.domain.faults import Fault
+
+HEAD_BYTES_MAX = 64 * 1024
+"""A request's first line and headers; a longer head is answered 431."""
+
+HEAD_WAIT_S = 15.0
+"""How long a head may take to arrive, from the moment its connection or its first byte is here."""
+
+REST_WAIT_S = 30.0
+"""How long the rest of a request may come in that was answered before it was whole."""
+
+LINGER_S = 2.0
+"""How long a refused client is heard out, so that it reads why, before its connection is dropped."""
+
+LINGER_BYTES_MAX = 8 * 1024**2
+LINE_BYTES = len(b": \r\n")
+
+UNREADABLE = Fault(
+    status=400,
+    code="invalid_http",
+    message="This is not HTTP/1.1. Send a well-formed request; TLS and HTTP/2 end in front of this door.",
+)
+TOO_LONG = Fault(
+    status=431,
+    code="head_too_large",
+    message=f"The request's headers are larger than {HEAD_BYTES_MAX // 1024} KiB; send less in them.",
+)
+TOO_LATE = Fault(
+    status=408,
+    code="head_timeout",
+    message=f"The request's headers did not arrive within {HEAD_WAIT_S:.0f} s; send the request again.",
+)
+LINES = {
+    400: b"HTTP/1.1 400 Bad Request\r\n",
+    408: b"HTTP/1.1 408 Request Timeout\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
+}
+
+
+class HeadTooLong(Exception):
+    """Raised within the parser, which then stops."""
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """uvicorn's connection, which refuses heads that are too long, too late or no HTTP."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # A stranger's noise is counted, not logged: otherwise anybody could fill the log.
+        self.logger.setLevel(logging.ERROR)
+        self._in_head = True
+        self._head_bytes = 0
+        self._why = UNREADABLE
+        self._discarded: int | None = None
+        self._due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait(HEAD_WAIT_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._wait(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, within the bounds."""
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES_MAX:
+                self.transport.abort()
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._due is None:
+                self._wait(HEAD_WAIT_S)
+        super().data_received(data)
+        if self._discarded is not None:
+            return
+        if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
+            self._refuse(TOO_LONG)
+        elif not self._in_head and self._due is None and self.cycle.response_complete:
+            self._wait(REST_WAIT_S)
+
+    def on_headers_complete(self) -> None:
+        """Let the request begin. Raises ``HeadTooLong``."""
+        size = sum(len(name) + len(value) + LINE_BYTES for name, value in self.headers)
+        if size + len(self.url) > HEAD_BYTES_MAX:
+            self._why = TOO_LONG
+            raise HeadTooLong
+        self._in_head = False
+        self._wait(None)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Expect another head."""
+        super().on_message_complete()
+        self._in_head, self._head_bytes = True, 0
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words help nobody
+        """Say why what came cannot be read."""
+        self._refuse(self._why)
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if seconds is None else self.loop.call_later(seconds, self._late)
+
+    def _late(self) -> None:
+        self._due = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The next request is late, but this one is being answered.
+            self._wait(HEAD_WAIT_S)
+        elif self._in_head and self._head_bytes:
+            self._refuse(TOO_LATE)
+        else:
+            self.transport.close()
+
+    def _refuse(self, fault: Fault) -> None:
+        METRICS.count("mesh_gateway_unreadable_total", reason=fault.code)
+        self._wait(None)
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An answer is on its way here: ours would stand in the middle of it.
+            self.transport.close()
+            return
+        body = fault.body()
+        lines = [
+            LINES[fault.status],
+            b"content-type: application/json\r\n",
+            b"content-length: %d\r\n" % len(body),
+            b"connection: close\r\n\r\n",
+        ]
+        self._discarded = 0
+        self.transport.write(b"".join([*lines, body]))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._due = self.loop.call_later(LINGER_S, self.transport.abort)
