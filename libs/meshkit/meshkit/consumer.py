@@ -91,6 +91,7 @@ class Pull:
         self._inbox = ""
         self._requests = 0
         self._heard_at = 0.0
+        self._last = b""
         self._failures = 0
         self._paused_until = 0.0
         self._stopping = False
@@ -101,6 +102,11 @@ class Pull:
     def in_hand(self) -> int:
         """How many messages were delivered and not settled yet."""
         return self._in_hand
+
+    @property
+    def _pending(self) -> int:
+        """How many the server had still to deliver, as it said with the last delivery."""
+        return int(self._last.rsplit(b".", 1)[1]) if self._last else 0
 
     async def start(self, heard: Callable[[Pulled], None]) -> None:
         """Begin to call ``heard``. Raises ``PermissionsViolation`` where this consumer is not ours to pull from."""
@@ -201,6 +207,7 @@ class Pull:
             self._on_status(block)
             return
         message = Pulled(subject.decode(), data, reply, block)
+        self._last = reply
         self._in_hand += 1
         if self._stopping and self._give_back:
             self.nak(message)
@@ -240,6 +247,7 @@ class Pull:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
             METRICS.set("mesh_pull_in_hand", self._in_hand, consumer=self.name)
+            METRICS.set("mesh_consumer_backlog", self._in_hand + self._pending, consumer=self.name)
             silent_s = time.monotonic() - self._heard_at
             if not self._bus.connected or self._in_hand >= self._hold:
                 self._heard_at = time.monotonic()

@@ -246,6 +246,7 @@ class Journal:
 
     def _mark_told(self) -> None:
         METRICS.set("mesh_journal_backlog", len(self._untold))
+        METRICS.set("mesh_journal_bytes", self.size_bytes)
         try:
             self._write(TOLD, _POSITION.pack(self._told))
         except JournalFull:

@@ -204,6 +204,12 @@ class Link:
         self._trouble_said = False
         self._whole.set()
         METRICS.set("mesh_bus_connected", 1)
+        for name in (
+            "mesh_bus_reconnects_total",
+            "mesh_bus_slow_consumers_total",
+            "mesh_bus_errors_total",
+        ):
+            METRICS.count(name, 0)
 
     def _on_lost(self) -> None:
         self.connected = False

@@ -13,10 +13,12 @@ from meshkit.errors import Unavailable
 from meshkit.handled import Handled
 from meshkit.lock import SessionLock
 from meshkit.reader import AWAY_WAIT_S, Reader
+from meshkit.telemetry import METRICS
 
 REGAIN_WITHIN_S: Final = 2.0
 """How long a reader whose lock was lost keeps what it holds while somebody else has the lock."""
 FINISH_WITHIN_S: Final = 2.0
+COUNTERS: Final = ("mesh_facts_handled_total", "mesh_facts_failed_total", "mesh_dead_letters_total")
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ class Reading:
         pull = Pull(self._bus, self._consumer.stream, self._consumer.name)
         reader = Reader(self._handled, pull)
         await reader.begin()
+        # What has not gone wrong yet is shown as nought, not as unknown.
+        for name in COUNTERS:
+            METRICS.count(name, 0, consumer=self._consumer.name)
         await pull.start(reader.heard)
         logger.info("%s reads", self._consumer.name)
         work = asyncio.create_task(reader.run(), name=self._consumer.name)

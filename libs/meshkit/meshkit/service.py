@@ -12,7 +12,7 @@ from mesh_contracts.ask import Ask, ListDeadLetters, Principal, RedriveDeadLette
 from mesh_contracts.fact import Fact, stream_of
 from mesh_contracts.streams import READS, USERS, bucket, consumers
 
-from meshkit import rebuilding, telemetry
+from meshkit import rebuilding, telemetry, vitals
 from meshkit.answering import Served, serve
 from meshkit.bucket import Watched
 from meshkit.bus import Bus
@@ -160,6 +160,7 @@ class Service:
             self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
         for name, work in self._runs:
             self._tasks.begin(name, work)
+        self._tasks.begin("vitals", lambda: vitals.watch(lambda: self._watches))
         self._started = True
         logger.info("%s has started", self.user)
 

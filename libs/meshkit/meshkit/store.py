@@ -25,6 +25,14 @@ STATEMENT_WAIT_S: Final = 30.0
 CLOSE_WAIT_S: Final = 1.0
 OUTBOX_ROWS_MAX: Final = 200_000
 """Past this many untold rows, asks that change something are refused (``outbox_full``)."""
+DEAD_LETTERS_COUNTED: Final = 1_000
+"""Dead letters, parked facts among them, that the gauge counts up to."""
+
+_LOOK: Final = (
+    "SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS few) AS waiting,"
+    " (SELECT created_at FROM outbox ORDER BY id LIMIT 1) AS oldest,"
+    " (SELECT count(*) FROM (SELECT FROM dead_letter LIMIT $2) AS few) AS letters"
+)
 
 __all__ = ["OUTBOX_ROWS_MAX", "Row", "Store", "Transaction", "is_away", "is_race"]
 
@@ -139,11 +147,14 @@ class Store:
         Sets ``outbox_full``. Raises ``Unavailable``.
         """
         async with self.transaction() as tx:
-            waiting: int = await tx.value(
-                "SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS waiting", OUTBOX_ROWS_MAX
-            )
+            row = await tx.row(_LOOK, OUTBOX_ROWS_MAX, DEAD_LETTERS_COUNTED)
+            assert row is not None, "counts are always there"
+            oldest_s = 0.0 if row["oldest"] is None else (tx.now - row["oldest"]).total_seconds()
+        waiting: int = row["waiting"]
         self.outbox_full = waiting >= OUTBOX_ROWS_MAX
         METRICS.set("mesh_outbox_rows", waiting, owner=self.owner)
+        METRICS.set("mesh_outbox_oldest_seconds", max(0.0, oldest_s), owner=self.owner)
+        METRICS.set("mesh_dead_letters_kept", row["letters"], owner=self.owner)
         return waiting
 
     def on_told(self, ring: Callable[[], None]) -> None:

@@ -77,6 +77,7 @@ async def settle_interval(tx: Transaction, interval: Interval, now: datetime) ->
             carbon_ug=carbon.carbon_ug[0],
             remainder=carbon.remainder,
         )
+        tx.after_commit(partial(_count, account, energy_uj, carbon.carbon_ug[0]))
     await store.settle_interval(tx, interval, division, factor_id=factor.factor_id, now=now)
     tx.after_commit(partial(_show, interval, waiting))
     return len(waiting)
@@ -111,6 +112,7 @@ async def _settle_project(
         carbon_ug=carbon_ug,
         remainder=carbon.remainder,
     )
+    tx.after_commit(partial(_count, "requests", energy_uj, carbon_ug))
     scope = {"organization": first.organization, "project": first.project}
     await tx.tell(
         FootprintSettled(
@@ -125,6 +127,11 @@ async def _settle_project(
             quality=interval.quality,
         )
     )
+
+
+def _count(use: str, energy_uj: int, carbon_ug: int) -> None:
+    METRICS.count("mesh_carbon_energy_joules_total", energy_uj / 1e6, use=use)
+    METRICS.count("mesh_carbon_grams_total", carbon_ug / 1e6, use=use)
 
 
 def _show(interval: Interval, waiting: list[store.Waiting]) -> None:

@@ -76,6 +76,7 @@ def _show(batch: UsageMetered, lines: list[RatedRow], tx: Transaction) -> None:
         for line in lines:
             usage = line.usage
             METRICS.count("mesh_usage_rows_total", state=usage.state)
+            METRICS.count("mesh_usage_cost_microeur_total", line.cost_microeur)
             if rate.uncounted(usage):
                 METRICS.count("mesh_usage_rows_uncounted_total")
             if sampled(usage.traceparent):

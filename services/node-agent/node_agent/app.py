@@ -13,7 +13,7 @@ from mesh_contracts.fact import Fact
 from mesh_contracts.node import Heartbeat, NodeJoined
 from mesh_contracts.placement import Intent
 from mesh_contracts.units import NodeId
-from meshkit import telemetry
+from meshkit import telemetry, vitals
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
 from meshkit.journal import Journal
@@ -125,6 +125,7 @@ class Agent:
         if member is None:
             self._settle(node_id)
         wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
+        self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
         self._tasks.begin("health", lambda: self.health.run(first, self.teller))
         self._tasks.begin("wishes", wishes.run)

@@ -45,6 +45,7 @@ class NodeMeter:
             power_w, devices_w = 0, [0] * len(self._ids)
         else:
             self._meter = add(before, drawn, at_us, uses)
+            METRICS.count("mesh_node_energy_joules_total", drawn.energy_uj / 1e6)
             power_w = watts(drawn.energy_uj, busy.elapsed_us)
             devices_w = [watts(drawn.devices_uj[device], busy.elapsed_us) for device in self._ids]
         self._keep()
