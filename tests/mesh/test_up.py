@@ -143,3 +143,29 @@ def test_ctrl_c_stops_everything_within_seconds(tmp_path: Path) -> None:
     assert time.monotonic() - began < 15
     assert children_of(tmp_path) == []
     assert json.loads(mesh.ready_file.read_text()) if mesh.ready_file.exists() else True
+
+
+def test_a_mesh_starts_again_at_once_after_a_hard_end(tmp_path: Path) -> None:
+    first = start(tmp_path)
+    key = first.ready["admin_key"]
+    first.up.kill()
+    first.up.wait()
+    with running(tmp_path) as second:
+        assert second.ready["admin_key"] == key
+        chat = {"model": "tiny", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]}
+        until(
+            "the first token",
+            10.0,
+            lambda: (
+                True if second.tenant.call("POST", "/v1/chat/completions", chat).status == 200 else None
+            ),
+        )
+
+
+def test_a_ready_file_that_cannot_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
+    refused = up(
+        "--data", str(tmp_path / "data"), "--port", "0", "--ready-file", str(tmp_path / "no" / "r")
+    )
+    assert refused.returncode == 1
+    assert "--ready-file" in refused.stderr
+    assert not (tmp_path / "data").exists()
