@@ -36,6 +36,8 @@ SEGMENTS_MIN: Final = 4
 MARK_BYTES: Final = 64 * 1024
 """Room past the bound that only the journal's own marks use: a full journal can still be drained."""
 DRAIN_BATCH_MAX: Final = 64
+MESSAGE_BYTES_MAX: Final = 1_000_000
+"""A fact on the bus, encoded: below what a stream takes (1 MiB), headers included."""
 
 EPOCH: Final = 1
 TOLD: Final = 2
@@ -121,7 +123,9 @@ class Journal:
         told = msgspec.structs.replace(
             fact, version=self._next, recorded_at=self._clock.now(), traceparent=trace
         )
-        letter = Letter(subject_of(told), told.key, told.fact_id, trace, wire.encode(told))
+        payload = wire.encode(told)
+        assert len(payload) <= MESSAGE_BYTES_MAX, "a fact fits into one message; split it"
+        letter = Letter(subject_of(told), told.key, told.fact_id, trace, payload)
         position = self._write(FACT, msgspec.msgpack.encode(letter))
         self._untold.append(position)
         self._bell.set()
