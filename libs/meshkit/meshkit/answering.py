@@ -24,6 +24,8 @@ ASKS_MAX = 256
 """Asks answered at once by one process; past it the answer is 503 ``busy``."""
 STOP_WITHIN_S = 2.0
 ERROR_TEXT_MAX = 200
+NUL = b"\\u0000"
+"""How JSON writes it: its only way in."""
 
 Handler = Callable[[Any, Principal], Awaitable[Any]]
 """Returns the reply or a ``Problem``."""
@@ -121,6 +123,9 @@ class _Door:
             ask = wire.decode(message.data, self._kind)
         except msgspec.DecodeError as fault:
             return _problem(400, "bad_ask", "The request is malformed", f"correct it: {fault}")
+        if holds_nul(message.data):
+            detail = "no text may hold the character NUL (\\u0000): leave it out"
+            return _problem(422, "invalid_text", "A text cannot be kept", detail)
         if ask.deadline <= self._bus.clock.now():
             # Nobody waits any more.
             METRICS.count("mesh_asks_late_total", tag=self._tag)
@@ -178,6 +183,20 @@ class _Door:
             self._answer(message, _problem(413, "answer_too_large", "The answer is too large", detail))
         except Unavailable:
             METRICS.count("mesh_asks_unanswered_total", tag=self._tag)
+
+
+def holds_nul(raw: bytes) -> bool:
+    """Tell whether JSON holds the character NUL in a text, which no database keeps."""
+    at = raw.find(NUL)
+    while at >= 0:
+        # An odd number of backslashes in front of the u: the last of them makes it an escape.
+        begin = at
+        while begin and raw[begin - 1 : begin] == b"\\":
+            begin -= 1
+        if (at - begin) % 2 == 0:
+            return True
+        at = raw.find(NUL, at + 1)
+    return False
 
 
 def _problem(status: int, code: str, title: str, detail: str) -> Problem:

@@ -11,6 +11,9 @@ from meshkit.ears import DELIVER_MAX, Heard
 from meshkit.transaction import Row, Transaction
 
 PAGE_MAX: Final = 500
+ID_MAX: Final = 2**63 - 1
+ID_DIGITS: Final = 19
+REASON_CHARS_MAX: Final = 2_000
 
 _KEEP = """
 INSERT INTO dead_letter
@@ -38,7 +41,7 @@ async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reas
         heard.key or "?",
         heard.version,
         heard.fact_id,
-        reason[:2_000],
+        _told(reason),
         heard.tries,
         parked,
         message.data,
@@ -70,7 +73,9 @@ async def finished(tx: Transaction, reader: str, heard: Heard) -> None:
 
 async def listed(tx: Transaction, page: Page) -> DeadLetters:
     """Return a page of dead letters and parked facts, oldest first; the cursor is an id."""
-    after = int(page.cursor) if page.cursor and page.cursor.isdigit() else 0
+    cursor = page.cursor or ""
+    known = cursor.isascii() and cursor.isdigit() and len(cursor) <= ID_DIGITS
+    after = min(int(cursor), ID_MAX) if known else 0
     limit = max(1, min(page.limit, PAGE_MAX))
     rows = await tx.rows(
         "SELECT id AS dead_letter_id, reader, stream, subject, tag, key, fact_id, reason, tries, parked, at"
@@ -111,13 +116,18 @@ async def give_up(tx: Transaction, dead_letter_id: int, reason: str) -> None:
     """Turn a parked fact that failed into a dead letter."""
     await tx.change(
         "UPDATE dead_letter SET parked = false, tries = tries + 1, reason = $2 WHERE id = $1",
-        *(dead_letter_id, reason[:2_000]),
+        *(dead_letter_id, _told(reason)),
     )
 
 
 async def forget(tx: Transaction, row: Row) -> None:
     """Let go of a dead letter that has had its effect."""
     await tx.change("DELETE FROM dead_letter WHERE id = $1", row["id"])
+
+
+def _told(reason: str) -> str:
+    """Return a reason as it can be kept: it may quote what was heard, and no database keeps a NUL."""
+    return reason[:REASON_CHARS_MAX].replace("\0", "\\0")
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> Problem:

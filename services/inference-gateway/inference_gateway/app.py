@@ -10,7 +10,7 @@ from meshkit.bucket import Watched
 from meshkit.clock import Clock
 from meshkit.config import read_secret
 from meshkit.errors import ConfigError
-from meshkit.journal import JOURNAL_BYTES_MAX, Journal
+from meshkit.journal import Journal
 from meshkit.service import Service
 from meshkit.tasks import Supervised
 from meshkit.telemetry import METRICS
@@ -49,9 +49,10 @@ class Gateway(Service):
         *,
         clock: Clock | None = None,
         active_max: int = ACTIVE_MAX,
-        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+        journal_bytes_max: int | None = None,
     ) -> None:
         super().__init__("gateway", settings, clock=clock)
+        journal_bytes_max = journal_bytes_max or settings.gateway_journal_bytes_max
         self._journal = Journal.open(
             settings.gateway_data_dir, kind=JOURNAL_KIND, bytes_max=journal_bytes_max
         )

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from meshkit.config import Settings
+from meshkit.journal import JOURNAL_BYTES_MAX
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """Where the door is (``gateway_port`` 0 picks a free one) and where its journal is kept."""
+    """Where the door is (``gateway_port`` 0 picks a free one), where its journal is kept, how large it may be."""
 
     gateway_data_dir: Path
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
+    gateway_journal_bytes_max: int = JOURNAL_BYTES_MAX
 
 
 ACCESS_AGE_MAX_S = 24 * 3600.0

@@ -94,7 +94,9 @@ def on_http(request: Request[Any, Any, Any], fault: HTTPException) -> Response[b
 
 def on_unreadable(_: Request[Any, Any, Any], __: Exception) -> Response[bytes]:
     """Answer a body whose bytes are no text, or that is nested without end."""
-    detail = "The body is not JSON that can be read here. Send a JSON object in UTF-8; see /openapi.json."
+    detail = (
+        "The body is not JSON that can be read here. Send a JSON object in UTF-8; see /openapi.json."
+    )
     return as_response(Problem(title="Not JSON", status=400, code="invalid_json", detail=detail))
 
 

@@ -15,7 +15,15 @@ from inference_gateway.http.api import asking, fleet, ledgers, tenants
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
 from inference_gateway.http.events import PATH, EventDoor, send_problem
 from inference_gateway.http.openai import Door
-from inference_gateway.http.problems import Refused, from_fault, on_http, on_refused, on_unforeseen
+from inference_gateway.http.problems import (
+    Refused,
+    from_fault,
+    on_http,
+    on_late,
+    on_refused,
+    on_unforeseen,
+    on_unreadable,
+)
 from inference_gateway.http.wire import BodyLate, Receive, Scope, Send, in_time, own_headers, send_fault
 
 VERBS = re.compile(r"^(/api/v1/(?:nodes|dead-letters)/.+):(cordon|return|check|redrive)$")
