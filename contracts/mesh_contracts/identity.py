@@ -215,13 +215,17 @@ class ListKeys(Ask, frozen=True, kw_only=True, tag="identity.key.list"):
 
 
 class RevokeKey(Ask, frozen=True, kw_only=True, tag="identity.key.revoke"):
-    """Wish that a key opens nothing. Answered once every gateway can know it."""
+    """Wish that a key opens nothing. Answered once every gateway can know it.
+
+    With a ``generation``: provided the key is still at it, or has ended.
+    """
 
     permission: ClassVar[str] = "key.write"
     reply: ClassVar[Any] = Key
     changes: ClassVar[bool] = True
 
     key_id: KeyId
+    generation: Sequence | None = None
 
 
 class CreateJoinToken(Ask, frozen=True, kw_only=True, tag="identity.join-token.create"):

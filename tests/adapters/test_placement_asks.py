@@ -149,7 +149,10 @@ async def test_a_deleted_endpoint_stops_then_frees_its_name_and_its_route(site: 
 async def test_an_operator_cordons_a_node_and_returns_it_through_a_check(site: Site) -> None:
     node = await site.node("n1")
     await node_is(site, node, "ready")
-    cordoned = await site.ask(CordonNode, node="n1", reason="fan is loud")
+    seen = (await site.ask(GetNode, node="n1")).generation
+    stale = await site.ask(CordonNode, node="n1", reason="old news", generation=seen - 1)
+    assert (stale.status, stale.code) == (412, "generation_mismatch")
+    cordoned = await site.ask(CordonNode, node="n1", reason="fan is loud", generation=seen)
     assert (cordoned.state, cordoned.reasons[0].detail) == ("cordoned", "fan is loud")
     assert (await site.create()).state == "pending"
     returned = await site.ask(ReturnNode, node="n1")

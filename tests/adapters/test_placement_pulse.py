@@ -1,6 +1,7 @@
 """Heartbeats and time, with a real Postgres and a clock that moves when told to."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from mesh_contracts.placement import CreateEndpoint, Model
 from meshkit.config import Secret
 from meshkit.store import Store
 from meshkit.testing import FrozenClock, envelope, test_id, wish
-from placement import asks, handlers, reading
+from placement import asks, handlers, reading, store, turns
 from placement.app import MIGRATIONS
 from placement.domain.fleet import Placed
 from placement.pulse import ABSENT_AFTER_S, COMPARE_EVERY, Pulse
+from placement.settle import settle
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
 from tests.servers_postgres import PostgresServer
@@ -176,9 +178,31 @@ async def test_a_pause_after_failures_ends_by_itself(hall: Hall) -> None:
         async with hall.store.transaction() as tx:
             [living] = [item for item in await reading.load_running(tx) if item.living]
             reason = reading.Reason(code="engine_failed", detail="test")
-            await handlers.now_ended(tx, hall.pulse._occasion(), hall.clock.now(), living, reason)
+            await turns.now_ended(tx, hall.pulse._occasion(), hall.clock.now(), living, reason)
     assert not [item for item in await hall.workloads(placed.endpoint_id) if item.living]
     await hall.pass_(2)
     assert [item.state for item in await hall.workloads(placed.endpoint_id) if item.living] == [
         "assigned"
     ]
+
+
+async def test_an_endpoint_that_stopped_long_ago_is_forgotten_with_its_workloads(hall: Hall) -> None:
+    await hall.join("n1")
+    placed = await hall.create()
+    async with hall.store.transaction() as tx:
+        wanted = await reading.load_wanted(tx, placed.endpoint_id)
+        assert wanted is not None
+        await store.wish(tx, wanted, deleted=True)
+        occasion = hall.pulse._occasion()
+        await settle(tx, occasion, hall.clock.now(), endpoints=[placed.endpoint_id])
+        [stopping] = await reading.load_workloads(tx, placed.endpoint_id)
+        reason = reading.Reason(code="engine_stopped", detail="test")
+        await turns.now_ended(tx, hall.pulse._occasion(), hall.clock.now(), stopping, reason)
+    hall.clock.move(store.ENDED_KEPT_S - 10)
+    for kept in (1, 0):
+        async with hall.store.transaction() as tx:
+            before = hall.clock.now() - timedelta(seconds=store.ENDED_KEPT_S)
+            await store.forget_ended(tx, before, 10)
+            await store.forget_stopped(tx, before, 10)
+            assert await tx.value("SELECT count(*) FROM endpoint") == kept
+        hall.clock.move(20)

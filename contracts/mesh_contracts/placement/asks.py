@@ -98,7 +98,7 @@ class GetNode(Ask, frozen=True, kw_only=True, tag="placement.node.get"):
 
 
 class CordonNode(Ask, frozen=True, kw_only=True, tag="placement.node.cordon"):
-    """Wish that a node takes no new work and hands over what it has."""
+    """Wish that a node takes no new work and hands over what it has; ``generation`` as in a change."""
 
     permission: ClassVar[str] = "node.write"
     reply: ClassVar[Any] = Node
@@ -106,6 +106,7 @@ class CordonNode(Ask, frozen=True, kw_only=True, tag="placement.node.cordon"):
 
     node: Text
     reason: Text
+    generation: Sequence | None = None
 
 
 class ReturnNode(Ask, frozen=True, kw_only=True, tag="placement.node.return"):
@@ -116,6 +117,7 @@ class ReturnNode(Ask, frozen=True, kw_only=True, tag="placement.node.return"):
     changes: ClassVar[bool] = True
 
     node: Text
+    generation: Sequence | None = None
 
 
 class CheckNode(Ask, frozen=True, kw_only=True, tag="placement.node.check"):
@@ -126,6 +128,7 @@ class CheckNode(Ask, frozen=True, kw_only=True, tag="placement.node.check"):
     changes: ClassVar[bool] = True
 
     node: Text
+    generation: Sequence | None = None
 
 
 class ExplainPlacement(Ask, frozen=True, kw_only=True, tag="placement.placement.explain"):

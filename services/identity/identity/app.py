@@ -24,6 +24,7 @@ from identity import asks, bootstrap, store
 from identity.bootstrap import Bootstrap
 from identity.callout import Callout, read_signer
 from identity.settings import IdentitySettings
+from identity.tidying import keep_tidy
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -43,6 +44,7 @@ def assemble(settings: IdentitySettings, clock: Clock | None = None) -> Service:
     service.answers(ListJoinTokens, asks.list_join_tokens)
     service.answers(EnrolNode, asks.enrol_node)
     service.writes("access", store.access)
+    service.runs("tidying", lambda: keep_tidy(lambda: service.store, clock))
     _begin(service, settings, clock)
     return service
 

@@ -118,6 +118,9 @@ async def revoke_key(
     if found is None or not keys.visible(found[0], principal):
         return keys.key_not_found(ask.key_id)
     key, organization_id, digest = found
+    fault = keys.moved_on(key, ask.generation)
+    if fault is not None:
+        return fault
     actor = principal.principal_id
     revocation = keys.revoke(ask, key, organization_id, clock.now(), actor=actor)
     await store.end_key(tx, revocation, organization_id, digest)

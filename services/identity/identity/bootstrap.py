@@ -116,7 +116,7 @@ async def _token(wanted: BootstrapToken, tx: Transaction, clock: Clock, site: Si
     offered = joining.offer(ask, clock.now())
     if isinstance(offered, Problem):
         raise ConfigError(f"the bootstrap file's join token cannot be made: {offered.detail}")
-    await store.add_token(tx, offered, wanted.digest, clock.now())
+    await store.add_token(tx, offered, wanted.digest, clock.now(), bootstrap=True)
 
 
 def _wish(clock: Clock, site: Site, *parts: str) -> dict[str, Any]:

@@ -144,22 +144,42 @@ async def end_key(
 
 async def access(tx: Transaction) -> Mapping[str, msgspec.Struct]:
     """Return all that the bucket ``access`` should hold."""
-    rows = await tx.rows(
-        _KEY
-        + "WHERE least(k.revoked_at, k.expires_at) IS NULL OR least(k.revoked_at, k.expires_at) > $1",
-        tx.now - ENDED_SHOWN,
-    )
+    rows = await tx.rows(_KEY + "WHERE NOT k.hidden")
     return {access_key_of(row["digest"]): entry(_key(row), row["organization_id"]) for row in rows}
 
 
-async def add_token(tx: Transaction, token: JoinToken, digest: str, now: datetime) -> bool:
+async def hide_keys(tx: Transaction, before: datetime, batch: int) -> int:
+    """Have the bucket forget at most ``batch`` keys that ended before; return how many."""
+    rows = await tx.rows(
+        "UPDATE api_key SET hidden = true WHERE key_id IN (SELECT key_id FROM api_key"
+        " WHERE NOT hidden AND least(revoked_at, expires_at) < $1 LIMIT $2 FOR UPDATE) RETURNING digest",
+        *(before, batch),
+    )
+    for row in rows:
+        await tx.drop("access", access_key_of(row["digest"]))
+    return len(rows)
+
+
+async def add_token(
+    tx: Transaction, token: JoinToken, digest: str, now: datetime, *, bootstrap: bool = False
+) -> bool:
     """Keep a join token by its digest; false where the digest is known."""
     added = await tx.change(
-        "INSERT INTO join_token (token_id, digest, uses_left, expires_at, created_at)"
-        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT (digest) DO NOTHING",
-        *(token.id, digest, token.uses_left, token.expires_at, now),
+        "INSERT INTO join_token (token_id, digest, uses_left, expires_at, created_at, bootstrap)"
+        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (digest) DO NOTHING",
+        *(token.id, digest, token.uses_left, token.expires_at, now, bootstrap),
     )
     return added == 1
+
+
+async def forget_tokens(tx: Transaction, before: datetime, batch: int) -> int:
+    """Forget at most ``batch`` tokens that ended before and let no node in; return how many."""
+    return await tx.change(
+        "DELETE FROM join_token WHERE token_id IN (SELECT token_id FROM join_token t"
+        " WHERE expires_at < $1 AND NOT bootstrap"
+        " AND NOT EXISTS (SELECT FROM node WHERE token_id = t.token_id) LIMIT $2)",
+        *(before, batch),
+    )
 
 
 async def token(tx: Transaction, digest: str) -> JoinToken | None:

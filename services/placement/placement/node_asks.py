@@ -15,7 +15,7 @@ from placement.pulse import Pulse
 from placement.settle import settle
 from placement.turns import turn_node
 
-A = TypeVar("A", GetNode, CordonNode, ReturnNode, CheckNode)
+A = TypeVar("A", CordonNode, ReturnNode, CheckNode)
 
 
 class NodeAsks:
@@ -84,7 +84,7 @@ class NodeAsks:
             return _no_node(ask.node)
         if server.state in {"enrolled", "lost", "retired"}:
             return _wrong_state(server, "its agent is not there: start it, or see why it is not heard")
-        return server
+        return _moved_on(server, ask.generation) or server
 
     async def _turned(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
         now = clock.now()
@@ -105,6 +105,18 @@ def _no_node(name: str) -> Problem:
         code="node_not_found",
         detail=f"there is no node {name!r} at this site: GET /api/v1/nodes lists them",
         param="node",
+    )
+
+
+def _moved_on(server: Server, generation: int | None) -> Problem | None:
+    if generation is None or generation == server.generation:
+        return None
+    return Problem(
+        title="The node has changed since",
+        status=412,
+        code="generation_mismatch",
+        detail=f"it is at generation {server.generation}, not {generation}: read it again, then repeat your change",
+        param="generation",
     )
 
 

@@ -111,6 +111,7 @@ class Pulse:
             before = self._clock.now() - timedelta(seconds=store.ENDED_KEPT_S)
             async with self._opened().transaction() as tx:
                 await store.forget_ended(tx, before, PRUNE_BATCH)
+                await store.forget_stopped(tx, before, PRUNE_BATCH)
             self._forget(nodes)
 
     def _judge(self, watched: list[str]) -> Judgement:

@@ -220,3 +220,13 @@ async def forget_ended(tx: Transaction, before: datetime, batch: int) -> int:
         " WHERE state IN ('stopped', 'failed') AND since < $1 LIMIT $2)",
         *(before, batch),
     )
+
+
+async def forget_stopped(tx: Transaction, before: datetime, batch: int) -> int:
+    """Forget at most ``batch`` endpoints that stopped before; return how many."""
+    return await tx.change(
+        "DELETE FROM endpoint WHERE endpoint_id IN (SELECT endpoint_id FROM endpoint e"
+        " WHERE state = 'stopped' AND since < $1 AND route_digest IS NULL"
+        " AND NOT EXISTS (SELECT FROM workload w WHERE w.endpoint_id = e.endpoint_id) LIMIT $2)",
+        *(before, batch),
+    )

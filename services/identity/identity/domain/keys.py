@@ -115,6 +115,22 @@ def visible(key: Key, principal: Principal) -> bool:
     return principal.sees(key.project_id)
 
 
+def moved_on(key: Key, generation: int | None) -> Problem | None:
+    """Return the problem of a change to a key that is not at ``generation`` any more, or nothing.
+
+    A key that has ended is none: ending it again changes nothing.
+    """
+    if generation is None or generation == key.generation or key.revoked_at is not None:
+        return None
+    return Problem(
+        title="The key has changed since",
+        status=412,
+        code="generation_mismatch",
+        detail=f"it is at generation {key.generation}, not {generation}: read it again, then repeat your change",
+        param="generation",
+    )
+
+
 def key_not_found(key_id: str) -> Problem:
     """Return the problem of a key that does not exist, or is another's: the two look the same."""
     return Problem(

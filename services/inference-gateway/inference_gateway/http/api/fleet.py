@@ -74,7 +74,12 @@ class Nodes(Controller):
     ) -> Response[placement.Node]:
         """Have a node take no new work and hand over what it has."""
         why = (data or Cordon()).reason
-        return shown(await asker(request, placement.CordonNode, node=node, reason=why), 202)
+        return shown(
+            await asker(
+                request, placement.CordonNode, node=node, reason=why, generation=generation_of(request)
+            ),
+            202,
+        )
 
     @post("/{node:str}/return", status_code=202)
     async def give_back(
@@ -86,7 +91,10 @@ class Nodes(Controller):
     ) -> Response[placement.Node]:
         """Have a cordoned node checked, and take work again."""
         del data
-        return shown(await asker(request, placement.ReturnNode, node=node), 202)
+        return shown(
+            await asker(request, placement.ReturnNode, node=node, generation=generation_of(request)),
+            202,
+        )
 
     @post("/{node:str}/check", status_code=202)
     async def check(
@@ -98,7 +106,9 @@ class Nodes(Controller):
     ) -> Response[placement.Node]:
         """Have a node's health checked now."""
         del data
-        return shown(await asker(request, placement.CheckNode, node=node), 202)
+        return shown(
+            await asker(request, placement.CheckNode, node=node, generation=generation_of(request)), 202
+        )
 
 
 class Endpoints(Controller):

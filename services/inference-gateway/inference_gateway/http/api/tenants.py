@@ -6,7 +6,15 @@ from litestar import Controller, delete, get, post
 from litestar.params import FromPath, JSONBody
 from mesh_contracts import identity
 
-from inference_gateway.http.api.asking import LIMIT_MAX, AnyRequest, Asking, Cursor, Limit, page
+from inference_gateway.http.api.asking import (
+    LIMIT_MAX,
+    AnyRequest,
+    Asking,
+    Cursor,
+    Limit,
+    generation_of,
+    page,
+)
 from inference_gateway.http.api.bodies import NewJoinToken, NewKey, NewOrganization, NewProject
 from inference_gateway.http.problems import refused
 
@@ -98,7 +106,9 @@ class Keys(Controller):
     @delete("/{key_id:str}", status_code=200)
     async def revoke(self, request: AnyRequest, asker: Asking, key_id: FromPath[str]) -> identity.Key:
         """Revoke a key: answered once every gateway can know it."""
-        gone: identity.Key = await asker(request, identity.RevokeKey, key_id=key_id)
+        gone: identity.Key = await asker(
+            request, identity.RevokeKey, key_id=key_id, generation=generation_of(request)
+        )
         return gone
 
 
