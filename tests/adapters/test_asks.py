@@ -58,7 +58,11 @@ class Owner:
 
 
 async def serving(bus: Bus, **answers: Any) -> answering.Served:
-    kinds: dict[str, Any] = {"listed": ListOrganizations, "created": CreateProject, "enrolled": EnrolNode}
+    kinds: dict[str, Any] = {
+        "listed": ListOrganizations,
+        "created": CreateProject,
+        "enrolled": EnrolNode,
+    }
     doors: dict[type[Ask], Any] = {kinds[name]: handler for name, handler in answers.items()}
     return await serve(bus, "identity", DEFAULT_SITE, doors)
 

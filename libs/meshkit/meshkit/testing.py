@@ -33,7 +33,7 @@ class FrozenClock:
 _serial = count(1)
 
 
-def test_id(kind: str, name: str = "") -> str:
+def test_id(kind: str, name: str = "") -> str:  # noqa: PT028 it is no test
     """Return an id that follows from ``name``, or a new one each time where there is none."""
     return derived_id(kind, NOW, name or f"test-{next(_serial)}")
 
