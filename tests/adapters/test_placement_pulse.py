@@ -157,8 +157,9 @@ async def test_a_workload_that_its_node_never_lists_has_failed(hall: Hall) -> No
     assert [item.state for item in await hall.workloads(placed.endpoint_id)] == ["assigned"]
     await hall.pass_(2 * COMPARE_EVERY)
     old, new = await hall.workloads(placed.endpoint_id)
-    assert (old.state, old.reasons[0].code) == ("failed", "engine_absent")
+    assert (old.state, old.reasons[0].code, old.api_key) == ("failed", "engine_absent", "")
     assert new.state == "assigned"
+    assert new.api_key
 
 
 async def test_an_engine_that_answers_is_believed_where_its_fact_is_missing(hall: Hall) -> None:

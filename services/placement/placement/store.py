@@ -11,7 +11,7 @@ from mesh_contracts.placement import Reason
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Transaction
 
-from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.fleet import ENDED, Placed, Server, Wanted
 from placement.domain.health import Turn
 from placement.domain.plan import Place, Plan
 
@@ -169,13 +169,13 @@ async def place(
 async def move(
     tx: Transaction, item: Placed, state: str, now: datetime, reasons: Sequence[Reason] = ()
 ) -> None:
-    """Put a workload in another state; what it held is free once it has ended."""
+    """Put a workload in another state; once it has ended what it held is free, and its key forgotten."""
     await tx.change(
-        "UPDATE workload SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4"
-        " WHERE workload_id = $1",
-        *(item.workload_id, state, now, dumps(list(reasons))),
+        "UPDATE workload SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4,"
+        " api_key = CASE WHEN $5 THEN '' ELSE api_key END WHERE workload_id = $1",
+        *(item.workload_id, state, now, dumps(list(reasons)), state in ENDED),
     )
-    if state not in {"stopped", "failed"}:
+    if state not in ENDED:
         return
     await tx.change(
         "UPDATE node SET memory_taken_mib = memory_taken_mib - $2, generation = generation + 1"
