@@ -41,6 +41,12 @@ class OtlpReceiver:
     spans: list[Received] = field(default_factory=list)
     metrics: dict[str, set[str]] = field(default_factory=dict)
     """Names of metrics by service."""
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Each metric's kind: ``gauge``, ``counter`` or ``histogram``."""
+    labels: dict[str, set[str]] = field(default_factory=dict)
+    """The labels that any series of a metric has."""
+    resource: set[str] = field(default_factory=set)
+    """The attributes that every resource of a metric has."""
     logs: list[tuple[str, str, str]] = field(default_factory=list)
     """(service, trace id or nothing, message) of each log record."""
     refuse: bool = False
@@ -137,9 +143,14 @@ def _keep(receiver: OtlpReceiver, path: str, raw: bytes) -> int:
             assert len(receiver.spans) <= SPANS_MAX
     elif path == "/v1/metrics":
         for measured in ExportMetricsServiceRequest.FromString(raw).resource_metrics:
-            names = {metric.name for scope in measured.scope_metrics for metric in scope.metrics}
+            about = {pair.key for pair in measured.resource.attributes}
             with receiver.lock:
-                receiver.metrics.setdefault(_service(measured.resource), set()).update(names)
+                receiver.resource = receiver.resource & about if receiver.metrics else about
+                names = receiver.metrics.setdefault(_service(measured.resource), set())
+                for scope in measured.scope_metrics:
+                    for metric in scope.metrics:
+                        names.add(metric.name)
+                        _measure(receiver, metric)
     elif path == "/v1/logs":
         for said in ExportLogsServiceRequest.FromString(raw).resource_logs:
             records = [
@@ -152,6 +163,14 @@ def _keep(receiver: OtlpReceiver, path: str, raw: bytes) -> int:
     else:
         return 404
     return 200
+
+
+def _measure(receiver: OtlpReceiver, metric: Any) -> None:
+    shape = metric.WhichOneof("data")
+    receiver.kinds[metric.name] = "counter" if shape == "sum" else shape
+    held = receiver.labels.setdefault(metric.name, set())
+    for point in getattr(metric, shape).data_points:
+        held.update(pair.key for pair in point.attributes)
 
 
 def _service(resource: Any) -> str:
