@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
-KNOWN = {"bus": "mesh_tools.bench.bus"}
+KNOWN = {"bus": "mesh_tools.bench.bus", "start": "mesh_tools.bench.start"}
 NOT_YET = ("gateway", "placement", "probe", "identity", "metering", "carbon")
 
 
