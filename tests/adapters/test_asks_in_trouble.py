@@ -121,12 +121,15 @@ async def test_a_stop_answers_what_is_at_work_and_takes_no_more(bus: Bus, connec
 
 
 async def test_asks_on_their_way_while_a_service_stops_are_answered(bus: Bus, connect: Connect) -> None:
-    served = await serving(bus, listed=Owner())
+    owner = Owner()
+    served = await serving(bus, listed=owner)
     asker = await connect("gateway")
     asking = [
         asyncio.create_task(asker.ask(ListOrganizations(**asker.wish(principal())))) for _ in range(300)
     ]
-    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        while not owner.asked:
+            await asyncio.sleep(0)
     await served.stop()
     async with asyncio.timeout(2):
         answers = await asyncio.gather(*asking)
