@@ -14,6 +14,8 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
+FAST_TESTS_AT_ONCE = 4
+"""Files of fast tests at once: most of their time they wait for a server, not for a core."""
 SAID_AT_MOST = 60_000
 STEP_WITHIN_S = 3_600.0
 MODULES = (
@@ -128,7 +130,7 @@ def main(argv: list[str]) -> int:
     began, steps, proof = (
         time.monotonic(),
         still_steps(),
-        pytest(marks, at_once=AT_ONCE if wanted.fast else 1),
+        pytest(marks, at_once=FAST_TESTS_AT_ONCE if wanted.fast else 1),
     )
     try:
         asyncio.run(gate(steps, proof, together=wanted.fast))
