@@ -253,7 +253,8 @@ class Reader:
         logger.warning(
             "%s: %s was not handled (try %d of %d): %s",
             *(self.name, tag, heard.tries, DELIVER_MAX, type(fault).__name__),
-            exc_info=fault,
+            # Where it failed is told once, as it is given up: the tries before it say the same.
+            exc_info=fault if heard.tries >= DELIVER_MAX else None,
         )
         METRICS.count("mesh_facts_failed_total", consumer=self.name)
         if heard.tries >= DELIVER_MAX:

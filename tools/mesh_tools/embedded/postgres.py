@@ -26,6 +26,10 @@ from meshkit.errors import MeshError
 from mesh_tools.embedded import step_down
 
 READY_WITHIN_S = 20.0
+ENDED_WITHIN_S = 5.0
+"""How long a server that ends at its start may be started again: one that was killed in the same folder
+a moment ago is not wholly gone before its last process is reaped."""
+
 STOP_WITHIN_S = 5.0
 CONNECTIONS_A_SERVICE = 24
 
@@ -150,13 +154,14 @@ class Postgres:
 
     async def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
         """Return once the server answers. Raises ``PostgresFailed`` where it does not in time."""
-        until = time.monotonic() + within_s
+        began = time.monotonic()
         while True:
             try:
                 connection = await self._connect()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
                 ended = self.process is not None and self.process.poll() is not None
-                if ended or time.monotonic() > until:
+                waited_s = time.monotonic() - began
+                if waited_s > (ENDED_WITHIN_S if ended else within_s):
                     raise PostgresFailed(
                         f"Postgres does not answer on port {self.port}: {fault}"
                     ) from fault
