@@ -82,4 +82,4 @@ def _schema_hook(kind: type) -> Schema:
     if kind is Wide:
         return dict(WIDE_SCHEMA)
     message = f"no schema for {kind.__name__}"
-    raise NotImplementedError(message)
+    raise TypeError(message)

@@ -89,7 +89,7 @@ def enc_hook(value: Any) -> Any:
     if isinstance(value, Wide):
         return str(int(value))
     message = f"no encoding for {type(value).__name__}"
-    raise NotImplementedError(message)
+    raise TypeError(message)
 
 
 def dec_hook(kind: type, value: Any) -> Any:
@@ -102,4 +102,4 @@ def dec_hook(kind: type, value: Any) -> Any:
         message = "expected a non-negative decimal string"
         raise ValueError(message)
     message = f"no decoding for {kind.__name__}"
-    raise NotImplementedError(message)
+    raise TypeError(message)

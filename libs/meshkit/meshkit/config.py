@@ -97,7 +97,7 @@ def _dec_hook(kind: type, value: Any) -> Any:
     if issubclass(kind, Path):
         return Path(str(value))
     message = f"no setting of type {kind.__name__}"
-    raise NotImplementedError(message)
+    raise TypeError(message)
 
 
 def read_secret(path: Path) -> Secret:
