@@ -48,6 +48,7 @@ ATTRIBUTE_CHARS_MAX = 256
 
 class _Started:
     provider: "TracerProvider | None" = None
+    exporter: "SpanExporter | None" = None
     handler: logging.Handler | None = None
     sender: "OtlpSender | None" = None
 
@@ -96,13 +97,14 @@ def start(service: str, settings: Settings) -> None:
             schedule_delay_millis=FLUSH_EVERY_S * 1_000,
         )
     )
-    _STARTED.provider = provider
+    _STARTED.provider, _STARTED.exporter = provider, exporter
     TRACING.tracer = provider.get_tracer("meshkit", schema_url=semconv.SCHEMA_URL)
 
 
 def stop() -> None:
     """Flush within a second."""
     provider, _STARTED.provider = _STARTED.provider, None
+    exporter, _STARTED.exporter = _STARTED.exporter, None
     sender, _STARTED.sender = _STARTED.sender, None
     handler, _STARTED.handler = _STARTED.handler, None
     TRACING.tracer = None
@@ -117,6 +119,9 @@ def stop() -> None:
         sender.finish(max(0.0, until - time.monotonic()))
     if leaving is not None:
         leaving.join(max(0.0, until - time.monotonic()))
+        if leaving.is_alive() and exporter is not None:
+            # It waits for a collector that is away: its retries end here, and its thread with them.
+            exporter.shutdown()
     if handler is not None:
         logging.getLogger().removeHandler(handler)
 
