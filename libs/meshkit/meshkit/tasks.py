@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from meshkit.errors import Unavailable
 from meshkit.telemetry import METRICS
 
 AGAIN_MIN_S: Final = 0.1
@@ -61,11 +62,14 @@ async def _run(name: str, work: Work) -> None:
         begun = loop.time()
         try:
             await work()
-        except Exception:
+        except Exception as fault:
             METRICS.count("mesh_tasks_failed_total", task=name)
             if loop.time() - begun > AGAIN_MAX_S:
                 wait = AGAIN_MIN_S
-            logger.exception("%s failed; it is begun again in %s s", name, wait)
+            if isinstance(fault, Unavailable):
+                logger.warning("%s waits; it is begun again in %s s: %s", name, wait, fault)
+            else:
+                logger.exception("%s failed; it is begun again in %s s", name, wait)
             await asyncio.sleep(wait)
             wait = min(wait * 2, AGAIN_MAX_S)
         else:

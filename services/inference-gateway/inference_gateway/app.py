@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 from mesh_contracts.metering import ProducerMark
@@ -29,6 +30,8 @@ from inference_gateway.recording import STOPPING
 from inference_gateway.room import Room
 from inference_gateway.server import Server, listen
 from inference_gateway.settings import ACTIVE_MAX, GatewaySettings
+
+logger = logging.getLogger(__name__)
 
 JOURNAL_KIND = "producer"
 FINISH_WITHIN_S = 2.0
@@ -81,6 +84,9 @@ class Gateway(Service):
         """Open every door: the bus first, then the public one."""
         self._work.begin("http", self._server.serve)
         await super().start()
+        if self.meter.closed:
+            # Said here and not where it is done: a log has its form only once the service runs.
+            logger.warning("closed %d requests that a kill had cut", self.meter.closed)
         _follow(self._routes(), self.directory)
         _heed(self._limits(), self.meter)
         access = Access(self._access(), self.clock)

@@ -47,6 +47,8 @@ class Meter:
         self._last = 0
         self._wake = asyncio.Event()
         self._mark: ProducerMark | None = None
+        self.closed = 0
+        """How many requests a kill had cut, which were closed at this opening."""
         self._restore()
 
     @property
@@ -76,14 +78,17 @@ class Meter:
         """
         if self._journal.size_bytes > self._admit_bytes_max:
             raise JournalFull("the ledger is far behind")
-        position = self._last = self._journal.append(records.OPENED, wire.encode(opening))
-        self._open[position] = opening.request_id
-        return position
+        return self._opened(opening)
 
     def reopen(self, opened_at: int, opening: Opening) -> int:
         """Write that another replica is asked for the same request. Raises ``JournalFull``."""
-        position = self.open(opening)
+        position = self._opened(opening)
         del self._open[opened_at]
+        return position
+
+    def _opened(self, opening: Opening) -> int:
+        position = self._last = self._journal.append(records.OPENED, wire.encode(opening))
+        self._open[position] = opening.request_id
         return position
 
     def progress(self, opened_at: int, tokens: int, prompt: int | None) -> None:
@@ -212,8 +217,7 @@ class Meter:
         now = self._clock.now()
         for unclosed in restored.unclosed:
             self.end(-1, records.closed_by_restart(unclosed, now))
-        if restored.unclosed:
-            log.warning("closed %d requests that a kill had cut", len(restored.unclosed))
+        self.closed = len(restored.unclosed)
         if self._pending:
             self._wake.set()
 
