@@ -59,6 +59,18 @@ class OtlpReceiver:
             found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: span.start_ns)
 
+    def whole_trace(self, trace_id: str, *, within_s: float = 5.0) -> list[Received]:
+        """Return a trace's spans once every parent has come, or as they are after ``within_s``.
+
+        Each process exports on its own time: a parent may come after its child.
+        """
+        until = time.monotonic() + within_s
+        while True:
+            spans = self.trace(trace_id)
+            if not orphans_of(spans) or time.monotonic() > until:
+                return spans
+            time.sleep(0.02)
+
     def trace_of(self, request_id: str) -> str:
         """Return the trace id of a request. Fails where no span carries the request id."""
         with self.lock:
@@ -83,13 +95,17 @@ class OtlpReceiver:
         raise AssertionError(f"not within {within_s} s; so far: {names}")
 
 
+def orphans_of(spans: list[Received]) -> list[str]:
+    """Return the service and name of each span whose parent is missing."""
+    known = {span.span_id for span in spans}
+    return [f"{s.service}: {s.name}" for s in spans if s.parent_id and s.parent_id not in known]
+
+
 def assert_one_whole_trace(spans: list[Received]) -> Received:
     """Return the root. Fails on a second trace id, a second root, or a span whose parent is missing."""
     assert spans, "no span"
     assert len({span.trace_id for span in spans}) == 1, "more than one trace"
-    known = {span.span_id for span in spans}
-    orphans = [f"{s.service}: {s.name}" for s in spans if s.parent_id and s.parent_id not in known]
-    assert not orphans, f"orphans: {orphans}"
+    assert not orphans_of(spans), f"orphans: {orphans_of(spans)}"
     roots = [span for span in spans if span.parent_id is None]
     assert len(roots) == 1, f"{len(roots)} roots: {[root.name for root in roots]}"
     return roots[0]

@@ -30,7 +30,7 @@ def test_one_request_is_one_trace_from_http_to_the_ledger_line_and_the_footprint
         return "footprint.settle" in whole
 
     receiver.wait_for(footprint, within_s=40.0)
-    trace = receiver.trace(receiver.trace_of(request_id))
+    trace = receiver.whole_trace(receiver.trace_of(request_id))
     root = assert_one_whole_trace(trace)
     services = {span.service for span in trace}
     names = {span.name for span in trace}
@@ -61,6 +61,6 @@ def test_an_ask_is_one_trace_from_http_through_the_outbox_to_the_fact_that_follo
         }
 
     spans = receiver.wait_for(lambda spans: bool(handled(spans)), within_s=20.0)
-    trace = receiver.trace(handled(spans).pop())
+    trace = receiver.whole_trace(handled(spans).pop())
     assert_one_whole_trace(trace)
     assert {"inference-gateway", "identity"} <= {span.service for span in trace}
