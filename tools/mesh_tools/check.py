@@ -6,6 +6,7 @@ A line a step with its time; the words of a step only where it failed; pytest's 
 import argparse
 import asyncio
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,10 @@ FAST_TESTS_AT_ONCE = 4
 """Files of fast tests at once: most of their time they wait for a server, not for a core."""
 SAID_AT_MOST = 60_000
 STEP_WITHIN_S = 3_600.0
+ALONE_MAX = 5
+"""So many failed tests are run once more, alone: what waits on real servers may be late on a busy machine.
+More than that is no accident. A test that passes only alone is named, never hidden."""
+FAILED_TEST = re.compile(r"^FAILED (tests/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 MODULES = (
     "mesh-contracts=mesh_contracts",
     "mesh-meshkit=meshkit",
@@ -115,6 +120,22 @@ async def gate(steps: list[Step], proof: Step, *, together: bool) -> None:
     await proof.run(slots)
 
 
+def alone(proof: Step) -> Step:
+    """Run the few tests that failed once more, by themselves; return what the gate goes by."""
+    names = sorted(set(FAILED_TEST.findall(proof.said)))
+    counted = re.search(r"(\d+) failed", proof.said.rpartition("\n")[2])
+    errors = re.search(r"\d+ error", proof.said.rpartition("\n")[2])
+    if errors or counted is None or int(counted[1]) != len(names) or len(names) > ALONE_MAX:
+        return proof
+    again = Step("tests that failed beside others, alone", sys.executable, "-P", "-m", "pytest", *names)
+    asyncio.run(again.run(asyncio.Semaphore(1)))
+    print("          they were: " + ", ".join(names))
+    if again.code != 0:
+        return proof
+    print(proof.said.rpartition("\n")[2])
+    return again
+
+
 def main(argv: list[str]) -> int:
     """Run the gate; return 0 only if every step passed."""
     parser = argparse.ArgumentParser(prog="mesh check", description="The whole gate.")
@@ -136,6 +157,8 @@ def main(argv: list[str]) -> int:
         asyncio.run(gate(steps, proof, together=wanted.fast))
     except KeyboardInterrupt:
         return 130
+    if proof.code == 1:
+        proof = alone(proof)
     failed = [step for step in (*steps, proof) if step.code != 0]
     for step in failed:
         print(f"\n--- {step.name}: exit code {step.code}\n{step.said[-SAID_AT_MOST:]}")
