@@ -19,6 +19,7 @@ from inference_gateway.meter import Meter
 from mesh_contracts import wire
 from mesh_contracts.metering import ProducerMark
 from meshkit.clock import SystemClock
+from meshkit.errors import JournalFull
 from meshkit.journal import Journal
 from meshkit.testing import NOW, test_id
 
@@ -246,6 +247,21 @@ def test_what_a_kill_left_open_is_closed_once_however_often_it_is_killed_again(t
     journal = Journal.open(tmp_path, kind="producer")
     again = Meter(journal, SystemClock(), "fr-idf-1")
     assert (again.untold, again.unheld) == (0, 1)
+    journal.close()
+
+
+def test_an_admitted_request_may_be_asked_elsewhere_though_nothing_more_is_admitted(
+    tmp_path: Path,
+) -> None:
+    journal = Journal.open(tmp_path, kind="producer", bytes_max=64_000)
+    door = Meter(journal, SystemClock(), "fr-idf-1", journal_bytes_max=64_000)
+    admitted = door.open(opening("first"))
+    with pytest.raises(JournalFull):
+        for number in range(1_000):
+            door.open(opening(f"{number}"))
+    held = door.open_requests
+    door.reopen(admitted, opening("first"))
+    assert door.open_requests == held
     journal.close()
 
 
