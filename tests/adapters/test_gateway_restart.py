@@ -256,9 +256,13 @@ def test_an_admitted_request_may_be_asked_elsewhere_though_nothing_more_is_admit
     journal = Journal.open(tmp_path, kind="producer", bytes_max=64_000)
     door = Meter(journal, SystemClock(), "fr-idf-1", journal_bytes_max=64_000)
     admitted = door.open(opening("first"))
-    with pytest.raises(JournalFull):
+
+    def fill() -> None:
         for number in range(1_000):
             door.open(opening(f"{number}"))
+
+    with pytest.raises(JournalFull):
+        fill()
     held = door.open_requests
     door.reopen(admitted, opening("first"))
     assert door.open_requests == held
