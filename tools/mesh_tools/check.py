@@ -21,7 +21,7 @@ SAID_AT_MOST = 60_000
 STEP_WITHIN_S = 3_600.0
 ALONE_MAX = 5
 """So many failed tests are run once more, alone: what waits on real servers may be late on a busy machine.
-More than that is no accident. A test that passes only alone is named, never hidden."""
+More than that is no accident. A test that passes only alone is named, with what it said, never hidden."""
 FAILED_TEST = re.compile(r"^FAILED (tests/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 MODULES = (
     "mesh-contracts=mesh_contracts",
@@ -129,10 +129,10 @@ def alone(proof: Step) -> Step:
         return proof
     again = Step("tests that failed beside others, alone", sys.executable, "-P", "-m", "pytest", *names)
     asyncio.run(again.run(asyncio.Semaphore(1)))
-    print("          they were: " + ", ".join(names))
     if again.code != 0:
         return proof
-    print(proof.said.rpartition("\n")[2])
+    print("          they were: " + ", ".join(names))
+    print(f"\n--- {proof.name}: what failed beside others\n{proof.said[-SAID_AT_MOST:]}")
     return again
 
 
