@@ -1,6 +1,6 @@
 """``mesh check [--fast|--long]``: the whole gate, or its quick part, or the full-size proofs too.
 
-A line a step with its time; the words of a step only where it failed; pytest's closing line last.
+A line a step with its time; the words of a step only where it failed; how many tests passed last.
 """
 
 import argparse
@@ -9,20 +9,22 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
-FAST_TESTS_AT_ONCE = 4
-"""Files of fast tests at once: most of their time they wait for a server, not for a core."""
+QUICK_AT_ONCE = 4
+"""Files of quick tests at once: most of their time they wait for a server, not for a core."""
 SAID_AT_MOST = 60_000
 STEP_WITHIN_S = 3_600.0
 ALONE_MAX = 5
 """So many failed tests are run once more, alone: what waits on real servers may be late on a busy machine.
 More than that is no accident. A test that passes only alone is named, with what it said, never hidden."""
 FAILED_TEST = re.compile(r"^FAILED (tests/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
+COUNTED = re.compile(r"(\d+) (passed|failed|skipped|error)")
 MODULES = (
     "mesh-contracts=mesh_contracts",
     "mesh-meshkit=meshkit",
@@ -104,28 +106,37 @@ def still_steps() -> list[Step]:
     return steps
 
 
-def pytest(marks: str, *, at_once: int = 1) -> Step:
+def chosen(name: str, marks: str, *, at_once: int = 1) -> Step:
     """Return the step that runs the tests that ``marks`` choose, a file's tests in one process."""
     parallel = ("-n", str(at_once), "--dist", "loadfile") if at_once > 1 else ()
-    return Step("tests (pytest)", sys.executable, "-P", "-m", "pytest", "-m", marks, *parallel)
+    return Step(name, sys.executable, "-P", "-m", "pytest", "-m", marks, *parallel)
 
 
-async def gate(steps: list[Step], proof: Step, *, together: bool) -> None:
-    """Run all steps; the tests beside the others, or after them where they measure time."""
+def proofs(*, fast: bool, long: bool) -> list[Step]:
+    """Return the steps that run tests: the quick ones several files at a time, the others by themselves."""
+    quick = chosen("quick tests (pytest)", "not slow and not long", at_once=QUICK_AT_ONCE)
+    if fast:
+        return [quick]
+    slow = chosen("slow tests (pytest)", "slow and not long")
+    return [quick, slow, chosen("full-size proofs (pytest)", "long")] if long else [quick, slow]
+
+
+async def gate(still: list[Step], proving: list[Step], *, together: bool) -> None:
+    """Run all steps; the tests beside the others, or after them and one after the other."""
     slots = asyncio.Semaphore(AT_ONCE)
     if together:
-        await asyncio.gather(*(step.run(slots) for step in (proof, *steps)))
+        await asyncio.gather(*(step.run(slots) for step in (*proving, *still)))
         return
-    await asyncio.gather(*(step.run(slots) for step in steps))
-    await proof.run(slots)
+    await asyncio.gather(*(step.run(slots) for step in still))
+    for step in proving:
+        await step.run(slots)
 
 
 def alone(proof: Step) -> Step:
     """Run the few tests that failed once more, by themselves; return what the gate goes by."""
     names = sorted(set(FAILED_TEST.findall(proof.said)))
-    counted = re.search(r"(\d+) failed", proof.said.rpartition("\n")[2])
-    errors = re.search(r"\d+ error", proof.said.rpartition("\n")[2])
-    if errors or counted is None or int(counted[1]) != len(names) or len(names) > ALONE_MAX:
+    counted = counts(proof)
+    if counted["error"] or counted["failed"] != len(names) or not 0 < len(names) <= ALONE_MAX:
         return proof
     again = Step("tests that failed beside others, alone", sys.executable, "-P", "-m", "pytest", *names)
     asyncio.run(again.run(asyncio.Semaphore(1)))
@@ -134,6 +145,15 @@ def alone(proof: Step) -> Step:
     print("          they were: " + ", ".join(names))
     print(f"\n--- {proof.name}: what failed beside others\n{proof.said[-SAID_AT_MOST:]}")
     return again
+
+
+def counts(*proving: Step) -> Counter[str]:
+    """Return how many tests passed, failed, were skipped or had an error, as pytest's last lines say."""
+    total: Counter[str] = Counter()
+    for step in proving:
+        for number, what in COUNTED.findall(step.said.rpartition("\n")[2]):
+            total[what] += int(number)
+    return total
 
 
 def main(argv: list[str]) -> int:
@@ -147,25 +167,23 @@ def main(argv: list[str]) -> int:
     if lacking:
         print(f"mesh check: {lacking}", file=sys.stderr)
         return 1
-    marks = "not slow and not long" if wanted.fast else "" if wanted.long else "not long"
-    began, steps, proof = (
-        time.monotonic(),
-        still_steps(),
-        pytest(marks, at_once=FAST_TESTS_AT_ONCE if wanted.fast else 1),
-    )
+    began, steps = time.monotonic(), still_steps()
+    proving = proofs(fast=wanted.fast, long=wanted.long)
     try:
-        asyncio.run(gate(steps, proof, together=wanted.fast))
+        asyncio.run(gate(steps, proving, together=wanted.fast))
     except KeyboardInterrupt:
         return 130
-    if proof.code == 1:
-        proof = alone(proof)
-    failed = [step for step in (*steps, proof) if step.code != 0]
+    judged = [alone(step) if step.code == 1 else step for step in proving]
+    rescued = [first for first, last in zip(proving, judged, strict=True) if first is not last]
+    failed = [step for step in (*steps, *judged) if step.code != 0]
     for step in failed:
         print(f"\n--- {step.name}: exit code {step.code}\n{step.said[-SAID_AT_MOST:]}")
     took = time.monotonic() - began
-    print(
-        f"\n{len(failed)} of {len(steps) + 1} steps failed" if failed else "\nevery step passed", end=""
-    )
+    whole = len(steps) + len(proving)
+    print(f"\n{len(failed)} of {whole} steps failed" if failed else "\nevery step passed", end="")
     print(f" in {took:.0f} s")
-    print(proof.said.rpartition("\n")[2])
+    total = counts(*judged, *rescued)
+    total["failed"] -= counts(*rescued)["failed"]
+    print(", ".join(f"{total[what]} {what}" for what in ("passed", "failed")), end="")
+    print("".join(f", {total[what]} {what}" for what in ("skipped", "error") if total[what]))
     return 1 if failed else 0
