@@ -1,6 +1,6 @@
 """``mesh check [--fast|--long]``: the whole gate, or its quick part, or the full-size proofs too.
 
-A line a step with its time; the words of a step only where it failed; how many tests passed last.
+A line a step with its time; the words of a step only where it failed, or has figures; how many tests passed last.
 """
 
 import argparse
@@ -178,6 +178,8 @@ def main(argv: list[str]) -> int:
     failed = [step for step in (*steps, *judged) if step.code != 0]
     for step in failed:
         print(f"\n--- {step.name}: exit code {step.code}\n{step.said[-SAID_AT_MOST:]}")
+    if wanted.long and judged[-1].code == 0:
+        print(f"\n--- {judged[-1].name}: figures to keep\n{judged[-1].said[-SAID_AT_MOST:]}")
     took = time.monotonic() - began
     whole = len(steps) + len(proving)
     print(f"\n{len(failed)} of {whole} steps failed" if failed else "\nevery step passed", end="")
