@@ -206,7 +206,7 @@ class Pull:
         if not reply.startswith(b"$JS.ACK."):
             self._on_status(block)
             return
-        message = Pulled(subject.decode(), data, reply, block)
+        message = Pulled(subject.decode(errors="replace"), data, reply, block)
         self._last = reply
         self._in_hand += 1
         if self._stopping and self._give_back:

@@ -8,12 +8,13 @@ from mesh_contracts.fact import tag_of
 
 from meshkit.consumer import header_in
 from meshkit.ears import DELIVER_MAX, Heard
+from meshkit.spans import parsed
 from meshkit.transaction import Row, Transaction
 
 PAGE_MAX: Final = 500
 ID_MAX: Final = 2**63 - 1
 ID_DIGITS: Final = 19
-REASON_CHARS_MAX: Final = 2_000
+TEXT_CHARS_MAX: Final = 2_000
 
 _KEEP = """
 INSERT INTO dead_letter
@@ -32,20 +33,23 @@ ON CONFLICT (reader, fact_id) DO UPDATE SET tries = held.tries + 1 RETURNING tri
 async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reason: str) -> None:
     """Keep what was heard, with the reason why it had no effect."""
     fact, message = heard.fact, heard.message
+    trace = header_in(message.raw_headers, b"traceparent")
+    if trace is None or parsed(trace) is None:
+        trace = None if fact is None else fact.traceparent
     await tx.change(
         _KEEP,
         reader,
         reader.split("_")[1],
-        message.subject,
+        _kept(message.subject),
         heard.tag if fact is None else tag_of(type(fact)),
-        heard.key or "?",
+        _kept(heard.key) or "?",
         heard.version,
         heard.fact_id,
-        _told(reason),
+        _kept(reason),
         heard.tries,
         parked,
         message.data,
-        header_in(message.raw_headers, b"traceparent") or (None if fact is None else fact.traceparent),
+        trace,
         tx.now,
     )
 
@@ -116,7 +120,7 @@ async def give_up(tx: Transaction, dead_letter_id: int, reason: str) -> None:
     """Turn a parked fact that failed into a dead letter."""
     await tx.change(
         "UPDATE dead_letter SET parked = false, tries = tries + 1, reason = $2 WHERE id = $1",
-        *(dead_letter_id, _told(reason)),
+        *(dead_letter_id, _kept(reason)),
     )
 
 
@@ -125,9 +129,9 @@ async def forget(tx: Transaction, row: Row) -> None:
     await tx.change("DELETE FROM dead_letter WHERE id = $1", row["id"])
 
 
-def _told(reason: str) -> str:
-    """Return a reason as it can be kept: it may quote what was heard, and no database keeps a NUL."""
-    return reason[:REASON_CHARS_MAX].replace("\0", "\\0")
+def _kept(text: str) -> str:
+    """Return what was heard, or quotes it, as it can be kept: no database keeps a NUL."""
+    return text[:TEXT_CHARS_MAX].replace("\0", "\\0")
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> Problem:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from enum import Enum
-from typing import Final, Protocol, Union
+from typing import Annotated, Final, Protocol, Union
 
 import msgspec
 from mesh_contracts.fact import Fact, subject_for, subject_of, tag_of
-from mesh_contracts.units import dec_hook
+from mesh_contracts.units import FactId, Sequence, Site, dec_hook
 from opentelemetry.trace import Span, SpanKind
 
 from meshkit import semconv
@@ -23,6 +23,10 @@ RETRY_WAITS_S: Final = (0.1, 0.5, 2.0, 5.0)
 COPIED_STREAM: Final = b"\r\nNats-Stream:"
 COPIED_SUBJECT: Final = b"\r\nNats-Subject:"
 """Headers of republished and direct-get messages: on a fact they are a forgery."""
+
+
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading bytes raises where they are no fact: nested too deeply among them."""
 
 
 class Source(Protocol):
@@ -48,13 +52,16 @@ class Fate(Enum):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What any fact carries, whatever its type: enough to keep one that is not known here yet."""
+    """What any fact carries, whatever its type: enough to keep one that is not known here yet.
 
-    tag: str
-    fact_id: str
+    As strict as a fact's own: what breaks a database must not come in this way.
+    """
+
+    tag: Annotated[str, msgspec.Meta(pattern=r"^[a-z.-]{1,100}/[0-9]{1,9}$")]
+    fact_id: FactId
     key: str
-    site: str
-    version: int = 0
+    site: Site
+    version: Sequence = 0
 
 
 class Heard:
@@ -107,7 +114,7 @@ class Ears:
             return Heard(message, Fate.DROP, reason="carries headers of a copy")
         try:
             fact: Fact = self._decode(message.data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        except UNREADABLE as fault:
             return self._unreadable(message, fault)
         if subject_of(fact) != message.subject:
             return Heard(message, Fate.DROP, reason="stands on a subject that is not its own")
@@ -117,14 +124,14 @@ class Ears:
         """Return the fact in these bytes, or nothing where they hold none that is known here."""
         try:
             fact: Fact = self._decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return None
         return fact
 
     def _unreadable(self, message: Pulled, fault: Exception) -> Heard:
         try:
             envelope = _envelope(message.data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             envelope = None
         known = envelope is None or envelope.tag in self._tags
         if known or envelope is None:

@@ -1,0 +1,49 @@
+"""What is no fact, or ends badly, costs the facts beside it nothing: against real servers."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.hearing import Effects, World, hearing
+from tests.adapters.roads import admitted, eventually, tell
+from tests.servers_nats import NatsServer
+from tests.servers_postgres import PostgresServer
+
+SUBJECT = "identity.project.admitted.fr-idf-1.00.project-0"
+FROM_TOMORROW = (
+    b'{"tag":"identity.project.admitted/9","key":"project-0","site":"fr-idf-1",'
+    b'"fact_id":"fact_019ab000-0000-7000-8000-000000000000"'
+)
+
+
+@pytest.fixture
+async def world(
+    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[World]:
+    async with hearing(nats_server, postgres, tmp_path) as opened_world:
+        yield opened_world
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param(b'{"z":' + b"[" * 100_000, id="nested too deeply"),
+        pytest.param(b'{"tag":"identity.project.admitted/1"}', id="without what a fact carries"),
+        pytest.param(FROM_TOMORROW.replace(b"fact_019a", b"fact\\u0000") + b"}", id="a NUL in its id"),
+        pytest.param(FROM_TOMORROW.replace(b"/9", b"/9\\u0000") + b"}", id="a NUL in its type"),
+        pytest.param(FROM_TOMORROW + b',"version":-1}', id="a version below nought"),
+        pytest.param(FROM_TOMORROW + b',"version":9223372036854775808}', id="a version without bound"),
+    ],
+)
+async def test_bytes_that_are_no_fact_are_buried_and_the_queue_goes_on(
+    world: World, poison: bytes
+) -> None:
+    world.read(Effects())
+    await world.bus.store(SUBJECT, poison, headers={"traceparent": "no trace\0"})
+    await tell(world.bus, admitted("project-1"))
+    await eventually(world.effects, [("project-1", 1)], 5)
+    (letter,) = await world.letters()
+    assert (letter["parked"], letter["key"], letter["traceparent"]) == (False, "project-0", None)
+    assert letter["reason"].startswith("cannot be decoded")
+    assert letter["payload"] == poison
