@@ -25,7 +25,10 @@ def decode(raw: bytes | bytearray | memoryview, kind: type[T]) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind, dec_hook=dec_hook)
-    decoded: T = decoder.decode(raw)
+    try:
+        decoded: T = decoder.decode(raw)
+    except RecursionError as fault:
+        raise msgspec.ValidationError("it is nested too deeply") from fault
     return decoded
 
 

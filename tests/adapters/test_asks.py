@@ -137,7 +137,7 @@ async def test_an_ask_for_everybody_needs_no_principal(bus: Bus) -> None:
 async def test_a_malformed_ask_is_refused_and_says_what_is_wrong(bus: Bus) -> None:
     served = await serving(bus, listed=Owner())
     subject = subject_of_ask(ListOrganizations, DEFAULT_SITE)
-    for body in (b"", b"{}", b'{"tag":"identity.key.issue"}', b"\xff"):
+    for body in (b"", b"{}", b'{"tag":"identity.key.issue"}', b"\xff", b'{"z":' + b"[" * 100_000):
         raw = await bus.request(subject, body, within_s=1)
         assert raw.headers["Nats-Service-Error-Code"] == "400"
         assert wire.decode(raw.data, Problem).code == "bad_ask"
