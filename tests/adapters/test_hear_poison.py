@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from meshkit.consumer import Pull, Pulled
+from meshkit.ears import DELIVER_MAX
 
 from tests.adapters.hearing import Effects, World, hearing
-from tests.adapters.roads import admitted, eventually, tell
+from tests.adapters.roads import admitted, eventually, tell, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
@@ -47,3 +49,27 @@ async def test_bytes_that_are_no_fact_are_buried_and_the_queue_goes_on(
     assert (letter["parked"], letter["key"], letter["traceparent"]) == (False, "project-0", None)
     assert letter["reason"].startswith("cannot be decoded")
     assert letter["payload"] == poison
+
+
+async def test_a_fact_that_comes_again_though_it_had_its_effect_is_not_counted_against_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = [DELIVER_MAX + 2]
+
+    def lost(pull: Pull, message: Pulled) -> None:
+        """Give it back instead of acknowledging it, as if the word had been lost."""
+        again[0] -= 1
+        if again[0] >= 0:
+            pull.nak(message)
+        else:
+            acknowledged(pull, message)
+
+    acknowledged = Pull.ack
+    monkeypatch.setattr(Pull, "ack", lost)
+    world.read(Effects())
+    await tell(world.bus, admitted("project-1"))
+    await until(lambda: again[0] < 0, 30)
+    assert await world.effects() == [("project-1", 1)]
+    assert await world.letters() == []
+    async with world.store.transaction() as tx:
+        assert await tx.value("SELECT count(*) FROM attempt") == 0

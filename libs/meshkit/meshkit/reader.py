@@ -213,13 +213,14 @@ class Reader:
             )
             fresh = {row["fact_id"] for row in new}
             for heard in batch:
+                if heard.begun:
+                    # Whatever it comes to, it did not end its reader.
+                    await deadletter.finished(tx, self.name, heard)
                 if heard.fate is Fate.DROP or heard.fact_id not in fresh:
                     continue
                 # The same fact may stand twice in one batch.
                 fresh.discard(heard.fact_id)
                 await self._effect(tx, heard)
-                if heard.begun:
-                    await deadletter.finished(tx, self.name, heard)
 
     async def _effect(self, tx: Transaction, heard: Heard) -> None:
         if heard.fact is None:
@@ -227,11 +228,7 @@ class Reader:
                 tx, self.name, heard, parked=heard.fate is Fate.PARK, reason=heard.reason
             )
             return
-        around = traced(heard, self.name)
-        if around is None:
-            await self._handled.handle(heard.fact, tx)
-            return
-        with around:
+        with traced(heard, self.name) or contextlib.nullcontext():
             await self._handled.handle(heard.fact, tx)
 
     async def _deadly(self, heard: Heard) -> bool:
