@@ -11,9 +11,10 @@ from meshkit.bus import Bus
 from meshkit.declare import declare
 from meshkit.relay import Relay
 from meshkit.store import Store
+from meshkit.telemetry import METRICS
 from meshkit.testing import test_id
 
-from tests.adapters.roads import admitted, connected, eventually, opened
+from tests.adapters.roads import admitted, connected, eventually, opened, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
@@ -112,6 +113,24 @@ async def test_the_outbox_survives_a_bus_that_is_away_and_then_leaves_in_order(
     held = await bus.last("KV_access", "$KV.access.key.one")
     assert held is not None
     assert wire.encode(entry("30")) in held.data
+
+
+async def test_a_bus_that_is_away_is_told_to_the_log_now_and_then_not_once_a_row_and_try(
+    bus: Bus, store: Store, relay: Relay, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    await eventually(lambda: _is(relay.live), True)
+    nats_server.kill()
+    await until(lambda: not bus.connected)
+    async with store.transaction() as tx:
+        for _ in range(50):
+            await tx.tell(admitted())
+    before = METRICS.value("mesh_relay_failed_total", owner="identity")
+    await until(lambda: METRICS.value("mesh_relay_failed_total", owner="identity") >= before + 250)
+    said = [record for record in caplog.records if record.name == "meshkit.relay"]
+    assert len(said) == 1
+    assert "50 keys" in said[0].getMessage()
+    nats_server.start()
+    await eventually(lambda: waiting(store), 0)
 
 
 async def test_the_relay_goes_on_after_its_database_was_killed(

@@ -7,6 +7,8 @@ deleted once the bus has acknowledged it; until then it is sent again, with the 
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 
@@ -24,6 +26,8 @@ OUTBOX_BATCH_MAX: Final = 500
 POLL_S: Final = 1.0
 AWAY_WAIT_S: Final = 0.1
 FLUSHED_POLL_S: Final = 0.25
+SAY_EVERY_S: Final = 5.0
+"""How often it is said that rows wait, while they do: not once a row and try."""
 PARTITION: Final = 0
 
 _WAITING = """
@@ -63,6 +67,7 @@ class Relay:
         self._writers: dict[str, BucketWriter] = {}
         self._told = asyncio.Event()
         self._live = False
+        self._said_at = -math.inf
         self._tasks: set[asyncio.Task[None]] = set()
         store.on_told(self._ring)
 
@@ -183,24 +188,32 @@ class Relay:
             name = row["key"] if row["kind"] == "fact" else f"bucket {row['subject']}"
             chains.setdefault(name, []).append(row)
         sent: list[int] = []
-        deposed = await asyncio.gather(*(self._send_chain(chain, sent) for chain in chains.values()))
-        fault = next((fault for fault in deposed if fault is not None), None)
-        if fault is not None and not sent:
-            raise fault
+        ends = await asyncio.gather(*(self._send_chain(chain, sent) for chain in chains.values()))
+        faults = [fault for fault in ends if fault is not None]
+        deposed = next((fault for fault in faults if isinstance(fault, StaleSnapshot)), None)
+        if deposed is not None and not sent:
+            raise deposed
+        if faults:
+            self._failed(faults)
         return sent
 
-    async def _send_chain(self, chain: list[Row], sent: list[int]) -> StaleSnapshot | None:
+    async def _send_chain(self, chain: list[Row], sent: list[int]) -> MeshError | None:
         for row in chain:
             try:
                 await self._send_one(row)
-            except StaleSnapshot as fault:
-                return fault
             except MeshError as fault:
-                METRICS.count("mesh_relay_failed_total", owner=self._store.owner)
-                logger.warning("%s waits in the outbox: %s", row["subject"], fault)
-                return None
+                return fault
             sent.append(row["id"])
         return None
+
+    def _failed(self, faults: list[MeshError]) -> None:
+        owner = self._store.owner
+        METRICS.count("mesh_relay_failed_total", len(faults), owner=owner)
+        now = time.monotonic()
+        if now - self._said_at >= SAY_EVERY_S:
+            self._said_at = now
+            text = "the outbox of %s waits with the rows of %d keys or buckets: %s"
+            logger.warning(text, owner, len(faults), faults[0])
 
     async def _send_one(self, row: Row) -> None:
         if row["kind"] == "put":
