@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
-from meshkit.errors import MigrationMismatch, StaleSnapshot
+from meshkit.errors import MigrationMismatch, StaleSnapshot, Unavailable
 from meshkit.keeping import INBOX_KEPT, tidy
 from meshkit.store import Store
 from meshkit.testing import NOW, FrozenClock
@@ -96,6 +96,19 @@ async def test_two_transactions_in_each_others_way_are_a_stale_snapshot_not_a_fa
 
     ends = await asyncio.gather(both("a", "b"), both("b", "a"), return_exceptions=True)
     assert [type(end) for end in ends if end is not None] == [StaleSnapshot]
+    await store.close()
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300", "25006", "57P01"])
+async def test_a_database_that_has_no_room_or_may_not_write_is_away_not_at_fault(
+    postgres: PostgresServer, state: str
+) -> None:
+    store = await opened(postgres.dsn("metering"))
+    with pytest.raises(Unavailable):
+        async with store.transaction() as tx:
+            await tx.change(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+    async with store.transaction() as tx:
+        assert await tx.value("SELECT 1") == 1
     await store.close()
 
 

@@ -38,7 +38,7 @@ __all__ = ["OUTBOX_ROWS_MAX", "Row", "Store", "Transaction", "is_away", "is_race
 
 
 def is_away(fault: BaseException) -> bool:
-    """Tell whether a fault means that the database cannot be reached now, rather than a mistake."""
+    """Tell whether a fault means that the database cannot serve anybody now, rather than a mistake."""
     if isinstance(fault, asyncpg.InterfaceError):
         # asyncpg raises it for a closed connection, and also where it is held wrongly.
         return "clos" in str(fault) or "terminat" in str(fault)
@@ -50,7 +50,9 @@ def is_away(fault: BaseException) -> bool:
         | asyncpg.PostgresConnectionError
         | asyncpg.OperatorInterventionError
         | asyncpg.CannotConnectNowError
-        | asyncpg.TooManyConnectionsError
+        # No connection, memory or disk left; a server that has become a standby.
+        | asyncpg.InsufficientResourcesError
+        | asyncpg.ReadOnlySQLTransactionError
         # asyncpg's own surprise at a connection that dies while it is made.
         | asyncpg.InternalClientError,
     )
