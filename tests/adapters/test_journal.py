@@ -75,6 +75,25 @@ def _filled(journal: Journal) -> int:
     raise AssertionError("it has no bound")
 
 
+def test_a_disk_that_takes_no_further_file_refuses_and_goes_on_once_it_does(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    first = journal.append(KIND, b"first")
+    # A folder stands where each of the next segments would be.
+    taken = [tmp_path / f"{first + ahead:020d}.journal" for ahead in range(1, 100)]
+    for path in taken:
+        path.mkdir()
+    last = _filled(journal)
+    with pytest.raises(JournalFull, match="directory"):
+        journal.append(KIND, b"refused")
+    for path in taken:
+        path.rmdir()
+    assert journal.append(KIND, b"last") == last + 1
+    journal.close()
+    again = opened(tmp_path)
+    assert [record.position for record in again.replay()] == list(range(first, last + 2))
+    again.close()
+
+
 def test_what_is_not_told_is_never_deleted(tmp_path: Path) -> None:
     journal = opened(tmp_path, 8 * 1024)
     position = journal.tell(admitted())

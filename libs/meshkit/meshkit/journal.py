@@ -88,7 +88,7 @@ class Journal:
         self._before = self._next = last + 1
         if not self._segments:
             self._segments.append(Segment.make(folder, self._next, self.epoch))
-        self._file = os.open(self._segments[-1].path, os.O_WRONLY)
+        self._file = self._segments[-1].open()
         self._write(EPOCH, b"")
 
     @classmethod
@@ -238,9 +238,10 @@ class Journal:
         segment = self._segments[-1]
         if segment.size >= min(SEGMENT_BYTES, self._bytes_max // SEGMENTS_MIN):
             segment = Segment.make(self._folder, self._next, self.epoch)
+            fresh = segment.open()
             self._segments.append(segment)
             os.close(self._file)
-            self._file = os.open(segment.path, os.O_WRONLY)
+            self._file = fresh
         at = segment.write(self._file, record)
         position = self._next
         self._next += 1

@@ -9,6 +9,7 @@ a shorter journal.
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -94,11 +95,17 @@ class Segment:
 
     @classmethod
     def make(cls, folder: Path, first: int, epoch: int) -> "Segment":
-        """Return a new segment for the records from position ``first`` on."""
+        """Return a new segment for the records from position ``first`` on. Raises ``JournalFull``."""
         path = folder / f"{first:020d}{SUFFIX}"
         header = framed(first, epoch, HEADER, b"")
-        path.write_bytes(header)
+        with _refused(path):
+            path.write_bytes(header)
         return cls(path, first, len(header))
+
+    def open(self) -> int:
+        """Return a descriptor to ``write`` with. Raises ``JournalFull``."""
+        with _refused(self.path):
+            return os.open(self.path, os.O_WRONLY)
 
     @classmethod
     def found(cls, folder: Path) -> list["Segment"]:
@@ -140,13 +147,20 @@ class Segment:
     def write(self, descriptor: int, record: bytes) -> int:
         """Write one record at the end; return the byte it begins at. Raises ``JournalFull``."""
         at = self.size
-        try:
+        with _refused(self.path):
             written = os.pwrite(descriptor, record, at)
-        except OSError as fault:
-            raise JournalFull(f"{self.path}: {fault.strerror}") from fault
         if written < len(record):
             # What was half-written is overwritten by the next record, or cut off at the next opening.
             os.ftruncate(descriptor, at)
             raise JournalFull(f"{self.path}: the disk is full; make room")
         self.size += len(record)
         return at
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Have what a disk (or a bound on open files) refuses refuse the effect, and nothing else."""
+    try:
+        yield
+    except OSError as fault:
+        raise JournalFull(f"{path}: {fault.strerror}") from fault
