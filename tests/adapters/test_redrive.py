@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mesh_contracts import wire
 from mesh_contracts.ask import (
     DeadLetters,
     Empty,
@@ -15,6 +16,7 @@ from mesh_contracts.ask import (
     Problem,
     RedriveDeadLetter,
 )
+from mesh_contracts.fact import subject_of
 from mesh_contracts.identity import ProjectAdmitted
 from meshkit.bus import Bus
 from meshkit.clock import Clock
@@ -117,6 +119,40 @@ async def test_a_redrive_is_refused_where_its_key_has_moved_past_it(ward: Ward) 
     assert isinstance(refused, Problem)
     assert (refused.status, refused.code) == (409, "superseded")
     assert await ward.effects() == [("project-1", 2)]
+
+
+async def test_of_one_key_s_dead_letters_none_is_redriven_after_a_later_one(ward: Ward) -> None:
+    ward.sick.update({("project-1", 1), ("project-1", 2)})
+    await tell(ward.bus, admitted("project-1", version=1), admitted("project-1", version=2))
+    await eventually(ward.buried, ["project-1", "project-1"])
+    ward.sick.clear()
+    first, second = (await ward.letters()).items
+    assert isinstance(await ward.redrive(second.dead_letter_id), Empty)
+    refused = await ward.redrive(first.dead_letter_id)
+    assert isinstance(refused, Problem)
+    assert refused.code == "superseded"
+    assert await ward.effects() == [("project-1", 2)]
+
+
+async def test_a_fact_that_could_not_be_read_is_judged_by_what_it_says_once_it_can(ward: Ward) -> None:
+    fact = admitted("project-1", version=2)
+    await tell(ward.bus, admitted("project-1", version=1))
+    await eventually(ward.effects, [("project-1", 1)])
+    # As an older program kept it, twice told and once forged: of ids and versions it knew nothing.
+    async with ward.service.store.transaction() as tx:
+        for place, stands_on in enumerate((fact, fact, admitted("other"))):
+            await tx.change(
+                "INSERT INTO dead_letter (reader, stream, subject, tag, key, version, fact_id, reason, tries,"
+                " parked, payload, at) VALUES ('placement_IDENTITY_00', 'IDENTITY', $1, '', $2, 0, $3,"
+                " 'cannot be decoded', 0, false, $4, $5)",
+                *(subject_of(stands_on), stands_on.key, f"sequence_{place}", wire.encode(fact), tx.now),
+            )
+    letters = (await ward.letters()).items
+    answers = [await ward.redrive(letter.dead_letter_id) for letter in letters]
+    assert answers[:2] == [Empty(), Empty()]
+    assert answers[2].code == "misplaced"
+    assert await ward.effects() == [("project-1", 1), ("project-1", 2)]
+    assert await ward.buried() == ["other"]
 
 
 async def test_dead_letters_are_listed_page_by_page_oldest_first(ward: Ward) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from mesh_contracts.ask import DeadLetter, DeadLetters, Page, Problem
-from mesh_contracts.fact import tag_of
+from mesh_contracts.fact import Fact, tag_of
 
 from meshkit.consumer import header_in
 from meshkit.ears import DELIVER_MAX, Heard
@@ -27,6 +27,13 @@ ON CONFLICT (reader, fact_id) DO NOTHING
 _BEGIN = """
 INSERT INTO attempt AS held (reader, fact_id, tries) VALUES ($1, $2, 1)
 ON CONFLICT (reader, fact_id) DO UPDATE SET tries = held.tries + 1 RETURNING tries
+"""
+
+
+_GO_TO = """
+INSERT INTO heard_version AS held (reader, key, version) VALUES ($1, $2, $3)
+ON CONFLICT (reader, key) DO UPDATE SET version = greatest(held.version, excluded.version)
+RETURNING version
 """
 
 
@@ -56,12 +63,15 @@ async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reas
 
 async def bury(tx: Transaction, reader: str, heard: Heard, reason: str) -> None:
     """Give a fact up: it counts as heard, and is kept with the reason."""
-    await tx.change(
-        "INSERT INTO inbox (reader, fact_id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        *(reader, heard.fact_id, tx.now),
-    )
+    await hear(tx, reader, heard.fact_id)
     await finished(tx, reader, heard)
     await keep(tx, reader, heard, parked=False, reason=reason)
+
+
+async def hear(tx: Transaction, reader: str, fact_id: str) -> bool:
+    """Count a fact as heard; tell whether it had not been."""
+    sql = "INSERT INTO inbox (reader, fact_id, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+    return await tx.change(sql, reader, fact_id, tx.now) > 0
 
 
 async def begun(tx: Transaction, reader: str, heard: Heard) -> int:
@@ -106,14 +116,10 @@ async def parked(tx: Transaction, reader: str, tags: Sequence[str]) -> list[int]
     return [row["id"] for row in rows]
 
 
-async def has_passed(tx: Transaction, row: Row) -> bool:
-    """Tell whether the reader has gone past this version of the key (and hold it there meanwhile)."""
-    heard = await tx.value(
-        "SELECT version FROM heard_version WHERE reader = $1 AND key = $2 FOR UPDATE",
-        row["reader"],
-        row["key"],
-    )
-    return heard is not None and heard > row["version"]
+async def has_passed(tx: Transaction, reader: str, fact: Fact) -> bool:
+    """Have the reader go to this version of the key (held there meanwhile); tell whether it was past it."""
+    heard: int = await tx.value(_GO_TO, reader, fact.key, fact.version)
+    return heard > fact.version
 
 
 async def give_up(tx: Transaction, dead_letter_id: int, reason: str) -> None:

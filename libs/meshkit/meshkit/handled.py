@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from mesh_contracts.ask import Problem
-from mesh_contracts.fact import Fact, tag_of
+from mesh_contracts.fact import Fact, subject_of, tag_of
 from opentelemetry.trace import SpanKind
 
 from meshkit import deadletter
@@ -37,15 +37,20 @@ class Handled:
 
     async def redrive(self, tx: Transaction, row: Row) -> Problem | None:
         """Handle a dead letter once more, or say why not; the handler's own exceptions come through."""
-        if not row["parked"] and await deadletter.has_passed(tx, row):
-            detail = f"{row['key']} has moved past version {row['version']}; let this one be"
-            return deadletter.problem(409, "superseded", detail)
         fact = self.ears.fact_in(row["payload"])
         if fact is None:
             detail = f"this process cannot read {row['tag']}; run the program that can, then try again"
             return deadletter.problem(409, "unknown_type", detail)
-        with span("redrive", kind=SpanKind.CONSUMER, parent=row["traceparent"]):
-            await self.handle(fact, tx)
+        # Of one that could not be read when it came, all that follows is known only now.
+        if subject_of(fact) != row["subject"]:
+            detail = "it stands on a subject that is not its own; let this one be"
+            return deadletter.problem(409, "misplaced", detail)
+        if await deadletter.has_passed(tx, self.name, fact) and not row["parked"]:
+            detail = f"{fact.key} has moved past version {fact.version}; let this one be"
+            return deadletter.problem(409, "superseded", detail)
+        if fact.fact_id == row["fact_id"] or await deadletter.hear(tx, self.name, fact.fact_id):
+            with span("redrive", kind=SpanKind.CONSUMER, parent=row["traceparent"]):
+                await self.handle(fact, tx)
         await deadletter.forget(tx, row)
         return None
 
@@ -55,7 +60,9 @@ class Handled:
             async with self.store.transaction() as tx:
                 row = await deadletter.load(tx, dead_letter_id)
                 if row is not None and row["parked"]:
-                    await self.redrive(tx, row)
+                    problem = await self.redrive(tx, row)
+                    if problem is not None:
+                        await deadletter.give_up(tx, dead_letter_id, problem.detail)
         except Unavailable:
             raise
         except Exception as fault:
