@@ -12,7 +12,9 @@ Schema = dict[str, Any]
 
 UPPER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 LOWER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
-EXACT = ("pattern", "format", "const", "multipleOf", "contentEncoding", "uniqueItems")
+EXACT = ("pattern", "const", "multipleOf", "uniqueItems")
+KIND = ("format", "contentEncoding")
+"""What tells one type from another where both travel as text: a time, a wide integer, bytes."""
 
 
 def faults_between(frozen: Schema, today: Schema) -> list[str]:
@@ -53,7 +55,7 @@ def _compare(
         was, now = old.get(inner), new.get(inner)
         if isinstance(was, dict) and isinstance(now, dict):
             yield from _compare(was, now, roots, f"{path}.{inner}", seen)
-        elif inner == "items" and bool(was) != bool(now):
+        elif inner != "propertyNames" and bool(was) != bool(now):
             yield f"{path}: what it holds changed"
     if new.get("additionalProperties") is False and old.get("additionalProperties") is not False:
         yield f"{path}: refuses fields it does not know now, and did not before"
@@ -84,6 +86,9 @@ def _bounds(old: Schema, new: Schema, path: str) -> Iterator[str]:
     for bound in LOWER:
         if bound in new and new[bound] > old.get(bound, float("-inf")):
             yield f"{path}: {bound} is {new[bound]}, was {old.get(bound, 'none')}"
+    for kind in KIND:
+        if old.get(kind) != new.get(kind):
+            yield f"{path}: {kind} was {old.get(kind)!r}, is {new.get(kind)!r}"
     for bound in EXACT:
         if bound in new and new[bound] != old.get(bound):
             yield f"{path}: {bound} is {new[bound]!r}, was {old.get(bound)!r}"
@@ -98,6 +103,10 @@ def _fields(
             yield f"{path}.{name}: removed"
         else:
             yield from _compare(schema, after[name], roots, f"{path}.{name}", seen)
+            # Whoever leaves a field out counts on what the other side takes it for.
+            if "default" in schema and schema["default"] != after[name].get("default", ...):
+                said = after[name].get("default", "none that is fixed")
+                yield f"{path}.{name}: left out it meant {schema['default']!r}, and means {said!r} now"
     for name in new.get("required", ()):
         if name not in old.get("required", ()):
             yield f"{path}.{name}: is required now, and was not: give it a default"
@@ -114,16 +123,17 @@ def _fields(
 def _alternatives(
     old: Schema, new: Schema, roots: tuple[Schema, Schema], path: str, seen: set[tuple[str, str]]
 ) -> Iterator[str]:
-    now = [_resolved(choice, roots[1]) for choice in new.get("anyOf", [new])]
-    for choice in old.get("anyOf", [old]):
-        was = _resolved(choice, roots[0])
-        near = [other for other in now if _types(other) == _types(was) and _title(other) == _title(was)]
-        if not near:
-            yield f"{path}: no longer takes {_title(was) or _said(_types(was))}"
-        else:
+    before = [_resolved(choice, roots[0]) for choice in old.get("anyOf", [old])]
+    after = [_resolved(choice, roots[1]) for choice in new.get("anyOf", [new])]
+    for was in before:
+        near = [now for now in after if _name(now) == _name(was)]
+        if near:
             yield from _compare(was, near[0], roots, path, seen)
-    if "anyOf" not in old and len(now) > 1:
-        yield f"{path}: takes more than {_said(_types(old))} now; a reader of yesterday does not"
+        else:
+            yield f"{path}: no longer takes {_name(was)}"
+    for now in after:
+        if _name(now) not in [_name(was) for was in before]:
+            yield f"{path}: takes {_name(now)} now, too; a reader of yesterday does not"
 
 
 def _resolved(schema: Schema, root: Schema) -> Schema:
@@ -153,8 +163,9 @@ def _tag(schema: Schema) -> Any:
     return values[0] if values and len(values) == 1 else schema.get("const")
 
 
-def _title(schema: Schema) -> str:
-    return str(schema.get("title", ""))
+def _name(schema: Schema) -> str:
+    """Return what one choice of several is known by."""
+    return str(schema.get("title") or _said(_types(schema)))
 
 
 def _said(types: tuple[str, ...]) -> str:

@@ -1,5 +1,6 @@
 """The differ sees each way to break a reader, and lets a message grow."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -44,6 +45,7 @@ BEFORE: dict[str, Any] = {
     "place": tuple[int, int],
     "maybe": (str | None, None),
     "either": Inner | None,
+    "at": Annotated[datetime, Meta(tz=True)],
     "evidence": (dict[str, int], msgspec.field(default_factory=dict)),
 }
 
@@ -107,7 +109,24 @@ def test_a_message_may_grow(grown: dict[str, Any]) -> None:
         pytest.param(
             {"either": Other | None}, "fact.either: no longer takes Inner", id="another choice"
         ),
-        pytest.param({"name": str | None}, "fact.name: takes more than string", id="null allowed"),
+        pytest.param({"name": str | None}, "fact.name: takes null now, too", id="null allowed"),
+        pytest.param(
+            {"maybe": (str | int | None, None)},
+            "fact.maybe: takes integer now, too",
+            id="one more type",
+        ),
+        pytest.param(
+            {"energy_uj": str}, "fact.energy_uj: format was 'decimal'", id="a wide integer made text"
+        ),
+        pytest.param({"at": str}, "fact.at: format was 'date-time'", id="a time made text"),
+        pytest.param(
+            {"maybe": (str | None, "x")}, "fact.maybe: left out it meant None", id="another default"
+        ),
+        pytest.param(
+            {"evidence": (dict[str, Any], msgspec.field(default_factory=dict))},
+            "fact.evidence: what it holds changed",
+            id="anything in a map",
+        ),
         pytest.param(
             {"evidence": (dict[str, str], msgspec.field(default_factory=dict))},
             "fact.evidence.additionalProperties: type was integer",
