@@ -63,7 +63,7 @@ def document(version: str = "1") -> Document:
         "defaultContentType": "application/json",
         "channels": built.channels,
         "operations": built.operations,
-        "components": {"messages": built.messages, "schemas": schemas},
+        "components": {"messages": built.messages, "schemas": _as_draft_7(schemas)},
     }
 
 
@@ -224,6 +224,19 @@ class _Builder:
 
     def _operation(self, name: str, action: str, channel: str, **more: Any) -> None:
         self.operations[name] = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, **more}
+
+
+def _as_draft_7(schema: Any) -> Any:
+    """Return a schema in the words that AsyncAPI knows: to draft 7, a tuple's places are its ``items``."""
+    if isinstance(schema, list):
+        return [_as_draft_7(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    said = {word: _as_draft_7(part) for word, part in schema.items()}
+    if "prefixItems" in said:
+        said["additionalItems"] = said.pop("items", True)
+        said["items"] = said.pop("prefixItems")
+    return said
 
 
 def _values(bucket: BucketSpec) -> list[Any]:

@@ -139,6 +139,18 @@ def test_every_reference_in_the_document_resolves(described: dict[str, Any]) -> 
             node = node[token]
 
 
+def test_a_tuple_is_told_as_draft_7_tells_it(described: dict[str, Any]) -> None:
+    missing = described["components"]["schemas"]["ProducerMark"]["properties"]["missing"]
+    number = {"type": "integer"}
+    assert missing["items"] == {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": [number, number],
+        "additionalItems": False,
+    }
+
+
 def test_every_fact_has_a_teller_and_every_ask_an_answerer(described: dict[str, Any]) -> None:
     operations = described["operations"]
     for kind in FACTS:
