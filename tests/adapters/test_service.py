@@ -212,6 +212,27 @@ async def test_a_second_process_stands_by_and_takes_over_the_bucket_with_a_later
     assert second.store.epoch > epoch
 
 
+async def test_a_bucket_that_the_bus_lost_or_holds_an_older_copy_of_is_put_right(
+    bus: Bus, town: Town
+) -> None:
+    service, _ = await town.service()
+    for name in ("one", "two"):
+        await create(bus, name)
+    older = await bus.last("KV_access", "$KV.access.key.one")
+    assert older is not None
+    # The server starts again from an older copy of its disk: one key is gone, one is as it was.
+    await bus.request("$JS.API.STREAM.DELETE.KV_access", b"", within_s=5)
+    await declare(bus)
+    await bus.store("$KV.access.key.gone", older.data)
+    await bus.store("$KV.access.key.one", older.data.replace(b"project", b"stranger"))
+    service.bus.connection.abort()
+    watched: Watched[AccessEntry] = await Watched.open(bus, "access")
+    await until(lambda: watched.values == {f"key.{name}": entry(name) for name in ("one", "two")})
+    assert isinstance(await create(bus, "three"), Project)
+    await until(lambda: "key.three" in watched.values)
+    await watched.close()
+
+
 async def test_a_wish_waits_for_nothing_while_the_database_is_away(
     bus: Bus, town: Town, postgres: PostgresServer
 ) -> None:

@@ -28,6 +28,8 @@ class BucketWriter:
         self.epoch = epoch
         self.deposed = asyncio.Event()
         """Set once a later epoch was seen: write no more."""
+        self.behind = False
+        """Whether the bus lost what it had acknowledged (power, an older copy): make the difference anew."""
         self._bus = bus
         self._stream = f"KV_{bucket}"
         self._held: dict[str, bytes] = {}
@@ -114,6 +116,8 @@ class BucketWriter:
             self._revisions.pop(key, None)
             return
         self._note(key, stored.sequence, read_entry(stored.data))
+        # Lower than what was known where the bus lost its newest: what it has is what counts.
+        self._revisions[key] = stored.sequence
 
     def _note(self, key: str, revision: int, entry: Entry | None) -> None:
         if entry is not None:
@@ -124,12 +128,23 @@ class BucketWriter:
         self._revisions[key] = max(revision, self._revisions.get(key, 0))
 
     def _swap(self, snapshot: dict[str, Item]) -> None:
+        lost = [key for key in self._revisions if self._lost(key, snapshot.get(key))]
+        if self._whole.is_set() and lost:
+            text = "bucket %s: the bus has lost %d of the keys it had acknowledged"
+            logger.error(text, self.bucket, len(lost))
+            self.behind = True
         for key in [key for key in self._revisions if key not in snapshot]:
             del self._revisions[key]
             self._held.pop(key, None)
         for item in snapshot.values():
             self._see(item)
         self._whole.set()
+
+    def _lost(self, key: str, item: Item | None) -> bool:
+        if item is None:
+            # A dropped key's mark goes with time.
+            return key in self._held
+        return key != BEAT_KEY and item.revision < self._revisions[key]
 
     def _see(self, item: Item) -> None:
         if item.revision < self._revisions.get(item.key, 0):

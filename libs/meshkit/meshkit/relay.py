@@ -154,6 +154,8 @@ class Relay:
             await self._rebuild(self)
         self._live = True
         while True:
+            if any(writer.behind for writer in self._writers.values()):
+                raise Unavailable("a bucket is rebuilt")
             self._bell.clear()
             stopping = self._told.is_set()
             rows = await lock.connection.fetch(_WAITING, PARTITION, OUTBOX_BATCH_MAX)
