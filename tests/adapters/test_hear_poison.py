@@ -1,13 +1,19 @@
 """What is no fact, or ends badly, costs the facts beside it nothing: against real servers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from mesh_contracts import wire
+from mesh_contracts.fact import Fact, subject_of
+from mesh_contracts.identity import ProjectAdmitted
 from meshkit.consumer import Pull, Pulled
 from meshkit.ears import DELIVER_MAX
+from meshkit.handled import Handled
+from meshkit.reader import Reader
 
-from tests.adapters.hearing import Effects, World, hearing
+from tests.adapters.hearing import READER, Effects, World, hearing
 from tests.adapters.roads import admitted, eventually, tell, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
@@ -73,3 +79,45 @@ async def test_a_fact_that_comes_again_though_it_had_its_effect_is_not_counted_a
     assert await world.letters() == []
     async with world.store.transaction() as tx:
         assert await tx.value("SELECT count(*) FROM attempt") == 0
+
+
+class Settled:
+    """Stands where a consumer stands, and keeps what became of each delivery."""
+
+    def __init__(self) -> None:
+        self.acked: list[int] = []
+        self.given_back: list[int] = []
+
+    def ack(self, message: Pulled) -> None:
+        self.acked.append(message.sequence)
+
+    def nak(self, message: Pulled, _delay_s: float = 0.0) -> None:
+        self.given_back.append(message.sequence)
+
+    def working(self, message: Pulled) -> None:
+        pass
+
+
+async def test_a_stop_ends_the_redoing_of_a_failed_batch_and_gives_the_rest_back(world: World) -> None:
+    slow, source = Effects(), Settled()
+
+    async def fail_first(fact: Fact) -> None:
+        if fact.key == "project-0":
+            raise ValueError("sick")
+        await asyncio.sleep(0.03)
+
+    slow.on = fail_first
+    reader = Reader(Handled(READER, world.store, {ProjectAdmitted: slow}), source)
+    for place in range(1, 61):
+        fact = admitted(f"project-{place - 1}")
+        ack_to = f"$JS.ACK.IDENTITY.{READER}.1.{place}.{place}.0.0".encode()
+        reader.heard(Pulled(subject_of(fact), wire.encode(fact), ack_to, None))
+    running = asyncio.create_task(reader.run())
+    await until(lambda: len(slow.seen) > 5)
+    begun = len(slow.seen)
+    reader.stop()
+    await running
+    await reader.give_back()
+    assert len(slow.seen) <= begun + 1
+    assert source.acked == list(range(2, len(source.acked) + 2))
+    assert source.given_back == [1, *range(len(source.acked) + 2, 61)]

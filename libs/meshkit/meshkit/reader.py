@@ -192,6 +192,9 @@ class Reader:
             await self._failed(batch[0], fault)
             return
         for heard in batch:
+            if self._stopping:
+                # What is left is given back, and none of it before what came earlier.
+                return
             if heard.key in self._waiting:
                 self._waiting[heard.key].append(heard)
             else:
