@@ -74,6 +74,14 @@ def test_errors_that_cancel_in_the_sum_of_a_row_are_found(seed: int, row: int, b
     assert gemm.wrong_rows(BACKEND, problem, product) == [row]
 
 
+def test_two_that_are_wrong_by_the_same_high_bit_do_not_cancel() -> None:
+    for seed in range(2_000):
+        problem = gemm.pose(BACKEND, gemm.Shape(1, 2, 2), seed)
+        product = gemm.multiply(BACKEND, problem).copy()
+        product += np.float32(2**22)
+        assert gemm.wrong_rows(BACKEND, problem, product) == [0]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0, 0.5, 2.0**24 + 2, 3e38])
 def test_what_is_no_integer_in_range_is_wrong(value: float) -> None:
     problem = gemm.pose(BACKEND, SHAPE, 1)

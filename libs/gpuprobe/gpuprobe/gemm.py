@@ -2,8 +2,9 @@
 
 The operands are small integers, so every partial sum fits a float32 exactly and the product does
 not depend on the order of summation, the library or the chip. Freivalds' check compares C·r with
-A·(B·r) modulo 2^32; since every multiplier in ``r`` is odd, hence invertible, one wrong element
-in a row is always found, and several cancel each other with a chance of about 2^-31.
+A·(B·r) modulo 2^64, for odd multipliers ``r`` below 2^32: one wrong element in a row is always
+found, and several cancel each other with a chance of at most 2^-31, whatever their size. (Modulo
+2^32 two that are wrong by the same high bit would cancel far more often.)
 
 It finds what a device that is compared with itself never shows: a fault that is there every time.
 """
@@ -26,7 +27,7 @@ INNER_MAX = (EXACT_MAX - 1) // OPERAND_MAX**2
 
 MULTIPLIERS_MAX = 2**32
 
-_OPERANDS = np.array([n for n in range(-OPERAND_MAX, OPERAND_MAX + 1) if n], np.int32)
+_OPERANDS = np.array([n for n in range(-OPERAND_MAX, OPERAND_MAX + 1) if n], np.int8)
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ class Problem:
     right: Any
     """float32[inner, col]"""
     multipliers: Any
-    """uint32[col], odd"""
+    """int64[col], odd and below 2^32"""
     expected: Any
-    """uint32[row]: A·(B·r) modulo 2^32"""
+    """int64[row]: A·(B·r), wrapped at 2^64"""
 
 
 def pose(backend: Backend, shape: Shape, seed: int) -> Problem:
@@ -65,8 +66,8 @@ def pose(backend: Backend, shape: Shape, seed: int) -> Problem:
     chance = np.random.default_rng(seed)
     left = _operand(chance, shape.rows, shape.inner)
     right = _operand(chance, shape.inner, shape.cols)
-    multipliers = chance.integers(0, MULTIPLIERS_MAX, shape.cols, dtype=np.uint32) | np.uint32(1)
-    expected = _modular(left) @ (_modular(right) @ multipliers)
+    multipliers = chance.integers(0, MULTIPLIERS_MAX, shape.cols, dtype=np.int64) | 1
+    expected = _weighted(left, _weighted(right, multipliers))
     return Problem(
         shape,
         backend.put(left.astype(np.float32)),
@@ -91,8 +92,8 @@ def wrong_rows(backend: Backend, problem: Problem, product: Any) -> list[int]:
     bounded = arrays.clip(arrays.nan_to_num(product), -EXACT_MAX, EXACT_MAX)
     whole = arrays.rint(bounded).astype(np.int32)
     is_whole = whole.astype(np.float32).view(np.uint32) == product.view(np.uint32)
-    # Wraps at 2^32, which is what is wanted; CuPy's own product of integers would be slower.
-    sums = (whole.view(np.uint32) * problem.multipliers).sum(axis=1, dtype=np.uint32)
+    # Wraps at 2^64, which is what is wanted; CuPy's own product of integers would be slower.
+    sums = (whole * problem.multipliers).sum(axis=1, dtype=np.int64)
     wrong = (sums != problem.expected) | ~is_whole.all(axis=1)
     return [int(row) for row in backend.fetch(arrays.flatnonzero(wrong))]
 
@@ -114,5 +115,6 @@ def _operand(chance: np.random.Generator, rows: int, cols: int) -> Any:
     return _OPERANDS[chance.integers(0, len(_OPERANDS), (rows, cols), dtype=np.uint8)]
 
 
-def _modular(integers: Any) -> Any:
-    return integers.view(np.uint32)
+def _weighted(integers: Any, weights: Any) -> Any:
+    # Not ``@``, which would first make a copy of the whole operand, eight times its size.
+    return np.einsum("ij,j->i", integers, weights, dtype=np.int64)
