@@ -120,6 +120,20 @@ def test_only_the_device_that_is_hit_fails() -> None:
     assert [(check.device, check.verdict) for check in checks] == [(0, "pass"), (1, "fail")]
 
 
+def test_the_devices_of_a_server_share_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, int]] = []
+    real = gemm._operand
+
+    def counted(chance: np.random.Generator, rows: int, cols: int) -> object:
+        drawn.append((rows, cols))
+        return real(chance, rows, cols)
+
+    monkeypatch.setattr(gemm, "_operand", counted)
+    checks = run("quick", range(8), seed=20261125, wish="numpy")
+    assert {check.verdict for check in checks} == {"pass"}
+    assert len(drawn) == 2
+
+
 def test_a_fault_outside_of_the_product_is_inconclusive_never_a_pass() -> None:
     check = check_gemm(BACKEND, SIZE, seed=1, faults=[Fault(row=24, col=0, bit=0)])
     assert check.verdict == "inconclusive"
