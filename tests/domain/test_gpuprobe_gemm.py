@@ -230,3 +230,32 @@ def test_the_command_says_which_backend_judged_and_ends_by_the_verdict(
     assert "row 17, column 3" in capsys.readouterr().out
     assert command.main(["--backend", "cupy"]) == 3
     assert "inconclusive" in capsys.readouterr().out
+
+
+def test_a_device_that_breaks_in_its_own_way_is_inconclusive_and_says_how() -> None:
+    class CompileException(Exception):
+        """What a GPU's compiler raises: no RuntimeError."""
+
+    class Broken(Elsewhere):
+        def matmul(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+            raise CompileException("no headers")
+
+    check = check_gemm(Backend("cupy", 1, Broken()), SIZE, seed=7)  # type: ignore[arg-type]
+    assert (check.verdict, check.backend, check.device) == ("inconclusive", "cupy", 1)
+    assert "CompileException: no headers" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seed", "-1"], "--seed: -1 is below 0"),
+        (["--inject", "row=1,col=1,bit=1,device=3"], "device 3 is not checked; add --device 3"),
+    ],
+)
+def test_a_command_line_that_would_check_something_else_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        command.main(arguments)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err

@@ -39,8 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
         faults = [parse_fault(text) for text in options.inject]
     except FaultUnusable as fault:
         parser.error(f"--inject: {fault}")
+    if options.seed is not None and options.seed < 0:
+        parser.error(f"--seed: {options.seed} is below 0")
+    devices = options.device or [0]
+    unchecked = sorted({fault.device for fault in faults} - set(devices))
+    if unchecked:
+        parser.error(f"--inject: device {unchecked[0]} is not checked; add --device {unchecked[0]}")
     seed = secrets.randbits(SEED_BITS) if options.seed is None else options.seed
-    checks = run(options.level, options.device or [0], seed=seed, faults=faults, wish=options.backend)
+    checks = run(options.level, devices, seed=seed, faults=faults, wish=options.backend)
     verdict = worst(checks)
     if options.json:
         told = {"level": options.level, "verdict": verdict, "checks": [c.as_json() for c in checks]}
