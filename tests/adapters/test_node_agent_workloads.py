@@ -205,6 +205,32 @@ async def test_the_lifelines_end_ends_every_engine_and_the_next_start_brings_it_
     assert len(set(ids)) == 4
 
 
+async def test_an_engine_started_anew_is_not_taken_for_who_answers_where_it_was_before(
+    here: Host,
+) -> None:
+    async def well(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    wished = spec()
+    folder = here.folder / wished.workload_id
+    kept = process.Kept(
+        workload_id=wished.workload_id,
+        name="tiny",
+        devices=[],
+        incarnation=1,
+        boot_id="an earlier boot",
+    )
+    process.remember(folder, kept)
+    async with await asyncio.start_server(well, "127.0.0.1", 0) as another:
+        before = f"127.0.0.1:{another.sockets[0].getsockname()[1]}"
+        state = f"workload_id={wished.workload_id}\npid=99999999\nstart_time=1\naddress={before}\n"
+        (folder / "state").write_text(state)
+        (folder / "exit").write_text("0 lifeline\n")
+        here.agent().wish([wished])
+        assert (await here.told.said("ready")).address != before
+
+
 async def test_what_cannot_be_served_fails_with_a_reason(here: Host) -> None:
     here.agent().wish([spec("unheard-of")])
     failed = await here.told.said("failed")

@@ -174,11 +174,16 @@ def boot_id() -> str:
 
 
 def remember(folder: Path, kept: Kept) -> None:
-    """Write what the agent keeps of a workload, whole or not at all."""
+    """Write what the agent keeps of a workload about to start, whole or not at all.
+
+    What an earlier start of it left goes: its address may be another engine's by now.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = folder / "workload.json.new"
     partial.write_bytes(msgspec.json.encode(kept))
     partial.rename(folder / "workload.json")
+    for name in shim.SAID:
+        (folder / name).unlink(missing_ok=True)
 
 
 def recall(folder: Path) -> Kept | None:

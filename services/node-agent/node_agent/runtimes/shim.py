@@ -30,6 +30,9 @@ LIFELINE_STOP_WITHIN_S = 1.5
 ADDRESS_PREFIX = b"ENGINE_ADDRESS="
 ERROR_PREFIX = b"ENGINE_ERROR="
 NO_LIFELINE = -1
+SAID = ("state", "exit", "error")
+"""What one start leaves; the next begins without."""
+
 EXIT_TAKEN = 75
 """Another shim holds the folder: its engine runs."""
 
@@ -81,7 +84,7 @@ class Shim:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os._exit(EXIT_TAKEN)
-        for name in ("state", "exit", "error"):
+        for name in SAID:
             if os.path.exists(f"{folder}/{name}"):  # noqa: PTH110 - as above
                 os.unlink(f"{folder}/{name}")  # noqa: PTH108 - as above
         self.log = Log(f"{folder}/log")
