@@ -231,6 +231,21 @@ async def test_an_engine_started_anew_is_not_taken_for_who_answers_where_it_was_
         assert (await here.told.said("ready")).address != before
 
 
+async def test_an_engine_whose_start_a_kill_prevented_is_started_not_failed(here: Host) -> None:
+    wished = spec()
+    kept = process.Kept(
+        workload_id=wished.workload_id,
+        name="tiny",
+        devices=[],
+        incarnation=1,
+        boot_id=process.boot_id(),
+    )
+    process.remember(here.folder / wished.workload_id, kept)
+    here.agent().wish([wished])
+    await here.told.said("ready")
+    assert here.told.verbs() == ["started", "ready"]
+
+
 async def test_what_cannot_be_served_fails_with_a_reason(here: Host) -> None:
     here.agent().wish([spec("unheard-of")])
     failed = await here.told.said("failed")

@@ -77,6 +77,8 @@ class Workloads:
                 held.interrupted = True
             elif process.marked(folder, f"failed.{kept.incarnation}"):
                 held.watch = Watch(phase="failed", since=time.monotonic())
+            elif held.found.why is None and not process.marked(folder, f"started.{kept.incarnation}"):
+                held.interrupted = True  # whoever was about to start it was killed
             else:
                 if held.found.why == "stopped":
                     held.watch = Watch(phase="stopping", since=time.monotonic())
