@@ -42,6 +42,8 @@ class Site:
         self.beats: list[Msg] = []
         self.enrolments: list[EnrolNode] = []
         self.refusal: Problem | None = None
+        self.node_id = NODE
+        """What a node that enrols is called from then on."""
         self.life_s = 3_600.0
         self.lifeline, self.ours = os.pipe()
         self.process: asyncio.subprocess.Process | None = None
@@ -71,8 +73,8 @@ class Site:
             assert self._identity is not None
             await self._identity.publish(message.reply, wire.encode(self.refusal), headers=headers)
             return
-        self.bus.nodes[ask.public_key] = NODE
-        await message.respond(wire.encode(Enrolment(node_id=NODE)))
+        self.bus.nodes[ask.public_key] = self.node_id
+        await message.respond(wire.encode(Enrolment(node_id=self.node_id)))
 
     async def _fact(self, message: Msg) -> None:
         self.facts.append(wire.decode(message.data, FACT_BY_TAG[wire.tag_in(message.data)]))

@@ -22,6 +22,7 @@ from mesh_contracts.node import (
     WorkloadStarted,
     WorkloadStopped,
 )
+from meshkit.testing import test_id
 
 from tests.adapters.agents import NODE, Site, site
 from tests.adapters.engines import KEY, spec, until
@@ -214,6 +215,23 @@ async def test_a_node_stays_connected_past_the_life_of_its_credentials(here: Sit
     assert here.process is not None
     assert here.process.returncode is None
     assert len(here.enrolments) == 1
+
+
+async def test_a_node_whose_mesh_forgot_it_goes_on_under_its_new_name(here: Site) -> None:
+    await here.start()
+    await here.wish(spec())
+    await here.told(WorkloadReady)
+    await here.end(signal.SIGKILL)
+
+    here.bus.nodes.clear()
+    here.node_id = test_id("node", "after a new beginning")
+    here.beats.clear()
+    await here.start()
+    await until(lambda: any(fact.node_id == here.node_id for fact in here.of(NodeJoined)), 20)
+    await until(lambda: any(fact.node_id == here.node_id for fact in here.of(HealthChanged)))
+    await until(lambda: any(m.subject.endswith(here.node_id) for m in here.beats))
+    said = await here.end()
+    assert "refused a publish" not in said
 
 
 async def test_a_second_agent_on_the_same_folder_is_refused(here: Site) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import random
+import shutil
 import signal
 from importlib.metadata import version
 
@@ -37,6 +38,7 @@ TOLD_WITHIN_S = 1.0
 MIB = 1024**2
 JOURNAL_BYTES_MAX = 64 * MIB
 """Weeks of facts without a bus."""
+JOURNAL = "journal"
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +57,7 @@ class Agent:
         self.clock = clock
         self.devices: Devices = open_devices(settings)
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = settings.agent_data_dir / "journal"
-        self.journal = Journal.open(folder, kind="agent", bytes_max=JOURNAL_BYTES_MAX)
+        self.journal = self._open_journal()
         self.health = Health(self.devices, settings.agent_data_dir)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
@@ -122,7 +123,10 @@ class Agent:
             first.cancel()
             await asyncio.gather(first, return_exceptions=True)
             raise
-        if member is None:
+        if member is None or member.node_id != node_id:
+            if member is not None:
+                logger.warning("the mesh forgot %s; this is %s from now on", member.node_id, node_id)
+                await self._leave_name()
             self._settle(node_id)
         wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
         self._tasks.begin("vitals", vitals.watch)
@@ -150,6 +154,17 @@ class Agent:
         )
         self.workloads.adopt()
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
+
+    async def _leave_name(self) -> None:
+        """Let go of what was to be told under a name that nobody may speak in any more."""
+        await self.workloads.leave()
+        self.journal.close()
+        shutil.rmtree(self.settings.agent_data_dir / JOURNAL)
+        self.journal = self._open_journal()
+
+    def _open_journal(self) -> Journal:
+        folder = self.settings.agent_data_dir / JOURNAL
+        return Journal.open(folder, kind="agent", bytes_max=JOURNAL_BYTES_MAX)
 
     async def stop(self) -> None:
         """Tell the last counters and leave; engines run on."""
