@@ -206,6 +206,19 @@ async def test_a_refused_node_says_so_and_tries_again(here: Site) -> None:
     assert here.bus.join_token not in said
 
 
+async def test_a_join_token_that_opens_nothing_is_named_as_what_may_be_wrong(
+    here: Site, tmp_path: Path
+) -> None:
+    over = tmp_path / "over.token"
+    over.write_text("a token that is over")
+    await here.start(AGENT_JOIN_TOKEN_FILE=str(over))
+    assert here.process is not None
+    assert here.process.stderr is not None
+    said = await asyncio.wait_for(here.process.stderr.readuntil(b"tried again"), 10)
+    assert b"used up or expired; AGENT_JOIN_TOKEN_FILE names a file" in said
+    assert b"NATS_CREDENTIALS" not in said
+
+
 async def test_a_node_stays_connected_past_the_life_of_its_credentials(here: Site) -> None:
     here.life_s = 3.0
     here.bus.life_s = 3

@@ -27,6 +27,7 @@ RENEW_UNTIL = 0.8
 """Credentials are renewed at a random point of this part of their life: not all nodes at once."""
 
 FILE = "enrolment.json"
+NEW_TOKEN = "AGENT_JOIN_TOKEN_FILE names a file with a join token (mesh join-token create)"  # noqa: S105 - no token
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +111,22 @@ class Joining:
                 logger.warning("the right to be connected was not renewed yet: %s", fault)
 
     async def _connect(self, token: str | None) -> Bus:
-        return await Bus.connect(
-            msgspec.structs.replace(self._settings, nats_credentials=self._settings.bus_key),
-            user=self._settings.agent_name,
-            clock=self._clock,
-            secret=Secret(""),
-            inbox_prefix=node_inbox_of(self._public_key),
-            token=token,
-        )
+        try:
+            return await Bus.connect(
+                msgspec.structs.replace(self._settings, nats_credentials=self._settings.bus_key),
+                user=self._settings.agent_name,
+                clock=self._clock,
+                secret=Secret(""),
+                inbox_prefix=node_inbox_of(self._public_key),
+                token=token,
+            )
+        except PermissionsViolation as fault:
+            why = (
+                "its key is not known any more"
+                if token is None
+                else "the join token may be unknown, used up or expired"
+            )
+            raise NotEnrolled(f"{why}; {NEW_TOKEN}") from fault
 
     async def _enrol(self, token: Secret) -> tuple[Bus, NodeId]:
         bus = await self._connect(token.reveal())
@@ -163,8 +172,5 @@ class Joining:
     def _token(self) -> Secret:
         path = self._settings.agent_join_token_file
         if path is None:
-            raise ConfigError(
-                "this node is not enrolled: set AGENT_JOIN_TOKEN_FILE to a file with a join token"
-                " (mesh node token)"
-            )
+            raise ConfigError(f"this node is not enrolled; {NEW_TOKEN}")
         return read_secret(path)
