@@ -161,6 +161,19 @@ def test_a_replica_that_served_long_enough_fails_for_the_first_time() -> None:
     assert after_failure(9, NOW - timedelta(minutes=2), NOW) == (1, NOW)
 
 
+def test_failures_of_long_ago_are_not_held_against_an_endpoint_that_served_since() -> None:
+    served = wanted(state="serving", ready=1, failures=5, replicas=Replicas(min=1, max=2))
+    later = NOW + timedelta(minutes=2)
+    lost = plan(served, [placed("w1", "n1", "failed")], [server("n2")], later)
+    assert (lost.state, lost.failures) == ("degraded", 0)
+    assert [reason.code for reason in lost.reasons] == ["replica_starting"]
+
+    failed_now = msgspec.structs.replace(served, failures=1, retry_at=later)
+    assert plan(failed_now, [placed("w1", "n1", "failed")], [server("n2")], later).failures == 1
+    soon = NOW + timedelta(seconds=10)
+    assert plan(served, [placed("w1", "n1", "failed")], [server("n2")], soon).failures == 5
+
+
 STATES = st.sampled_from(["assigned", "starting", "ready", "stopping", "stopped", "failed"])
 NODE_STATES = st.sampled_from(["ready", "validating", "cordoned", "lost"])
 

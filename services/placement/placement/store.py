@@ -133,13 +133,6 @@ async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_a
     )
 
 
-async def note_steady(tx: Transaction, endpoint_id: str) -> None:
-    """Forget failures: the endpoint serves."""
-    await tx.change(
-        "UPDATE endpoint SET failures = 0, retry_at = NULL WHERE endpoint_id = $1", endpoint_id
-    )
-
-
 async def place(
     tx: Transaction, wanted: Wanted, place: Place, *, workload_id: str, api_key: str, now: datetime
 ) -> None:
@@ -202,9 +195,9 @@ async def settle(tx: Transaction, wanted: Wanted, plan: Plan, now: datetime) -> 
     """Note what an endpoint is after its plan."""
     await tx.change(
         "UPDATE endpoint SET state = $2, ready = $3, missing = $4, reasons = $5, retry_at = $6,"
-        " since = CASE WHEN state = $2 THEN since ELSE $7 END WHERE endpoint_id = $1",
+        " failures = $8, since = CASE WHEN state = $2 THEN since ELSE $7 END WHERE endpoint_id = $1",
         *(wanted.endpoint_id, plan.state, plan.ready, plan.missing, dumps(plan.reasons)),
-        *(plan.retry_at, now),
+        *(plan.retry_at, now, plan.failures),
     )
 
 

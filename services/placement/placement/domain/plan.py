@@ -25,7 +25,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do for an endpoint, and what it is once that is done."""
+    """What to do for an endpoint, and what it is once that is done; ``failures`` count in a row."""
 
     places: tuple[Place, ...]
     stops: tuple[Placed, ...]
@@ -35,6 +35,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
     refusal: Refusal | None
     retry_at: datetime | None
+    failures: int
 
 
 def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], now: datetime) -> Plan:
@@ -43,6 +44,8 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], n
     A replica on a node that hands over its work stays until its successor answers. ``workloads``
     are all that have not ended, and the last that have.
     """
+    if _steady(wanted, now):
+        wanted = msgspec.structs.replace(wanted, failures=0)
     workloads = sorted(workloads, key=lambda item: (item.created_at, item.workload_id))
     living = [item for item in workloads if item.living]
     staying = [item for item in living if not item.leaving]
@@ -69,6 +72,7 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], n
         reasons=reasons,
         refusal=refusal,
         retry_at=wanted.retry_at if waits else None,
+        failures=wanted.failures,
     )
 
 
@@ -81,6 +85,12 @@ def after_failure(failures: int, ready_at: datetime | None, now: datetime) -> tu
         failures = 0
     wait_s = 0.0 if failures == 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
     return failures + 1, now + timedelta(seconds=wait_s)
+
+
+def _steady(wanted: Wanted, now: datetime) -> bool:
+    """Tell whether it has served so long that failures before are over (none was noted just now)."""
+    served_s = (now - wanted.since).total_seconds()
+    return wanted.state == "serving" and wanted.retry_at is None and served_s >= STEADY_AFTER_S
 
 
 def _places(
