@@ -174,6 +174,15 @@ def test_failures_of_long_ago_are_not_held_against_an_endpoint_that_served_since
     assert plan(served, [placed("w1", "n1", "failed")], [server("n2")], soon).failures == 5
 
 
+def test_one_more_replica_takes_over_from_none_that_has_an_heir_already() -> None:
+    dead = placed("dead", "n1", "failed")
+    heir = placed("heir", "n2", "stopped", replaces="dead")
+    serving = placed("now", "n2", replaces="heir")
+    more = wanted(state="serving", ready=1, replicas=Replicas(min=2, max=2))
+    [place] = plan(more, [dead, heir, serving], [server("n1"), server("n3")], NOW).places
+    assert place.replaces is None
+
+
 STATES = st.sampled_from(["assigned", "starting", "ready", "stopping", "stopped", "failed"])
 NODE_STATES = st.sampled_from(["ready", "validating", "cordoned", "lost"])
 
