@@ -20,6 +20,7 @@ from mesh_contracts.node import (
     NodeJoined,
     WorkloadFailed,
     WorkloadReady,
+    WorkloadStarted,
     WorkloadStatus,
     WorkloadStopped,
 )
@@ -136,6 +137,9 @@ class Node:
                 checks=[check],
             ),
         )
+
+    async def started(self, workload_id: str) -> None:
+        await tell(self.bus, WorkloadStarted(**self._born(), node_id=self.id, workload_id=workload_id))
 
     async def ready(self, workload_id: str, port: int = 4_000) -> None:
         fact = WorkloadReady(

@@ -191,6 +191,36 @@ async def test_a_failed_replica_has_a_successor_and_the_node_its_room_back(site:
     assert (await site.route(endpoint.id)).replicas[0].workload_id == new
 
 
+async def test_an_engine_that_is_started_again_is_sent_nobody_until_it_answers_anew(site: Site) -> None:
+    one, two = await site.node("n1"), await site.node("n2")
+    await node_is(site, one, "ready")
+    await node_is(site, two, "ready")
+    endpoint, old = await serving(site, one)
+    last, node = (one, two) if old in (await site.running(one))["n1"] else (two, one)
+    await last.failed(old)
+
+    async def successor() -> Any:
+        return (await site.running(node))[node.name]
+
+    [workload] = await eventually(successor)
+
+    async def answers_at(*ports: int) -> bool:
+        route = await site.route(endpoint.id)
+        addresses = [f"127.0.0.1:{port}" for port in ports]
+        return route is not None and [item.address for item in route.replicas] == addresses
+
+    await node.ready(workload, 5_000)
+    await eventually(lambda: answers_at(5_000))
+    await node.started(workload)
+    await eventually(answers_at)
+    found = await state_of(site)
+    assert [item.state for item in found.workloads] == ["failed", "starting"]
+    assert (found.state, [item.code for item in found.reasons]) == ("degraded", ["replica_starting"])
+    await node.ready(workload, 5_001)
+    await eventually(lambda: answers_at(5_001))
+    assert len(await site.told(WorkloadMoved)) == 1
+
+
 async def test_an_engine_that_keeps_failing_is_degraded_and_says_why(site: Site) -> None:
     node = await site.node("n1")
     await node_is(site, node, "ready")

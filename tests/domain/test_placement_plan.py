@@ -101,6 +101,16 @@ def test_a_cordoned_node_keeps_serving_where_nothing_else_fits() -> None:
     assert {"no_ready_node", "moving"} <= {reason.code for reason in answer.reasons}
 
 
+def test_a_replica_that_begins_anew_on_a_cordoned_node_is_kept_where_nothing_else_fits() -> None:
+    again = placed("again", state="starting", node_state="cordoned", ready_at=NOW)
+    fleet = [server("n1", state="cordoned")]
+    assert plan(wanted(state="degraded"), [again], fleet, NOW).stops == ()
+    never = msgspec.structs.replace(again, ready_at=None)
+    assert plan(wanted(state="degraded"), [never], fleet, NOW).stops == (never,)
+    other = placed("other", node_state="cordoned", ready_at=NOW)
+    assert plan(wanted(state="degraded"), [again, other], fleet, NOW).stops == (again,)
+
+
 def test_a_node_that_is_only_checked_again_keeps_its_replicas() -> None:
     item = placed("w1", node_state="validating")
     answer = plan(wanted(state="serving", ready=1), [item], [server("n1", state="validating")], NOW)

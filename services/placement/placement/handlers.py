@@ -80,10 +80,10 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
 
 
 async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clock) -> None:
-    """Note that the engine's process runs."""
+    """Note that the engine's process runs; one that was ready has begun anew, at another address."""
     await store.one_at_a_time(tx)
     item = await _own(fact, tx)
-    if item is not None and item.state == "assigned":
+    if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
         await store.move(tx, item, "starting", now)
         await settle(tx, fact, now, endpoints=[item.endpoint_id])

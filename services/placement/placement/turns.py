@@ -23,7 +23,7 @@ async def now_ready(
     await store.answer_at(tx, item, scheme, address, now)
     wanted = await reading.load_wanted(tx, item.endpoint_id)
     assert wanted is not None, "the table's foreign key holds"
-    if item.state != "ready":
+    if item.ready_at is None:
         await tell_moved(tx, cause, now, wanted, item)
     await settle(tx, cause, now, endpoints=[item.endpoint_id])
 

@@ -125,8 +125,10 @@ def _stops(count: int, staying: list[Placed], leaving: list[Placed]) -> list[Pla
         stops += order[:surplus]
     covered = sum(1 for item in staying if item.state == "ready")
     still_needed = max(0, count - covered)
-    serving = [item for item in leaving if item.state == "ready"]
-    stops += [item for item in leaving if item.state != "ready"]
+    # An engine that served before, and begins anew with its machine, serves on where nobody else can.
+    serving = [item for item in leaving if item.state == "ready" or item.ready_at is not None]
+    serving.sort(key=lambda item: item.state != "ready")
+    stops += [item for item in leaving if item not in serving]
     stops += serving[still_needed:]
     return stops
 
