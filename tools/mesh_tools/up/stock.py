@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +28,8 @@ ENDPOINTS: tuple[dict[str, Any], ...] = (
 )
 NAMES = tuple(str(endpoint["name"]) for endpoint in ENDPOINTS)
 TAKEN = 409
-SERVING = ("serving", "degraded")
+PATIENT_S = 10.0
+"""Past it, it is said what an endpoint waits for."""
 NOT_YET = frozenset({0, 401, 404, 429, 500, 502, 503, 504})
 """What a mesh that is still starting may answer."""
 
@@ -56,16 +59,26 @@ async def key_opens(url: str, key: str) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def deploy(url: str, key: str) -> None:
-    """Wish for the endpoints and return once both serve. Raises ``UpFailed`` where one is refused."""
+async def deploy(url: str, key: str, say: Callable[[str], None]) -> list[str]:
+    """Wish for the endpoints that are not there; return which answer, once all do or are asleep by wish.
+
+    Says what each waits for, where that takes long. Raises ``UpFailed`` where one is refused.
+    """
     await key_opens(url, key)
-    await asyncio.gather(*(_wish(url, key, endpoint) for endpoint in ENDPOINTS))
+    began, said = time.monotonic(), ""
     while True:
         status, answer = await asyncio.to_thread(call, url, key, "GET", "/api/v1/endpoints")
         if status == 200:
-            states = {item["name"]: item["state"] for item in answer["items"]}
-            if all(states.get(name) in SERVING for name in NAMES):
+            found = {item["name"]: item for item in answer["items"]}
+            absent = [endpoint for endpoint in ENDPOINTS if endpoint["name"] not in found]
+            await asyncio.gather(*(_wish(url, key, endpoint) for endpoint in absent))
+            waiting = [found[name] for name in NAMES if name in found and not _settled(found[name])]
+            if not absent and not waiting:
                 break
+            words = "; ".join(_words(item) for item in waiting)
+            if words != said and time.monotonic() - began > PATIENT_S:
+                say(f"waiting for {words}")
+                said = words
         await asyncio.sleep(POLL_S)
     while True:
         _, answer = await asyncio.to_thread(call, url, key, "GET", "/v1/models")
@@ -75,8 +88,20 @@ async def deploy(url: str, key: str) -> None:
             else set()
         )
         if known.issuperset(NAMES):
-            return
+            return [name for name in NAMES if found[name]["ready"] > 0]
         await asyncio.sleep(POLL_S)
+
+
+def _settled(item: dict[str, Any]) -> bool:
+    return bool(item["ready"] > 0 or item["state"] == "asleep")
+
+
+def _words(item: dict[str, Any]) -> str:
+    reasons = [
+        " → ".join(filter(None, (reason["detail"], reason.get("unblock"))))
+        for reason in item.get("reasons", ())
+    ]
+    return f"{item['name']}, {item['state']}: {', '.join(reasons) or 'no reason given'}"
 
 
 async def _wish(url: str, key: str, endpoint: dict[str, Any]) -> None:

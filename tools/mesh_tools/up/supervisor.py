@@ -151,8 +151,8 @@ class Supervisor:
         if bare:
             await stock.key_opens(self.state.gateway, self.made.project_key)
             return
-        await stock.deploy(self.state.gateway, self.made.project_key)
-        self.say(f"serving: {', '.join(stock.NAMES)}")
+        serving = await stock.deploy(self.state.gateway, self.made.project_key, self.say)
+        self.say(f"serving: {', '.join(serving) or 'nothing: all of it is asleep'}")
 
     async def _declare(self) -> None:
         await self.nats.wait_ready()
