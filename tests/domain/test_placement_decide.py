@@ -5,9 +5,18 @@ from random import Random
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_contracts.placement import Residency, Resources
-from meshkit.testing import NOW
-from placement.domain.decide import Grant, Refusal, decide, free_milli, take
+from mesh_contracts import wire
+from mesh_contracts.placement import Engine, Intent, Model, Residency, Resources, WorkloadSpec
+from meshkit.testing import NOW, test_id
+from meshkit.transaction import MESSAGE_BYTES_MAX
+from placement.domain.decide import (
+    WORKLOADS_PER_NODE_MAX,
+    Grant,
+    Refusal,
+    decide,
+    free_milli,
+    take,
+)
 from placement.domain.fleet import Card, Server
 
 STATES = st.sampled_from(["ready", "ready", "ready", "cordoned", "validating", "lost"])
@@ -130,6 +139,28 @@ def test_whole_gpus_are_not_made_of_fractions() -> None:
     answer = decide(Resources(gpus=1), Residency(), [server(cards=(card(0, 999), card(1, 500)))])
     assert isinstance(answer, Refusal)
     assert answer.reasons[0].code == "not_enough_gpus"
+
+
+def test_a_node_is_full_at_its_most_workloads_and_they_fit_into_one_message() -> None:
+    full = server(workloads=WORKLOADS_PER_NODE_MAX)
+    answer = decide(Resources(memory_mib=1), Residency(), [full])
+    assert isinstance(answer, Refusal)
+    assert [(reason.code, bool(reason.unblock)) for reason in answer.reasons] == [("node_full", True)]
+    assert isinstance(decide(Resources(memory_mib=1), Residency(), [full, server("n2")]), Grant)
+    largest = WorkloadSpec(
+        workload_id=test_id("workload"),
+        endpoint_id=test_id("endpoint"),
+        organization=test_id("org"),
+        project=test_id("project"),
+        name="n" * 63,
+        model=Model(id="all-minilm-l6-v2"),
+        engine=Engine(embedding=True),
+        resources=Resources(gpus=16, gpu_model="m" * 64, memory_mib=2**40),
+        devices=[f"GPU-{number:036}" for number in range(16)],
+        api_key="k" * 64,
+    )
+    intent = Intent(node_id=test_id("node"), workloads=[largest] * WORKLOADS_PER_NODE_MAX)
+    assert len(wire.encode(intent)) < MESSAGE_BYTES_MAX
 
 
 def test_data_that_must_stay_in_france_are_not_placed_in_germany() -> None:

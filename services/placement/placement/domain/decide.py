@@ -7,6 +7,9 @@ from mesh_contracts.placement import Reason, Residency, Resources
 
 from placement.domain.fleet import MILLI_PER_GPU, Card, Held, Server
 
+WORKLOADS_PER_NODE_MAX = 256
+"""Whatever their size: all that a node should run is one message, and so is its heartbeat."""
+
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """Run it on ``server``, provided it is still at this generation, with these devices."""
@@ -69,6 +72,7 @@ def decide(
     devices = _devices(resources, best)
     assert devices is not None
     assert best.memory_free_mib >= resources.memory_mib
+    assert best.workloads < WORKLOADS_PER_NODE_MAX
     return Grant(
         server=best, devices=devices, memory_mib=resources.memory_mib, survivors=tuple(survivors)
     )
@@ -148,6 +152,15 @@ def _constraints(resources: Resources, residency: Residency) -> list[_Constraint
             "not_enough_memory",
             "stop another endpoint, add a node, or ask for less resources.memory_mib",
             lambda server: server.memory_free_mib >= resources.memory_mib,
+        )
+    )
+    found.append(
+        _Constraint(
+            "slots",
+            f"with fewer than {WORKLOADS_PER_NODE_MAX} workloads",
+            "node_full",
+            "stop another endpoint, or add a node",
+            lambda server: server.workloads < WORKLOADS_PER_NODE_MAX,
         )
     )
     return found
