@@ -12,6 +12,7 @@ from mesh_contracts.placement import (
     Model,
     NodeState,
     Replicas,
+    Residency,
     Resources,
     WorkloadState,
 )
@@ -22,6 +23,8 @@ from placement.domain.show import intent_of, route_of, show_endpoint, show_node
 
 from tests.domain.test_placement_decide import server
 from tests.domain.test_placement_plan import placed, wanted
+
+EXTERNAL = Engine(kind="external", url="http://127.0.0.1:9/v1")
 
 
 def create(**fields: object) -> CreateEndpoint:
@@ -124,6 +127,12 @@ def test_a_builtin_embedding_model_makes_embeddings_without_being_told() -> None
         ({"resources": Resources(gpus=1, gpu_milli=5)}, "resources.gpu_milli"),
         ({"resources": Resources(gpu_milli=1_001)}, "resources.gpu_milli"),
         ({"model": Model(id="gpt-9")}, "model.id"),
+        ({"model": Model(id="m" * 1_025), "engine": EXTERNAL}, "model.id"),
+        ({"model": Model(id="m", source="s" * 1_025), "engine": EXTERNAL}, "model.source"),
+        ({"engine": Engine(kind="external", url=f"http://x/{'y' * 1_024}")}, "engine.url"),
+        ({"resources": Resources(gpu_model="m" * 1_025)}, "resources.gpu_model"),
+        ({"residency": Residency(jurisdictions=[])}, "residency.jurisdictions"),
+        ({"residency": Residency(jurisdictions=["FR"] * 251)}, "residency.jurisdictions"),
         ({"model": Model(id="tiny", source="hub")}, "model.source"),
         ({"engine": Engine(kind="vllm")}, "engine.kind"),
         ({"engine": Engine(kind="external")}, "engine.url"),

@@ -12,6 +12,9 @@ from placement.domain.fleet import MILLI_PER_GPU
 BUILTIN_MODELS = {"tiny": False, "all-minilm-l6-v2": True}
 """Models that ship with the mesh, and whether each makes embeddings."""
 REPLICAS_MAX = 64
+TEXT_CHARS_MAX = 1_024
+JURISDICTIONS_MAX = 250
+"""As many as there are countries."""
 ENDPOINTS_PER_PROJECT_MAX = 100
 
 
@@ -25,7 +28,8 @@ def invalid(param: str, detail: str, code: str = "invalid_value") -> Problem:
 def admit(ask: CreateEndpoint) -> Engine | Problem:
     """Return the engine to run (``embedding`` filled in for builtin models), or what is wrong."""
     fault = (
-        bad_replicas(ask.replicas)
+        bad_texts(ask)
+        or bad_replicas(ask.replicas)
         or bad_resources(ask.resources)
         or bad_jurisdictions(ask.residency.jurisdictions)
         or (
@@ -38,6 +42,20 @@ def admit(ask: CreateEndpoint) -> Engine | Problem:
         return fault
     makes_embeddings = ask.engine.kind != "external" and BUILTIN_MODELS[ask.model.id]
     return msgspec.structs.replace(ask.engine, embedding=ask.engine.embedding or makes_embeddings)
+
+
+def bad_texts(ask: CreateEndpoint) -> Problem | None:
+    """Return which text is too long, if any: each stands in a route or an intent, for ever."""
+    texts = {
+        "model.id": ask.model.id,
+        "model.source": ask.model.source,
+        "engine.url": ask.engine.url or "",
+        "resources.gpu_model": ask.resources.gpu_model or "",
+    }
+    for param, text in texts.items():
+        if len(text) > TEXT_CHARS_MAX:
+            return invalid(param, f"{param} may have at most {TEXT_CHARS_MAX} characters")
+    return None
 
 
 def bad_model(engine: Engine, model: Model) -> Problem | None:
@@ -83,8 +101,9 @@ def bad_resources(resources: Resources) -> Problem | None:
 
 def bad_jurisdictions(jurisdictions: list[str]) -> Problem | None:
     """Return what is wrong with where the data may be, if anything."""
-    if not jurisdictions:
-        return invalid("residency.jurisdictions", 'name at least one country, for example ["FR"]')
+    if not 1 <= len(jurisdictions) <= JURISDICTIONS_MAX:
+        detail = f'name 1 to {JURISDICTIONS_MAX} countries, for example ["FR"]'
+        return invalid("residency.jurisdictions", detail)
     for country in jurisdictions:
         if not (len(country) == 2 and country.isascii() and country.isalpha() and country.isupper()):
             detail = f"{country!r} is not an ISO 3166-1 alpha-2 code such as FR"
