@@ -134,6 +134,19 @@ async def test_an_ask_for_everybody_needs_no_principal(bus: Bus) -> None:
     await served.stop()
 
 
+async def test_an_ask_that_names_another_site_than_it_is_sent_to_is_refused(bus: Bus) -> None:
+    owner = Owner()
+    served = await serving(bus, enrolled=owner)
+    elsewhere = bus.wish("", site="another-hall")
+    ask = EnrolNode(**elsewhere, name="n1", join_token="t", public_key="U" + "A" * 55)
+    raw = await bus.request(subject_of_ask(EnrolNode, DEFAULT_SITE), wire.encode(ask), within_s=1)
+    refused = wire.decode(raw.data, Problem)
+    assert problem(refused) == (400, "bad_ask")
+    assert "another-hall" in refused.detail
+    assert owner.asked == []
+    await served.stop()
+
+
 async def test_a_malformed_ask_is_refused_and_says_what_is_wrong(bus: Bus) -> None:
     served = await serving(bus, listed=Owner())
     subject = subject_of_ask(ListOrganizations, DEFAULT_SITE)

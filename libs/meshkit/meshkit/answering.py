@@ -93,6 +93,7 @@ class _Door:
         self._bus = bus
         self._kind = kind
         self._tag = tag_of(kind)
+        self._site = endpoint.subject.rpartition(".")[2]
         self._handler = handler
         self._tasks = tasks
 
@@ -126,6 +127,11 @@ class _Door:
         if holds_nul(message.data):
             detail = "no text may hold the character NUL (\\u0000): leave it out"
             return _problem(422, "invalid_text", "A text cannot be kept", detail)
+        if ask.site != self._site:
+            detail = (
+                f"it was sent to the site {self._site} and names {ask.site}: name the one it is sent to"
+            )
+            return _problem(400, "bad_ask", "The request is malformed", detail)
         if ask.deadline <= self._bus.clock.now():
             # Nobody waits any more.
             METRICS.count("mesh_asks_late_total", tag=self._tag)
