@@ -128,6 +128,17 @@ def test_real_devices_are_described_and_their_counters_become_energy(driver: Dri
     assert (second.energy_uj, second.idle_uj) == (800_000, 170_000)
 
 
+def test_a_look_too_soon_for_a_counter_to_move_is_no_idle_power(driver: Driver) -> None:
+    devices = nvml.Nvml()
+    driver.energy = [5_070, 7_100]
+    devices.draw(SECOND)
+    devices.draw(Busy(elapsed_us=3_000, total_us=0, devices_us={}))
+    driver.energy = [5_770, 7_200]
+    drawn = devices.draw(SECOND)
+    assert drawn is not None
+    assert (drawn.energy_uj, drawn.idle_uj) == (800_000, 170_000)
+
+
 def test_the_most_that_devices_can_draw_is_their_limits_together_or_unknown(driver: Driver) -> None:
     assert nvml.Nvml().full_power_w == 1_400
     driver.limit_mw = None

@@ -13,6 +13,8 @@ from node_agent.domain.energy import Busy, Drawn
 MIB = 1024**2
 UJ_PER_MJ = 1_000
 MW_PER_W = 1_000
+FLOOR_SPAN_US = 500_000
+"""Between two looks that follow each other closer than this a counter may simply not have moved."""
 
 
 class NvmlAbsent(Exception):
@@ -60,7 +62,7 @@ class Nvml:
         if any(energy < 0 for energy in risen):
             return None
         for index, energy in enumerate(risen):
-            if busy.elapsed_us > 0:
+            if busy.elapsed_us >= FLOOR_SPAN_US:
                 self._floor_w[index] = min(self._floor_w[index], energy / busy.elapsed_us)
         idle = sum(floor for floor in self._floor_w if floor != float("inf"))
         ids = [device.device_id for device in self._devices]
