@@ -75,6 +75,7 @@ class Driver:
     def __init__(self) -> None:
         self.energy = [5_000, 7_000]
         self.present = True
+        self.lost: set[int] = set()
         self.limit_mw: int | None = 699_900
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -97,6 +98,8 @@ class Driver:
         return SimpleNamespace(total=143_771 * 1024**2)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:  # noqa: N802
+        if handle in self.lost:
+            raise self.NVMLError("GPU is lost")
         return self.energy[handle]
 
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:  # noqa: N802
@@ -153,6 +156,30 @@ def test_a_counter_that_fell_is_unknown_energy_not_negative_energy(driver: Drive
     drawn = devices.draw(SECOND)
     assert drawn is not None
     assert drawn.energy_uj == 110_000
+
+
+def test_a_device_that_is_lost_stops_no_meter_and_is_counted_once_it_is_back(driver: Driver) -> None:
+    devices = nvml.Nvml()
+    driver.energy = [5_070, 7_100]
+    devices.draw(SECOND)
+    driver.lost = {1}
+    driver.energy = [5_140, 7_200]
+    drawn = devices.draw(SECOND)
+    assert drawn is not None
+    assert drawn.devices_uj == {"GPU-0": 70_000, "GPU-1": 0}
+    driver.lost = set()
+    driver.energy = [5_210, 7_300]
+    drawn = devices.draw(SECOND)
+    assert drawn is not None
+    assert drawn.devices_uj == {"GPU-0": 70_000, "GPU-1": 200_000}
+    assert drawn.idle_uj == 170_000
+
+
+def test_a_device_without_a_counter_is_named_at_the_start(driver: Driver, tmp_path: Path) -> None:
+    driver.lost = {0}
+    settings = AgentSettings(nats_url="nats://127.0.0.1:1", agent_data_dir=tmp_path, agent_name="n1")
+    with pytest.raises(ConfigError, match=r"GPU is lost.*nvidia-smi"):
+        open_devices(settings)
 
 
 def test_without_a_driver_the_agent_says_what_to_do(driver: Driver, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 no errors, no clocks, no links; the node's energy is that of its devices alone.
 """  # noqa: D205
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ UJ_PER_MJ = 1_000
 MW_PER_W = 1_000
 FLOOR_SPAN_US = 500_000
 """Between two looks that follow each other closer than this a counter may simply not have moved."""
+
+logger = logging.getLogger(__name__)
 
 
 class NvmlAbsent(Exception):
@@ -38,9 +41,15 @@ class Nvml:
             raise NvmlAbsent(
                 f"NVML does not answer ({fault}); install the NVIDIA driver, or set AGENT_DEVICES=rehearsal"
             ) from fault
-        self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        self._devices = [self._described(index, handle) for index, handle in enumerate(self._handles)]
-        self._counters = self._read()
+        try:
+            self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+            self._devices = [self._described(*one) for one in enumerate(self._handles)]
+            self._counters = [self._energy_uj(handle) for handle in self._handles]
+        except nvml.NVMLError as fault:
+            raise NvmlAbsent(
+                f"a device cannot be read through NVML ({fault}); see nvidia-smi, and whether it has an energy counter"
+            ) from fault
+        self._lost: set[int] = set()
         self._floor_w = [float("inf")] * count
         self.full_power_w = self._limits_w()
 
@@ -55,14 +64,15 @@ class Nvml:
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what the devices' counters rose by; nothing where one fell (the driver was reloaded).
 
-        Idle power is taken as the lowest seen so far.
+        Idle power is taken as the lowest seen so far. What a device draws that cannot be read is
+        counted once it can be again.
         """
         before, self._counters = self._counters, self._read()
         risen = [now - then for now, then in zip(self._counters, before, strict=True)]
         if any(energy < 0 for energy in risen):
             return None
         for index, energy in enumerate(risen):
-            if busy.elapsed_us >= FLOOR_SPAN_US:
+            if busy.elapsed_us >= FLOOR_SPAN_US and index not in self._lost:
                 self._floor_w[index] = min(self._floor_w[index], energy / busy.elapsed_us)
         idle = sum(floor for floor in self._floor_w if floor != float("inf"))
         ids = [device.device_id for device in self._devices]
@@ -90,8 +100,19 @@ class Nvml:
         return -(-sum(limits_mw) // MW_PER_W)
 
     def _read(self) -> list[int]:
-        energy = self._nvml.nvmlDeviceGetTotalEnergyConsumption
-        return [int(energy(handle)) * UJ_PER_MJ for handle in self._handles]
+        counters = list(self._counters)
+        for index, handle in enumerate(self._handles):
+            try:
+                counters[index] = self._energy_uj(handle)
+                self._lost.discard(index)
+            except self._nvml.NVMLError as fault:
+                if index not in self._lost:
+                    logger.warning("the energy of device %d cannot be read: %s", index, fault)
+                self._lost.add(index)
+        return counters
+
+    def _energy_uj(self, handle: Any) -> int:
+        return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) * UJ_PER_MJ
 
 
 def _text(value: str | bytes) -> str:
