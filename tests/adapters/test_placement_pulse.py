@@ -162,6 +162,17 @@ async def test_a_workload_that_its_node_never_lists_has_failed(hall: Hall) -> No
     assert new.api_key
 
 
+async def test_what_another_node_lists_does_not_make_a_workload_be_there(hall: Hall) -> None:
+    await hall.join("n1", "n2")
+    placed = await hall.create()
+    other = next(node_id for node_id in hall.speaking if node_id != placed.node_id)
+    status = WorkloadStatus(workload_id=placed.workload_id, state="ready", address="127.0.0.1:7")
+    hall.speaking[other] = [status]
+    await hall.pass_(int(ABSENT_AFTER_S) + COMPARE_EVERY)
+    old, new = await hall.workloads(placed.endpoint_id)
+    assert (old.state, old.reasons[0].code, new.state) == ("failed", "engine_absent", "assigned")
+
+
 async def test_an_engine_that_answers_is_believed_where_its_fact_is_missing(hall: Hall) -> None:
     await hall.join("n1")
     placed = await hall.create()

@@ -60,7 +60,7 @@ class Pulse:
         self._heard: dict[str, float] = {}
         self._seen_at: dict[str, datetime] = {}
         self._statuses: dict[str, dict[str, WorkloadStatus]] = {}
-        self._listed: dict[str, float] = {}
+        self._listed: dict[str, dict[str, float]] = {}
         self._counted_from = clock.monotonic()
         self._last_judged = clock.monotonic()
         self._ticks = 0
@@ -73,8 +73,10 @@ class Pulse:
         self._heard[beat.node_id] = now
         self._seen_at[beat.node_id] = self._clock.now()
         self._statuses[beat.node_id] = {status.workload_id: status for status in beat.workloads}
-        for status in beat.workloads:
-            self._listed[status.workload_id] = now
+        listed = self._listed.get(beat.node_id, {})
+        # What was listed longer ago than that counts as absent either way.
+        kept = {workload: at for workload, at in listed.items() if now - at <= ABSENT_AFTER_S}
+        self._listed[beat.node_id] = kept | dict.fromkeys(self._statuses[beat.node_id], now)
 
     def seen_at(self, node_id: str) -> datetime | None:
         """Return when this process last heard a node."""
@@ -188,18 +190,17 @@ class Pulse:
     def _absent_s(self, item: Placed, now: datetime) -> float:
         """Return for how long a workload's node has spoken without listing it, at least since we began."""
         since_change = (now - item.since).total_seconds()
-        floor = max(self._listed.get(item.workload_id, self._counted_from), self._counted_from)
+        listed = self._listed.get(item.node_id, {})
+        floor = max(listed.get(item.workload_id, self._counted_from), self._counted_from)
         return min(since_change, self._clock.monotonic() - floor)
 
     def _occasion(self) -> Occasion:
         return Occasion(fact_id=new_id("occasion"), occurred_at=self._clock.now(), site=self._site)
 
     def _forget(self, nodes: dict[str, str]) -> None:
-        for held in (self._heard, self._seen_at, self._statuses):
+        for held in (self._heard, self._seen_at, self._statuses, self._listed):
             for node_id in [node_id for node_id in held if node_id not in nodes]:
                 del held[node_id]
-        listed = {workload for statuses in self._statuses.values() for workload in statuses}
-        self._listed = {workload: at for workload, at in self._listed.items() if workload in listed}
 
 
 def _show(tally: dict[tuple[str, str], int]) -> None:
