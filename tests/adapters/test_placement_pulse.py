@@ -183,6 +183,18 @@ async def test_an_engine_that_answers_is_believed_where_its_fact_is_missing(hall
     assert (item.state, item.address) == ("ready", "127.0.0.1:7")
 
 
+async def test_an_engine_that_has_ended_is_replaced_where_its_fact_is_missing(hall: Hall) -> None:
+    await hall.join("n1")
+    placed = await hall.create()
+    status = WorkloadStatus(workload_id=placed.workload_id, state="failed")
+    hall.speaking[placed.node_id] = [status]
+    await hall.pass_(int(ABSENT_AFTER_S) - COMPARE_EVERY)
+    assert [item.state for item in await hall.workloads(placed.endpoint_id)] == ["assigned"]
+    await hall.pass_(2 * COMPARE_EVERY)
+    old, new = await hall.workloads(placed.endpoint_id)
+    assert (old.state, old.reasons[0].code, new.state) == ("failed", "engine_absent", "assigned")
+
+
 async def test_a_pause_after_failures_ends_by_itself(hall: Hall) -> None:
     await hall.join("n1")
     placed = await hall.create()

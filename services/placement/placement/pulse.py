@@ -19,7 +19,7 @@ from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
 from placement import reading, store
-from placement.domain.fleet import Occasion, Placed
+from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.silence import Judgement, judge
 from placement.settle import settle
@@ -72,7 +72,10 @@ class Pulse:
         now = self._clock.monotonic()
         self._heard[beat.node_id] = now
         self._seen_at[beat.node_id] = self._clock.now()
-        self._statuses[beat.node_id] = {status.workload_id: status for status in beat.workloads}
+        # One that has ended is told by a fact; where that is missing it counts as not listed.
+        self._statuses[beat.node_id] = {
+            status.workload_id: status for status in beat.workloads if status.state not in ENDED
+        }
         listed = self._listed.get(beat.node_id, {})
         # What was listed longer ago than that counts as absent either way.
         kept = {workload: at for workload, at in listed.items() if now - at <= ABSENT_AFTER_S}
@@ -161,7 +164,7 @@ class Pulse:
             )
 
     async def _repair(self, tx: Transaction) -> None:
-        """Believe heartbeats where no fact came: an engine that answers, or is not there at all."""
+        """Believe heartbeats where no fact came: an engine that answers, or is not there any more."""
         now = self._clock.now()
         for item in await reading.load_running(tx):
             if not self._speaks_for(item):
@@ -179,7 +182,7 @@ class Pulse:
                         tx, self._occasion(), now, item, scheme=item.scheme, address=status.address
                     )
             elif self._absent_s(item, now) > ABSENT_AFTER_S:
-                detail = f"{item.node} has not listed it for {int(ABSENT_AFTER_S)} s"
+                detail = f"{item.node} has listed no such engine for {int(ABSENT_AFTER_S)} s"
                 reason = Reason(code="engine_absent", detail=detail)
                 await now_ended(tx, self._occasion(), now, item, reason)
 
