@@ -1,6 +1,7 @@
 """Identity's doors on a real Postgres: nodes, the bootstrap, what is let go."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from identity import asks, bootstrap
+from identity.callout import Callout
+from identity.domain.joining import TurnAway
 from identity.tidying import tidy
 from mesh_contracts.ask import Problem
 from mesh_contracts.identity import (
@@ -21,6 +24,7 @@ from mesh_contracts.identity import (
 )
 from mesh_contracts.keytext import access_key_of, digest_of, hint_of, key_text
 from meshkit import usertoken
+from meshkit.bus import Bus
 from meshkit.errors import ConfigError
 from meshkit.store import Store
 from meshkit.testing import NOW, FrozenClock, wish
@@ -76,6 +80,50 @@ async def test_one_node_asking_twice_at_once_is_enrolled_once(house: Store) -> N
     assert len({one.node_id for one in answers}) == 1
     listed = await ask(house, asks.list_join_tokens, ListJoinTokens(**wish()))
     assert listed.items[0].uses_left == 4
+
+
+def at_the_door(seed: str) -> usertoken.Request:
+    pair = usertoken.key_pair(seed)
+    return usertoken.Request(
+        user_nkey=usertoken.public_key(seed),
+        server_id="N",
+        public_key=usertoken.public_key(seed),
+        signature=base64.urlsafe_b64encode(pair.sign(b"nonce")).decode(),
+        nonce="nonce",
+        token="",
+        host="127.0.0.1",
+    )
+
+
+async def test_a_known_node_is_let_in_while_the_database_hangs(house: Store, bus: Bus) -> None:
+    token = await ask(house, asks.create_join_token, CreateJoinToken(**wish(), uses=1))
+    seed, stranger = usertoken.new_seed("user"), usertoken.new_seed("user")
+    enrolled = await ask(
+        house, asks.enrol_node, node_asks(token.token, usertoken.public_key(seed)), NOBODY
+    )
+    signer = usertoken.key_pair(usertoken.new_seed("account"))
+    callout = Callout(bus, house, signer=signer, site=SITE, life_s=60, clock=house.clock)
+    both = [at_the_door(seed), at_the_door(stranger)]
+
+    async def verdicts() -> list[Any]:
+        found = await callout._verdicts(both)
+        return [found[one.user_nkey] for one in both]
+
+    known, unknown = await verdicts()
+    assert known.node.node_id == enrolled.node_id
+    assert unknown == TurnAway("unknown")
+    database = await house.connection()
+    try:
+        async with database.transaction():
+            await database.execute("LOCK TABLE node")
+            for _ in range(2):
+                async with asyncio.timeout(5):
+                    assert await verdicts() == [known, TurnAway("database-away")]
+    finally:
+        await database.close()
+    async with asyncio.timeout(5):
+        while await verdicts() != [known, TurnAway("unknown")]:  # noqa: ASYNC110 - nothing to wait on
+            await asyncio.sleep(0.02)
 
 
 def wanted(tmp_path: Path, **fields: Any) -> bootstrap.Bootstrap:

@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from pathlib import Path
 
+from mesh_contracts.identity import JoinToken
 from mesh_contracts.keytext import digest_of, role_in
 from mesh_contracts.rights import CALLOUT_SUBJECT, NODES_ACCOUNT, joining_rights, node_rights
 from mesh_contracts.units import Site
@@ -28,6 +29,8 @@ from identity.domain.joining import LetIn, LetJoin, Node, TurnAway, is_public_ke
 
 LOOKED_UP_AT_ONCE_MAX = 256
 """Callers looked up by one query: after a restart of the bus a whole hall comes at once."""
+LOOKED_UP_WITHIN_S = 1.2
+"""Less than a node waits for the bus to let it in; past it the database counts as away."""
 WAITING_MAX = 4_096
 """Callers whose answer is not ready; past it the next are left to try again."""
 JOINING_LIFE_S = 60
@@ -37,6 +40,8 @@ NODES_HELD_MAX = 100_000
 REFUSALS_LOGGED_EVERY_S = 1.0
 
 Verdict = LetIn | LetJoin | TurnAway
+Nodes = dict[str, Node]
+Tokens = dict[str, JoinToken]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ class Callout:
         self._clock = clock
         self._waiting: asyncio.Queue[Message] = asyncio.Queue(WAITING_MAX)
         self._held: OrderedDict[str, Node] = OrderedDict()
+        self._looking: asyncio.Task[tuple[Nodes, Tokens]] | None = None
         self._logged_at = float("-inf")
         self.listening = False
 
@@ -75,6 +81,8 @@ class Callout:
                 await self._answer(await self._next())
         finally:
             self.listening = False
+            if self._looking is not None:
+                self._looking.cancel()
             await listening.stop()
 
     def _heard(self, message: Message) -> None:
@@ -111,9 +119,9 @@ class Callout:
             one.user_nkey: digest_of(one.token) for one in proven if role_in(one.token) == "join"
         }
         try:
-            async with self._store.transaction() as tx:
-                nodes = await store.nodes(tx, [one.public_key for one in proven])
-                tokens = await store.tokens(tx, list(digests.values())) if digests else {}
+            nodes, tokens = await self._known(
+                [one.public_key for one in proven], list(digests.values())
+            )
         except Unavailable:
             for one in proven:
                 held = self._held.get(one.public_key)
@@ -125,6 +133,24 @@ class Callout:
             self._hold(one.public_key, node)
             verdicts[one.user_nkey] = let_in(node, token, now, proven=True)
         return verdicts
+
+    async def _known(self, keys: list[str], digests: list[str]) -> tuple[Nodes, Tokens]:
+        """Return what the database knows of them. Raises ``Unavailable``, also where it hangs."""
+        if self._looking is not None and not self._looking.done():
+            raise Unavailable("the database has not answered the last query yet")
+        self._looking = asyncio.create_task(self._look_up(keys, digests))
+        done, _ = await asyncio.wait({self._looking}, timeout=LOOKED_UP_WITHIN_S)
+        if not done:
+            # Left to its own bound: what hangs would hold back its cancelling, too.
+            self._looking.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise Unavailable(f"the database does not answer within {LOOKED_UP_WITHIN_S:g} s")
+        return self._looking.result()
+
+    async def _look_up(self, keys: list[str], digests: list[str]) -> tuple[Nodes, Tokens]:
+        async with self._store.transaction() as tx:
+            nodes = await store.nodes(tx, keys)
+            tokens = await store.tokens(tx, digests) if digests else {}
+        return nodes, tokens
 
     def _hold(self, public_key: str, node: Node | None) -> None:
         self._held.pop(public_key, None)
