@@ -11,7 +11,10 @@ from typing import Any
 
 import gguf
 import pytest
-from meshkit.errors import ConfigError
+from mesh_contracts.node import HealthChanged
+from meshkit.clock import SystemClock
+from meshkit.errors import ConfigError, JournalFull
+from meshkit.testing import test_id
 from node_agent import health as health_door
 from node_agent.devices import nvml, open_devices
 from node_agent.devices.rehearsal import Rehearsal
@@ -19,6 +22,9 @@ from node_agent.domain.energy import Busy
 from node_agent.engines import make, minilm, tiny_gguf
 from node_agent.health import Health
 from node_agent.settings import AgentSettings
+from node_agent.telling import Teller
+
+from tests.adapters.engines import until
 
 SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
 
@@ -187,6 +193,27 @@ def test_without_a_driver_the_agent_says_what_to_do(driver: Driver, tmp_path: Pa
     settings = AgentSettings(nats_url="nats://127.0.0.1:1", agent_data_dir=tmp_path, agent_name="n1")
     with pytest.raises(ConfigError, match="install the NVIDIA driver, or set AGENT_DEVICES=rehearsal"):
         open_devices(settings)
+
+
+async def test_a_check_whose_verdict_could_not_be_told_is_run_again(tmp_path: Path) -> None:
+    told: list[HealthChanged] = []
+    full = [JournalFull("there is no room")]
+
+    def tell(fact: Any) -> None:
+        if fact.check == 1 and full:
+            raise full.pop()
+        told.append(fact)
+
+    door = Health(Rehearsal("n1", 1, tmp_path), tmp_path)
+    teller = Teller(tell, test_id("node"), "fr-idf-1", SystemClock())
+    first = asyncio.create_task(door.check())
+    door.wish(1)
+    with pytest.raises(JournalFull):
+        await asyncio.wait_for(door.run(first, teller), 5)
+    again = asyncio.create_task(door.run(first, teller))
+    await until(lambda: door.last == 1)
+    again.cancel()
+    assert [fact.check for fact in told] == [0, 1]
 
 
 async def test_a_check_without_a_verdict_in_time_is_inconclusive(

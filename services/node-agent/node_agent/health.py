@@ -57,6 +57,7 @@ class Health:
         self._file = folder / FILE
         self._last = self._recall()
         self._wished = 0
+        self._first_told = False
         self._more = asyncio.Event()
 
     @property
@@ -70,14 +71,20 @@ class Health:
         self._more.set()
 
     async def run(self, first: "asyncio.Task[list[Check]]", teller: Teller) -> None:
-        """Tell the verdict of the ``first`` check (begun before the node was known), then run on."""
-        self._tell(self.last, await first, teller)
+        """Tell the verdict of the ``first`` check (begun before the node was known), then run on.
+
+        Begun again after a fault it tells the first no more, and runs what is still due.
+        """
+        if not self._first_told:
+            self._tell(self.last, await first, teller)
+            self._first_told = True
         while True:
-            await self._more.wait()
             self._more.clear()
             wished = self._wished
             if check_is_due(self.last, wished):
                 self._tell(wished, await self.check(), teller)
+            else:
+                await self._more.wait()
 
     async def check(self) -> list[Check]:
         """Return the checks of all devices; what keeps them from being judged is ``inconclusive``."""
