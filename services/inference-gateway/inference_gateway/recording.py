@@ -82,8 +82,8 @@ class Recording:
             state="completed",
             status=200,
             tokens_from="engine",
-            prompt_tokens=max(usage.prompt_tokens, 0),
-            completion_tokens=max(usage.completion_tokens, 0),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             first_token_us=self._first_token_us,
         )

@@ -1,8 +1,13 @@
 """What an engine's trouble means for the client: what to say, and whether another replica may be asked."""
 
+import re
+
 import msgspec
 
 from inference_gateway.domain.faults import INVALID, Fault, unavailable
+
+CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""What of an engine's words may be a code, and so stand in a ledger; the rest is for the client alone."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -69,10 +74,10 @@ def _clients_fault(status: int, raw: bytes) -> Fault:
     except msgspec.DecodeError:
         said = None
     detail = said.message if said and said.message else "The engine refused the request."
-    named = said.type if said and said.type and said.type != INVALID else None
+    named = said.type if said and said.type and CODE.fullmatch(said.type) else INVALID
     return Fault(
         status=422 if status == 422 else 400,
-        code=named or "refused_by_engine",
+        code="refused_by_engine" if named == INVALID else named,
         message=f"{detail.rstrip('.')}. Change the request before sending it again.",
         param=said.param if said else None,
     )

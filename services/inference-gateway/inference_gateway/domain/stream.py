@@ -3,13 +3,19 @@
 Everything here is pure: bytes in, bytes and counts out.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from mesh_contracts.placement import EngineKind
+from msgspec import Meta
 
 EVENT_BYTES_MAX = 4 * 1024**2
 """An event of an engine that never ends is cut here, as a fault of the engine."""
+
+TOKENS_MAX = 2**31
+"""An engine that claims more for one request, or less than none, talks nonsense."""
+
+Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -19,14 +25,14 @@ class EventTooLong(Exception):
 
 
 class _Details(msgspec.Struct, frozen=True):
-    cached_tokens: int | None = None
+    cached_tokens: Tokens | None = None
 
 
 class Usage(msgspec.Struct, frozen=True):
     """Token counts as an engine reports them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: Tokens = 0
+    completion_tokens: Tokens = 0
     prompt_tokens_details: _Details | None = None
 
     @property
@@ -37,9 +43,9 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class _Timings(msgspec.Struct, frozen=True):
-    predicted_n: int = 0
-    prompt_n: int = 0
-    cache_n: int = 0
+    predicted_n: Tokens = 0
+    prompt_n: Tokens = 0
+    cache_n: Tokens = 0
 
 
 class _Delta(msgspec.Struct, frozen=True):
