@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inference_gateway.domain.faults import UNREADABLE
+from inference_gateway.domain.refusals import refusal_of
 from inference_gateway.domain.stream import (
     EVENT_BYTES_MAX,
     EventTooLong,
@@ -144,6 +146,8 @@ def test_a_usage_that_rides_on_the_last_text_is_final() -> None:
         b'error: {"message":"out of memory"}',
         b'event: error\ndata: {"message":"out of memory"}',
         b"data: {not json",
+        b'data: {"choices":[{"delta":{"content":"\xff"}}]}',
+        b'data: {"choices":' + b"[" * 100_000,
     ],
 )
 def test_an_engine_that_fails_in_the_middle_is_a_fault_and_nothing_of_it_is_shown(event: bytes) -> None:
@@ -170,6 +174,25 @@ def test_comments_pass_and_other_lines_do_not() -> None:
     reading = Reading("external", "chat", show_usage=False)
     assert reading.take(b": still working") == b": still working\n\n"
     assert reading.take(b"id: 7") == b""
+
+
+@pytest.mark.parametrize("name", ["chat", "weights"])
+def test_an_event_of_several_lines_is_one_line_for_the_client(name: str) -> None:
+    reading = Reading("external", name, show_usage=False)
+    lines = [
+        b"data: " + line
+        for line in json.dumps(json.loads(chunk("a")[6:]), indent=1).encode().split(b"\n")
+    ]
+    out = reading.take(b"\n".join(lines))
+    assert out.count(b"\n") == 2
+    assert shown(out)["choices"][0]["delta"] == {"content": "a"}
+
+
+@pytest.mark.parametrize("raw", [b"{", b'{"model":"\xff"}', b'{"x":' + b"[" * 100_000])
+def test_a_plain_answer_that_is_no_json_is_unreadable(raw: bytes) -> None:
+    with pytest.raises(UNREADABLE):
+        whole_answer(raw, "chat")
+    assert refusal_of(400, raw, "chat").fault.code == "refused_by_engine"
 
 
 def test_a_plain_answer_is_renamed_and_its_usage_read() -> None:

@@ -5,7 +5,6 @@ import logging
 from contextlib import suppress
 
 import aiohttp
-import msgspec
 from mesh_contracts.inference import UsageRow
 from mesh_contracts.placement import Replica, Route
 from meshkit import semconv
@@ -13,7 +12,7 @@ from meshkit.telemetry import METRICS, SpanKind, span, traceparent
 
 from inference_gateway.domain.body import Operation, Wanted, for_engine
 from inference_gateway.domain.directory import least_busy, not_serving
-from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.domain.faults import UNREADABLE, Fault, unavailable
 from inference_gateway.domain.refusals import Refusal, journal_full, malformed, refusal_of, unreachable
 from inference_gateway.domain.stream import (
     DONE,
@@ -190,7 +189,7 @@ class Call:
                 raise EventTooLong
         try:
             body, usage = whole_answer(b"".join(parts), route.name)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             raise EngineRefused(Refusal(malformed(), elsewhere=True)) from None
         if self._recording.complete(usage):
             await reply.whole(body)

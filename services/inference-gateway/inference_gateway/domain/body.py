@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from mesh_contracts.placement import EngineKind
 
-from inference_gateway.domain.faults import Fault
+from inference_gateway.domain.faults import UNREADABLE, Fault
 
 OURS = ("lora", "id_slot")
 """Fields of the built-in engine that would reach into another request's slot: never a tenant's to send."""
@@ -89,7 +89,7 @@ def read(raw: bytes, operation: Operation) -> Wanted | Fault:
         fields = _FIELDS.decode(raw)
     except msgspec.ValidationError as fault:
         return _wrong_field(str(fault))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         return Fault(
             status=400,
             code="invalid_json",

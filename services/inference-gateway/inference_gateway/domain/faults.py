@@ -6,6 +6,9 @@ import msgspec
 
 INVALID = "invalid_request_error"
 
+UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+"""What is raised for JSON that is none: of another shape, nested without end, or no UTF-8."""
+
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """An expected no: its HTTP status, a stable code, and what to do."""

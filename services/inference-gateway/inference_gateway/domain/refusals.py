@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from inference_gateway.domain.faults import INVALID, Fault, unavailable
+from inference_gateway.domain.faults import INVALID, UNREADABLE, Fault, unavailable
 
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """What of an engine's words may be a code, and so stand in a ledger; the rest is for the client alone."""
@@ -71,7 +71,7 @@ def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
 def _clients_fault(status: int, raw: bytes) -> Fault:
     try:
         said = msgspec.json.decode(raw, type=_Said).error
-    except msgspec.DecodeError:
+    except UNREADABLE:
         said = None
     detail = said.message if said and said.message else "The engine refused the request."
     named = said.type if said and said.type and CODE.fullmatch(said.type) else INVALID

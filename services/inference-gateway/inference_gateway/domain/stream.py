@@ -9,6 +9,8 @@ import msgspec
 from mesh_contracts.placement import EngineKind
 from msgspec import Meta
 
+from inference_gateway.domain.faults import UNREADABLE
+
 EVENT_BYTES_MAX = 4 * 1024**2
 """An event of an engine that never ends is cut here, as a fault of the engine."""
 
@@ -170,7 +172,7 @@ class Reading:
             return None
         try:
             chunk = _chunks.decode(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.fault = "engine_malformed"
             return None
         if chunk.error is not None:
@@ -262,7 +264,7 @@ _wholes = msgspec.json.Decoder(_Whole)
 def whole_answer(raw: bytes, name: str) -> tuple[bytes, Usage | None]:
     """Return a plain answer under the client's own model name, and its usage.
 
-    Raises ``msgspec.DecodeError`` where it is not JSON of that shape.
+    Raises one of ``UNREADABLE`` where it is not JSON of that shape.
     """
     answer = _wholes.decode(raw)
     if answer.model is None or answer.model == name:
@@ -282,10 +284,13 @@ def _says_something(choice: _Choice) -> bool:
 
 
 def _data_of(event: bytes) -> bytes | None:
-    """Return the data of an event, its lines joined; nothing where it has none."""
+    """Return the data of an event in one line; nothing where it has none.
+
+    Between the lines of JSON there is only space, so a space may stand for the line's end.
+    """
     if event.startswith(b"data:") and b"\n" not in event:
         return event[5:].strip()
     lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
     if event.startswith(b"error:"):
         return event[6:].strip()
-    return b"\n".join(lines) if lines else None
+    return b" ".join(lines) if lines else None
