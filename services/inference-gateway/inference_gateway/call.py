@@ -14,13 +14,8 @@ from inference_gateway.domain.body import Operation, Wanted, for_engine
 from inference_gateway.domain.directory import least_busy, not_serving
 from inference_gateway.domain.faults import UNREADABLE, Fault, unavailable
 from inference_gateway.domain.refusals import Refusal, journal_full, malformed, refusal_of, unreachable
-from inference_gateway.domain.stream import (
-    DONE,
-    EventTooLong,
-    Reading,
-    Splitter,
-    whole_answer,
-)
+from inference_gateway.domain.sse import EventTooLong, Splitter
+from inference_gateway.domain.stream import DONE, Reading, whole_answer
 from inference_gateway.http.wire import (
     Headers,
     Receive,

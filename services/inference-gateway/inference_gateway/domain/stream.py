@@ -10,9 +10,7 @@ from mesh_contracts.placement import EngineKind
 from msgspec import Meta
 
 from inference_gateway.domain.faults import UNREADABLE
-
-EVENT_BYTES_MAX = 4 * 1024**2
-"""An event of an engine that never ends is cut here, as a fault of the engine."""
+from inference_gateway.domain.sse import data_of
 
 TOKENS_MAX = 2**31
 """An engine that claims more for one request, or less than none, talks nonsense."""
@@ -20,10 +18,6 @@ TOKENS_MAX = 2**31
 Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
 DONE = b"data: [DONE]\n\n"
-
-
-class EventTooLong(Exception):
-    """An engine's event passed ``EVENT_BYTES_MAX``."""
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -78,23 +72,6 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.encode
 
 
-class Splitter:
-    """Cuts bytes into whole server-sent events, wherever the reads were cut."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the events that are whole now, without the blank line. Raises ``EventTooLong``."""
-        held = self._rest + data
-        if b"\r" in held:
-            held = held.replace(b"\r\n", b"\n")
-        *whole, self._rest = held.split(b"\n\n")
-        if len(self._rest) > EVENT_BYTES_MAX:
-            raise EventTooLong
-        return [event for event in whole if event]
-
-
 class Reading:
     """What has been read of one stream. ``take`` each event; then look at the attributes.
 
@@ -146,7 +123,7 @@ class Reading:
 
     def take(self, event: bytes) -> bytes:
         """Return what the client is sent for ``event``; nothing where it is withheld."""
-        data = _data_of(event)
+        data = data_of(event)
         if data is None:
             return event + b"\n\n" if event.startswith(b":") else b""
         if data == b"null":
@@ -281,16 +258,3 @@ def _says_something(choice: _Choice) -> bool:
     return delta is not None and bool(
         delta.content or delta.reasoning_content or delta.reasoning or delta.refusal or delta.tool_calls
     )
-
-
-def _data_of(event: bytes) -> bytes | None:
-    """Return the data of an event in one line; nothing where it has none.
-
-    Between the lines of JSON there is only space, so a space may stand for the line's end.
-    """
-    if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip()
-    lines = [line[5:].lstrip() for line in event.split(b"\n") if line.startswith(b"data:")]
-    if event.startswith(b"error:"):
-        return event[6:].strip()
-    return b" ".join(lines) if lines else None
