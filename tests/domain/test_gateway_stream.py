@@ -11,6 +11,7 @@ from inference_gateway.domain.faults import UNREADABLE
 from inference_gateway.domain.refusals import refusal_of
 from inference_gateway.domain.sse import EVENT_BYTES_MAX, EventTooLong, Splitter
 from inference_gateway.domain.stream import Reading, whole_answer
+from mesh_contracts.placement import EngineKind
 
 
 def chunk(text: str | None = "a", *, made: int | None = None, index: int = 0, **more: Any) -> bytes:
@@ -92,6 +93,40 @@ def test_without_counts_a_chunk_with_content_is_one_token() -> None:
     for event in (chunk(None), chunk("a"), chunk("b"), chunk("")):
         reading.take(event)
     assert reading.tokens == 2
+
+
+@given(st.lists(st.sampled_from(["none", "timings", "usage", "nought"]), max_size=30))
+def test_each_token_is_counted_once_whichever_chunks_bear_the_engines_count(said: list[str]) -> None:
+    reading = Reading("external", "chat", show_usage=False)
+    for made, how in enumerate(said, 1):
+        counted = {"completion_tokens": 0 if how == "nought" else made}
+        more: dict[str, Any] = {"usage": counted} if how in {"usage", "nought"} else {}
+        reading.take(chunk("a", made=made if how == "timings" else None, **more))
+        assert reading.tokens == made
+        assert not reading.final
+
+
+def test_a_token_that_comes_in_two_chunks_is_one_where_the_engine_says_so() -> None:
+    reading = Reading("llama", "chat", show_usage=False)
+    for made in (1, 1, 2):
+        reading.take(chunk("a", made=made))
+        assert reading.tokens == made
+
+
+@pytest.mark.parametrize("engine", ["external", "vllm"])
+def test_of_two_answers_with_running_usage_the_first_to_finish_is_not_the_end(
+    engine: EngineKind,
+) -> None:
+    reading = Reading(engine, "chat", show_usage=True, choices=2)
+    for index, made, why in [(0, 1, None), (1, 2, None), (0, 2, "stop"), (1, 3, None)]:
+        reading.take(chunk("a", index=index, finish_reason=why, usage={"completion_tokens": made}))
+        assert not reading.final
+    reading.take(chunk("", index=1, finish_reason="stop", usage={"completion_tokens": 3}))
+    assert reading.final == (engine == "external")
+    reading.take(usage(3))
+    assert reading.final
+    assert reading.usage is not None
+    assert reading.usage.completion_tokens == 3
 
 
 def test_two_answers_at_once_are_counted_together_and_shown_one_usage() -> None:

@@ -198,7 +198,7 @@ class Call:
             route.name,
             show_usage=wanted.show_usage,
             show_timings=wanted.show_timings,
-            choices=wanted.choices,
+            choices=wanted.choices * wanted.prompts,
         )
         splitter = Splitter()
         async for data in answer.content.iter_any():

@@ -75,9 +75,9 @@ _encode = msgspec.json.encode
 class Reading:
     """What has been read of one stream. ``take`` each event; then look at the attributes.
 
-    ``tokens`` and ``prompt_tokens`` are the engine's counts so far where it gives them, else a
-    chunk with content counts as one token. ``usage`` is the whole count, once it came; ``final``
-    turns true with the event that carries it.
+    ``tokens`` and ``prompt_tokens`` are the engine's counts so far where it gives them; a chunk with
+    content that came since counts as one token. ``usage`` is the whole count of all ``choices``,
+    once it came; ``final`` turns true with the event that carries it.
     """
 
     def __init__(
@@ -97,6 +97,8 @@ class Reading:
         self._name = name
         self._show_usage = show_usage
         self._show_timings = show_timings
+        self._choices = choices
+        self._finished: set[int] = set()
         self._by_index: dict[int, int] = {}
         self._chunks = 0
         self._reported = 0
@@ -110,7 +112,7 @@ class Reading:
     @property
     def tokens(self) -> int:
         """Tokens the engine made so far, as far as this stream shows."""
-        return self._reported or self._chunks
+        return self._reported + self._chunks
 
     def take_all(self, events: list[bytes]) -> bytes:
         """Return what the client is sent for these events, up to a fault or the end."""
@@ -188,20 +190,28 @@ class Reading:
                 self._chunks += 1
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
+                if len(self._finished) < self._choices:
+                    self._finished.add(choice.index)
         if chunk.timings is not None and chunk.choices:
-            self._by_index[chunk.choices[0].index] = chunk.timings.predicted_n
-            self._reported = max(self._reported, sum(self._by_index.values()))
+            if 0 <= chunk.choices[0].index < self._choices:
+                self._by_index[chunk.choices[0].index] = chunk.timings.predicted_n
+            self._report(sum(self._by_index.values()))
             self.prompt_tokens = chunk.timings.prompt_n + chunk.timings.cache_n
         if chunk.usage is None:
             return
         self.prompt_tokens = chunk.usage.prompt_tokens
         if self._each:
             return
-        self._reported = max(self._reported, chunk.usage.completion_tokens)
-        finished = all(choice.finish_reason is not None for choice in chunk.choices)
-        if finished and (not chunk.choices or self._engine != "vllm"):
+        self._report(chunk.usage.completion_tokens)
+        finished = len(self._finished) >= self._choices
+        if not chunk.choices or (finished and self._engine != "vllm"):
             self.usage = chunk.usage
             self.final = True
+
+    def _report(self, tokens: int) -> None:
+        # An engine that always says nought has not counted: its chunks go on counting.
+        if tokens and tokens >= self._reported:
+            self._reported, self._chunks = tokens, 0
 
     def _shown(self, data: bytes, chunk: _Chunk) -> bytes:
         if chunk.usage is not None and not chunk.choices and not self._show_usage:
