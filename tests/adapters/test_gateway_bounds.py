@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,11 +13,19 @@ import aiohttp
 import pytest
 from aiohttp import web
 from inference_gateway import call
+from inference_gateway.app import JOURNAL_KIND
+from inference_gateway.meter import Meter
+from mesh_contracts import wire
+from mesh_contracts.inference import UsageMetered, UsageRow
 from mesh_contracts.metering import ProducerMark
+from meshkit.clock import SystemClock
+from meshkit.journal import Journal
 
 from tests.adapters.gateways import Answer, Engine, Town, begun, chunk, say, sse, streaming, town
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
+
+FEW = 3
 
 
 @asynccontextmanager
@@ -29,6 +38,18 @@ async def engines(*answers: Answer) -> AsyncIterator[list[Engine]]:
     finally:
         for engine in made:
             await engine.stop()
+
+
+def closed_at_the_next_start(folder: Path) -> list[UsageRow]:
+    """Return the rows of the requests that a kill had cut, of a gateway that kept its journal here."""
+    journal = Journal.open(folder, kind=JOURNAL_KIND)
+    assert Meter(journal, SystemClock(), "fr-idf-1").form()
+    journal.close()
+    journal = Journal.open(folder, kind=JOURNAL_KIND)
+    facts = [journal.fact_at(record.position) for record in journal.replay()]
+    journal.close()
+    rows = [row for fact in facts if isinstance(fact, UsageMetered) for row in fact.rows]
+    return [row for row in rows if row.reason == "gateway_restarted"]
 
 
 @pytest.fixture
@@ -138,6 +159,53 @@ async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_
         async with here.chat() as answer:
             assert answer.status == 200
         await here.rows(answered + 1)
+
+
+async def test_a_long_request_takes_no_room_from_those_that_come_and_go_beside_it(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    ending = asyncio.Event()
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not body.get("stream"):
+            return await streaming(1)(request, body)
+        response = await begun(request)
+        for made in range(1, FEW + 1):
+            await say(response, chunk("word ", made))
+        await ending.wait()
+        await say(response, chunk("word ", FEW + 1, finish_reason="stop"))
+        return response
+
+    size = 100_000
+    async with (
+        engines(answer) as (engine,),
+        town(tmp_path, nats_server.url, journal_bytes_max=size) as here,
+    ):
+        await here.serve(engine.replica())
+        async with here.chat(stream=True) as long:
+            for _ in range(FEW):
+                await long.content.readuntil(b"\n\n")
+            written = answered = 0
+            while written < 3 * size:
+                shorts = [here.chat() for _ in range(8)]
+                for short in await asyncio.gather(*shorts):
+                    assert short.status == 200, await short.read()
+                    short.close()
+                answered += len(shorts)
+                rows = await here.rows(answered)
+                written += 2 * sum(len(wire.encode(row)) for row in rows[-len(shorts) :])
+                last = max(await here.told(), key=lambda fact: fact.sequence)
+                mark = ProducerMark(producer=last.producer, epoch=last.epoch, sequence=last.sequence)
+                await here.writers["limits"].put(f"producer.{last.producer}", mark)
+                await until(lambda: here.door.meter.unheld == 0)
+            # What a kill would leave at this moment.
+            shutil.copytree(tmp_path / "gateway", tmp_path / "killed")
+            ending.set()
+            assert sse(await long.read())[-1] == "[DONE]"
+        (row,) = closed_at_the_next_start(tmp_path / "killed")
+        assert (row.reason, row.completion_tokens) == ("gateway_restarted", FEW)
+        rows = {row.request_id: row for row in await here.rows(len(engine.asked))}
+        assert rows[row.request_id].completion_tokens == FEW + 1
 
 
 async def test_connections_to_an_engine_are_kept(here: Town) -> None:

@@ -56,18 +56,24 @@ def ended_row(name: str, tokens: int) -> UsageRow:
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Heard]:
-    """A process's whole life: requests begin, go on (perhaps elsewhere), end, and are batched."""
+    """A process's whole life: requests begin, go on (perhaps elsewhere), are carried on, end, and are batched."""
     steps: list[Heard] = []
     live: dict[str, tuple[int, int]] = {}
     waiting: list[str] = []
     sequence = 0
     for serial in range(draw(st.integers(1, 40))):
         position = len(steps) + 1
-        choice = draw(st.sampled_from(["open", "progress", "again", "end", "batch"]))
-        if choice == "open" or (choice in {"progress", "again", "end"} and not live):
+        choice = draw(st.sampled_from(["open", "progress", "again", "carry", "end", "batch"]))
+        if choice == "open" or (choice != "batch" and not live):
             name = f"r{serial}"
             steps.append(Opened(position, opening(name)))
             live[name] = (position, 0)
+        elif choice == "carry":
+            name = draw(st.sampled_from(sorted(live)))
+            opened_at, tokens = live[name]
+            first = next(r for r in steps if isinstance(r, Opened) and r.position == opened_at)
+            steps += [Opened(position, first.opening), Progress(position, tokens, 5)]
+            live[name] = (position, tokens)
         elif choice == "progress":
             name = draw(st.sampled_from(sorted(live)))
             opened_at, tokens = live[name]
@@ -159,6 +165,21 @@ def test_records_below_what_is_still_needed_may_be_gone() -> None:
         assert restored.unclosed == [Unclosed(opening("b"), 2, 5)]
         assert [batch.sequence for batch in restored.batches] == [1]
         assert restored.unbatched == []
+
+
+def test_a_request_that_was_carried_on_needs_nothing_of_before() -> None:
+    whole: list[Heard] = [
+        Opened(1, opening("a")),
+        Progress(1, 3, 5),
+        Opened(3, opening("a")),
+        Progress(3, 3, 5),
+        Progress(3, 4, 5),
+    ]
+    assert restore(whole[:3]).unclosed == [Unclosed(opening("a"), 3, 5)]
+    for released in range(3):
+        for length in range(4, 6):
+            (cut_,) = restore(whole[released:length]).unclosed
+            assert cut_ == Unclosed(opening("a"), length - 1, 5)
 
 
 def test_an_end_before_the_start_by_a_clock_set_back_still_makes_a_row() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
+import msgspec
 from mesh_contracts import wire
 from mesh_contracts.inference import ROWS_MAX, UsageMetered, UsageRow
 from mesh_contracts.metering import ProducerMark
@@ -29,6 +30,15 @@ AGAIN_WAIT_MAX_S = 300.0
 """The longest pause between two tellings of batches that the ledger does not take."""
 
 
+class Open(msgspec.Struct):
+    """An admitted request: where in the journal it stands now, and how far it has come."""
+
+    opening: Opening
+    position: int
+    tokens: int = 0
+    prompt: int | None = None
+
+
 class Meter:
     """Exactly one row for each admitted request, whatever dies; see ``domain.records``."""
 
@@ -39,7 +49,7 @@ class Meter:
         self._admit_bytes_max = journal_bytes_max - min(RESERVE_BYTES, journal_bytes_max // 4)
         self._clock = clock
         self._site = site
-        self._open: dict[int, str] = {}
+        self._open: dict[int, Open] = {}
         self._pending: list[Ended] = []
         self._owed: list[UsageRow] = []
         self._batches: list[Batched] = []
@@ -88,12 +98,17 @@ class Meter:
 
     def _opened(self, opening: Opening) -> int:
         position = self._last = self._journal.append(records.OPENED, wire.encode(opening))
-        self._open[position] = opening.request_id
+        self._open[position] = Open(opening, position)
         return position
 
     def progress(self, opened_at: int, tokens: int, prompt: int | None) -> None:
         """Write how many tokens were read, before the client gets them. Raises ``JournalFull``."""
-        self._journal.append(records.PROGRESS, records.progress_bytes(opened_at, tokens, prompt))
+        known = self._open[opened_at]
+        self._progress(known.position, tokens, prompt)
+        known.tokens, known.prompt = tokens, prompt
+
+    def _progress(self, position: int, tokens: int, prompt: int | None) -> None:
+        self._journal.append(records.PROGRESS, records.progress_bytes(position, tokens, prompt))
 
     def end(self, opened_at: int, row: UsageRow) -> bool:
         """Write a request's row; false where it only stands in memory, because the journal is full.
@@ -204,11 +219,28 @@ class Meter:
         self._batches.append(Batched(position, epoch, sequence, ()))
 
     def _release(self) -> None:
-        needed = [next(iter(self._open), None)]
-        needed.append(self._pending[0].position if self._pending else None)
+        needed = [self._pending[0].position if self._pending else None]
         needed.append(min((batch.position for batch in self._batches), default=None))
         held = [position for position in needed if position is not None]
-        self._journal.release(min(held, default=self._last))
+        below = min(held, default=self._last)
+        if self._journal.size_bytes > self._admit_bytes_max // 2:
+            self._carry(below)
+        first = next(iter(self._open.values()), None)
+        self._journal.release(below if first is None else min(below, first.position))
+
+    def _carry(self, below: int) -> None:
+        """Write long requests once more, so that what came after their beginning can be let go of."""
+        for opened_at, known in list(self._open.items()):
+            if known.position >= below:
+                return
+            try:
+                position = self._journal.append(records.OPENED, wire.encode(known.opening))
+                self._progress(position, known.tokens, known.prompt)
+            except JournalFull:
+                return
+            known.position = self._last = position
+            # In the order in which they stand.
+            self._open[opened_at] = self._open.pop(opened_at)
 
     def _restore(self) -> None:
         restored = records.restore(_heard(self._journal))

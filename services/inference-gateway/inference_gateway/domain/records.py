@@ -49,7 +49,10 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """A request was admitted; one opened again (on another replica) stands for the same request."""
+    """A request was admitted; one opened again stands for the same request.
+
+    On another replica it begins anew; opened again as it was, it has come as far as before.
+    """
 
     position: int
     opening: Opening
@@ -107,8 +110,11 @@ def restore(records: Iterable[Heard]) -> Restored:
     for record in records:
         match record:
             case Opened(position=position, opening=opening):
+                known = open_.get(opening.request_id)
+                if known is None or known.opening != opening:
+                    known = Unclosed(opening)
                 if opening.request_id not in ended:
-                    open_[opening.request_id] = Unclosed(opening)
+                    open_[opening.request_id] = known
                     by_position[position] = opening.request_id
             case Progress(opened_at=opened_at, tokens=tokens, prompt=prompt):
                 known = open_.get(by_position.get(opened_at, ""))
