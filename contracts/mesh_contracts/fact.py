@@ -30,6 +30,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="tag", omit_defa
 
     per_tenant: ClassVar[bool] = False
     """Whether the fact belongs to one tenant, and so stands in the stream ``EVENTS``."""
+    ordered: ClassVar[bool] = True
+    """Whether a fact that newer ones of its key have passed is out of date. Else it is good at any
+    time, and its handlers bear hearing it twice."""
 
     fact_id: FactId
     key: str

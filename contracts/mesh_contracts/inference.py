@@ -1,7 +1,7 @@
 """What the gateway tells: who used which model, how much; one row a request, in numbered batches."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -64,6 +64,8 @@ class UsageMetered(Fact, frozen=True, kw_only=True, tag="gateway.usage.metered/1
     Sequences rise by one within an epoch, from 1; a new epoch starts with each start of the
     producer. The key is the producer's id. The same numbers always carry the same rows.
     """
+
+    ordered: ClassVar[bool] = False
 
     producer: str
     epoch: Sequence

@@ -29,6 +29,8 @@ class RatedRow(msgspec.Struct, frozen=True, kw_only=True):
 class UsageRated(Fact, frozen=True, kw_only=True, tag="metering.usage.rated/1"):
     """Lines that now stand in the ledger, each once. The key is the producer's id."""
 
+    ordered: ClassVar[bool] = False
+
     producer: str
     epoch: Sequence
     sequence: Sequence

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from mesh_contracts import wire
-from mesh_contracts.ask import Problem
+from mesh_contracts.ask import Empty, ListDeadLetters, Problem, RedriveDeadLetter
 from mesh_contracts.fact import subject_of
 from mesh_contracts.inference import ROWS_MAX, UsageMetered, UsageRow
 from mesh_contracts.metering import (
@@ -27,6 +27,7 @@ from meshkit.service import Service
 from meshkit.spans import parsed
 from meshkit.testing import NOW, envelope, test_id
 from metering.app import assemble
+from metering.domain import rate
 from metering.settings import MeteringSettings
 from nats.aio.msg import Msg
 
@@ -66,7 +67,7 @@ class Room:
         return mark is not None and (mark.epoch, mark.sequence) == (epoch, sequence)
 
     async def ask(self, kind: Any, **fields: Any) -> Any:
-        return await self.gateway.ask(kind(**self.gateway.wish(ADMIN), **fields))
+        return await self.gateway.ask(kind(**self.gateway.wish(ADMIN), **fields), owner="metering")
 
 
 @asynccontextmanager
@@ -146,6 +147,34 @@ async def test_a_batch_told_again_after_newer_ones_heals_the_gap_it_left(room: R
     await room.tell(batch(2))
     await until(lambda: room.held_to(1, 4))
     assert (await room.ask(ListUsage)).items[0].requests == 4
+
+
+async def test_a_batch_that_was_given_up_on_is_not_lost_though_newer_ones_have_passed_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshkit.reader.RETRY_WAITS_S", (0.01, 0.01, 0.01, 0.01))
+    lost = {batch(sequence).rows[0].request_id for sequence in (2, 3)}
+    true_rate = rate.rate
+
+    def failing(rows: list[UsageRow], *args: Any) -> rate.Rated:
+        if any(row.request_id in lost for row in rows):
+            raise ValueError("a mistake of ours")
+        return true_rate(rows, *args)
+
+    monkeypatch.setattr(rate, "rate", failing)
+    await room.tell(*(batch(sequence) for sequence in (1, 2, 3, 4)))
+    await until(lambda: (mark := room.mark()) is not None and mark.missing == [(1, 2), (1, 3)])
+    monkeypatch.setattr(rate, "rate", true_rate)
+    second, third = sorted((await room.ask(ListDeadLetters)).items, key=lambda one: one.dead_letter_id)
+    again = await room.ask(RedriveDeadLetter, dead_letter_id=second.dead_letter_id)
+    assert isinstance(again, Empty)
+    await until(lambda: room.held_to(1, 2))
+    # The other one is told again by its gateway, which keeps it until the mark has passed it.
+    await room.gateway.store(subject_of(batch(3)), wire.encode(batch(3)), msg_id="3 again")
+    await until(lambda: room.held_to(1, 4))
+    assert isinstance(await room.ask(RedriveDeadLetter, dead_letter_id=third.dead_letter_id), Empty)
+    assert (await room.ask(ListUsage)).items[0].requests == 4
+    assert (await room.ask(ListDeadLetters)).items == []
 
 
 async def test_batches_told_twice_and_while_metering_is_away_stand_in_the_ledger_once(

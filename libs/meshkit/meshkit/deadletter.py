@@ -62,8 +62,9 @@ async def keep(tx: Transaction, reader: str, heard: Heard, *, parked: bool, reas
 
 
 async def bury(tx: Transaction, reader: str, heard: Heard, reason: str) -> None:
-    """Give a fact up: it counts as heard, and is kept with the reason."""
-    await hear(tx, reader, heard.fact_id)
+    """Give a fact up: it is kept with the reason, and counts as heard unless it is good at any time."""
+    if heard.fact is None or heard.fact.ordered:
+        await hear(tx, reader, heard.fact_id)
     await finished(tx, reader, heard)
     await keep(tx, reader, heard, parked=False, reason=reason)
 

@@ -45,7 +45,8 @@ class Handled:
         if subject_of(fact) != row["subject"]:
             detail = "it stands on a subject that is not its own; let this one be"
             return deadletter.problem(409, "misplaced", detail)
-        if await deadletter.has_passed(tx, self.name, fact) and not row["parked"]:
+        passed = await deadletter.has_passed(tx, self.name, fact)
+        if passed and fact.ordered and not row["parked"]:
             detail = f"{fact.key} has moved past version {fact.version}; let this one be"
             return deadletter.problem(409, "superseded", detail)
         if fact.fact_id == row["fact_id"] or await deadletter.hear(tx, self.name, fact.fact_id):
