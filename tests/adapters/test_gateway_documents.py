@@ -15,7 +15,7 @@ async def test_the_doors_describe_themselves_whole(tmp_path: Path, nats_server: 
 
 async def describes(here: Town) -> None:
     async with here.http.get(f"{here.base}/openapi.json") as answer:
-        schema = json.loads(await answer.read())
+        schema = json.loads(told_first := await answer.read())
     paths = schema["paths"]
     for path, method in (
         ("/v1/chat/completions", "post"),
@@ -38,6 +38,15 @@ async def describes(here: Town) -> None:
     assert wide["type"] == "string"
     ids = [o["operationId"] for item in paths.values() for o in item.values() if "operationId" in o]
     assert len(ids) == len(set(ids))
+    headers = {
+        (method, path): [one["name"] for one in said.get("parameters", []) if one["in"] == "header"]
+        for path, item in paths.items()
+        for method, said in item.items()
+    }
+    assert headers["get", "/api/v1/keys"] == []
+    assert headers["post", "/api/v1/keys"] == ["Idempotency-Key"]
+    assert headers["post", "/api/v1/nodes/{node}:cordon"] == ["Idempotency-Key", "If-Match"]
+    assert headers["patch", "/api/v1/endpoints/{endpoint}"] == ["If-Match"]
     for path, kind in (
         ("/asyncapi.json", "application/json"),
         ("/docs", "text/html"),
@@ -48,6 +57,8 @@ async def describes(here: Town) -> None:
             assert answer.headers["content-type"].startswith(kind)
             assert "http://" not in (text := await answer.text())
             assert "https://" not in text.replace("https://opentelemetry.io", "")
+    async with here.http.get(f"{here.base}/openapi.json") as answer:
+        assert await answer.read() == told_first
 
 
 def _references(part: Any) -> set[str]:

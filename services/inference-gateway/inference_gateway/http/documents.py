@@ -64,16 +64,12 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the document with the hot routes, the verbs as people write them, keys and refusals."""
     paths: dict[str, Any] = {}
     for path, item in schema["paths"].items():
+        ours = path.startswith("/api/")
         spoken = _VERB.sub(r":\1", path)
-        paths[spoken] = item
-        for operation in item.values():
-            if isinstance(operation, dict) and path.startswith("/api/"):
-                answers = operation.setdefault("responses", {})
-                answers.pop("400", None)
-                answers["default"] = _PROBLEM
-                operation["security"] = [{"key": []}]
-                if "post" in item:
-                    operation.setdefault("parameters", []).append(_IDEMPOTENCY)
+        paths[spoken] = {
+            method: _asked(method, spoken, operation) if ours else operation
+            for method, operation in item.items()
+        }
     for operation_ in (CHAT, COMPLETE, EMBED):
         paths[operation_.path] = {"post": _hot(operation_)}
     paths["/api/v1/events"] = {"get": _EVENTS}
@@ -107,6 +103,19 @@ _IDEMPOTENCY = {
     "description": "The same key answers the same for 24 hours; with another body it is refused (422).",
     "schema": {"type": "string", "maxLength": 255},
 }
+
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The object's `generation`, as it was last read; refused (412) where it has changed.",
+    "schema": {"type": "string"},
+}
+_HEEDS_GENERATION = (
+    "/api/v1/endpoints/{endpoint}",
+    "/api/v1/keys/{key_id}",
+    "/api/v1/nodes/{node}:",
+)
 
 _EVENTS: dict[str, Any] = {
     "tags": ["events"],
@@ -201,6 +210,20 @@ _SCHEMAS: dict[str, Any] = {
         "required": ["object", "data"],
     },
 }
+
+
+def _asked(method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
+    """Return a path under ``/api`` with its headers and refusals. The framework keeps its own document."""
+    headers = [_IDEMPOTENCY] if method == "post" else []
+    if method != "get" and path.startswith(_HEEDS_GENERATION):
+        headers.append({**_IF_MATCH, "required": method == "patch"})
+    answers = {status: one for status, one in operation["responses"].items() if status != "400"}
+    return {
+        **operation,
+        "parameters": [*operation.get("parameters", []), *headers],
+        "responses": {**answers, "default": _PROBLEM},
+        "security": [{"key": []}],
+    }
 
 
 def _hot(operation: Operation) -> dict[str, Any]:
