@@ -260,6 +260,21 @@ async def test_lists_are_paged_and_their_bounds_are_said(here: Town, owners: Own
     await said(here.get("/api/v1/dead-letters"), 422)
 
 
+async def test_a_stranger_is_told_so_before_anything_else_of_the_request(here: Town) -> None:
+    await said(here.post("/api/v1/endpoints", {"bogus": 1}, key="none"), 401)
+    await said(here.get("/api/v1/dead-letters", key="none"), 401)
+
+
+async def test_a_parameter_that_a_path_does_not_take_is_named(here: Town, owners: Owners) -> None:
+    await owners.answer("metering", {metering.ListUsage: metering.Usages(items=[])})
+    found = await said(here.get("/api/v1/usage?untill=2026-01-01T00:00:00Z"), 422)
+    assert (found["code"], found["param"]) == ("unknown_field", "untill")
+    assert found["detail"].endswith("there are cursor, limit, since, until.")
+    for path in ("/api/v1/sites?limit=1", f"/api/v1/requests/{REQUEST}?request_id=x"):
+        assert (await said(here.get(path), 422))["code"] == "unknown_field"
+    assert owners.asked == []
+
+
 async def test_dead_letters_are_asked_of_the_owner_that_is_named(here: Town, owners: Owners) -> None:
     await owners.answer("metering", {ListDeadLetters: DeadLetters(items=[])})
     key = await admin_of(here)

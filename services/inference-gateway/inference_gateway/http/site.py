@@ -38,6 +38,10 @@ async def healthz() -> dict[str, str]:
 
 def api(asker: asking.Asker) -> Litestar:
     """Return everything but the hot routes and the event stream."""
+
+    async def admit(request: asking.AnyRequest) -> None:
+        asker.admit(request)
+
     routes = Router(
         "/api/v1",
         route_handlers=[
@@ -55,6 +59,7 @@ def api(asker: asking.Asker) -> Litestar:
             ledgers.list_prices,
             ledgers.Carbon,
         ],
+        before_request=admit,
     )
     return Litestar(
         [routes, healthz, *DOCUMENTS],

@@ -25,6 +25,8 @@ BODY_BYTES_MAX = 256 * 1024
 """A body under ``/api``."""
 
 LIMIT_MAX = 1_000
+NO_PARAMETERS = frozenset({"self", "request", "asker", "data"})
+"""What a handler takes that is not said in a path or a query."""
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -56,6 +58,22 @@ class Asker:
         if isinstance(entry, Fault):
             raise from_fault(entry)
         return Caller(principal_of(entry, self._clock.now()), entry)
+
+    def admit(self, request: AnyRequest) -> None:
+        """Refuse whom no key opens to, and a parameter that the path does not take, before a body is read."""
+        self.caller_of(request)
+        taken = request.route_handler.parsed_fn_signature.parameters.keys()
+        known = taken - NO_PARAMETERS - request.path_params.keys()
+        for name in request.query_params:
+            if name not in known:
+                there = f"there are {', '.join(sorted(known))}" if known else "there are none here"
+                raise refused(
+                    422,
+                    "unknown_field",
+                    "Invalid request",
+                    f"There is no parameter '{name[:40]}'; {there}.",
+                    param=name[:40],
+                )
 
     async def __call__(
         self, request: AnyRequest, kind: type[Ask], *, owner: str | None = None, **fields: Any
