@@ -284,7 +284,8 @@ async def test_dead_letters_are_asked_of_the_owner_that_is_named(here: Town, own
 
 
 async def test_nothing_is_at_an_unknown_path_and_that_is_a_problem_too(here: Town) -> None:
-    assert (await said(here.get("/api/v1/nothing"), 404))["code"] == "unknown_path"
+    for path in ("/api/v1/nothing", "/console", "/v1"):
+        assert (await said(here.get(path), 404))["code"] == "unknown_path"
     assert (await said(here.post("/api/v1/usage", {}), 405))["code"] == "method_not_allowed"
     huge = {"name": "x" * 300_000}
     assert (await said(here.post("/api/v1/organizations", huge), 413))["code"]

@@ -50,6 +50,7 @@ async def describes(here: Town) -> None:
     for path, kind in (
         ("/asyncapi.json", "application/json"),
         ("/docs", "text/html"),
+        ("/", "text/html"),
         ("/healthz", "application/json"),
     ):
         async with here.http.get(f"{here.base}{path}") as answer:

@@ -133,3 +133,5 @@ async def test_unknown_paths_and_methods_are_refused_in_the_same_envelope(here: 
     assert (status, said["code"]) == (404, "unknown_path")
     status, said, _ = await refusal(here.get("/v1/chat/completions"))
     assert (status, said["code"]) == (405, "method_not_allowed")
+    status, said, _ = await refusal(here.post("/v1/models", {}))
+    assert (status, said["code"]) == (405, "method_not_allowed")

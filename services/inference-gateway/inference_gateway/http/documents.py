@@ -274,7 +274,7 @@ async def asyncapi_json() -> Response[bytes]:
     return Response(_asyncapi(), media_type="application/json")
 
 
-@get("/docs", include_in_schema=False, media_type=MediaType.HTML)
+@get(["/", "/docs"], include_in_schema=False, media_type=MediaType.HTML)
 async def docs(request: Request[Any, Any, Any]) -> str:
     """List every path on one page, without scripts and without anything from elsewhere."""
     schema = completed(request.app.openapi_schema.to_schema())

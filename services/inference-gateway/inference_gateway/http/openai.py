@@ -177,21 +177,26 @@ class Door:
             await send_fault(send, entry, headers)
             return
         assert entry.project is not None
-        if scope["method"] in {"GET", "HEAD"} and path == "/v1/models":
+        listed = path == "/v1/models"
+        if not listed and not path.startswith("/v1/models/"):
+            await send_fault(send, _no_such_path(path), headers)
+            return
+        if scope["method"] not in {"GET", "HEAD"}:
+            fault = Fault(status=405, code="method_not_allowed", message="GET /v1/models.")
+            await send_fault(send, fault, headers)
+            return
+        if listed:
             found: Any = {
                 "object": "list",
                 "data": [_model(route) for route in self._room.directory.of(entry.project)],
             }
-        elif scope["method"] in {"GET", "HEAD"} and path.startswith("/v1/models/"):
+        else:
             name = path.removeprefix("/v1/models/")
             route = self._room.directory.find(entry.project, name)
             if route is None:
                 await send_fault(send, no_such_model(name), headers)
                 return
             found = _model(route)
-        else:
-            await send_fault(send, _no_such_path(path), headers)
-            return
         body = b"" if scope["method"] == "HEAD" else msgspec.json.encode(found)
         await send_whole(send, 200, [*headers, JSON], body)
 

@@ -77,7 +77,8 @@ def api(asker: asking.Asker) -> Litestar:
             title="Compute Mesh",
             version="1",
             description="From racks of GPU servers to tokens, with the meter and the carbon ledger built in.",
-            path="/",
+            # Its own folder: there the framework answers what is not found with a page of its own.
+            path="/openapi.json",
             render_plugins=[Described()],
             use_handler_docstrings=True,
         ),
