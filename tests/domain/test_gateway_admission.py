@@ -119,11 +119,13 @@ def test_the_engine_is_asked_for_counts_and_by_its_own_name() -> None:
 
 def test_fields_we_do_not_know_pass_through_and_a_neighbours_slot_does_not() -> None:
     body = {**HELLO, "chat_template_kwargs": {"think": False}, "lora": [{"id": 1}], "id_slot": 2}
+    body["n_cmpl"] = 3
     sent = json.loads(for_engine(wanted(body), "llama", "weights"))
     assert sent["chat_template_kwargs"] == {"think": False}
     assert sent["messages"] == HELLO["messages"]
     assert "lora" not in sent
     assert "id_slot" not in sent
+    assert "n_cmpl" not in sent, "answers that the engine makes and does not count"
     assert json.loads(for_engine(wanted(body), "external", "m"))["id_slot"] == 2
 
 

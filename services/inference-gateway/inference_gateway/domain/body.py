@@ -7,8 +7,9 @@ from mesh_contracts.placement import EngineKind
 
 from inference_gateway.domain.faults import UNREADABLE, Fault
 
-OURS = ("lora", "id_slot")
-"""Fields of the built-in engine that would reach into another request's slot: never a tenant's to send."""
+OURS = ("lora", "id_slot", "n_cmpl")
+"""Fields of the built-in engine that are never a tenant's to send: two would reach into another request's
+slot, and one is its own word for ``n``, which makes answers that it does not count."""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
