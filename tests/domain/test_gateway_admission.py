@@ -16,6 +16,7 @@ from inference_gateway.domain.body import (
     for_engine,
     read,
     uncountable,
+    unshortened,
 )
 from inference_gateway.domain.directory import Directory, least_busy, not_serving
 from inference_gateway.domain.faults import Fault
@@ -158,6 +159,15 @@ def test_what_the_built_in_engine_would_not_count_whole_is_refused(
     assert uncountable(wanted(body, operation), "vllm") is None
 
 
+def test_a_vector_is_not_given_longer_than_it_was_asked_for() -> None:
+    body = {"model": "e", "input": "text"}
+    fault = unshortened(wanted({**body, "dimensions": 8}, EMBED), "llama")
+    assert fault is not None
+    assert (fault.status, fault.param) == (422, "dimensions")
+    assert unshortened(wanted({**body, "dimensions": None}, EMBED), "llama") is None
+    assert unshortened(wanted({**body, "dimensions": 8}, EMBED), "external") is None
+
+
 def test_embeddings_do_not_stream() -> None:
     got = wanted({"model": "e", "input": "text", "stream": True}, EMBED)
     assert not got.stream
@@ -241,6 +251,19 @@ def test_an_engines_refusal_is_the_clients_fault_or_asked_elsewhere(
     if said:
         assert refusal.fault.code == said
         assert "too long" in refusal.fault.message
+
+
+def test_a_body_that_no_replica_could_answer_is_the_clients_whatever_the_engine_calls_it() -> None:
+    for message, told in (
+        ("input (702 tokens) is too large to process. increase the batch", "input (702 tokens)"),
+        ("image input is not supported - hint: provide the mmproj", "image input"),
+    ):
+        raw = json.dumps({"error": {"code": 500, "message": message, "type": "server_error"}}).encode()
+        refusal = refusal_of(500, raw, "chat")
+        assert (refusal.fault.status, refusal.elsewhere) == (400, False)
+        assert refusal.fault.code == "refused_by_engine"
+        assert refusal.fault.message.startswith(told)
+        assert not {"hint", "increase"} & set(refusal.fault.message.replace(":", "").split())
 
 
 def test_batches_are_kept_until_the_ledger_says_that_it_holds_them() -> None:

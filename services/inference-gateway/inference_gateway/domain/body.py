@@ -139,6 +139,18 @@ def uncountable(wanted: Wanted, engine: EngineKind) -> Fault | None:
     )
 
 
+def unshortened(wanted: Wanted, engine: EngineKind) -> Fault | None:
+    """Return why an embedding is refused that would come longer than it was asked for."""
+    if engine != "llama" or bytes(wanted.fields.get("dimensions", b"null")) == b"null":
+        return None
+    return Fault(
+        status=422,
+        code="unsupported_by_engine",
+        param="dimensions",
+        message="The built-in engine gives whole vectors only. Leave out 'dimensions'.",
+    )
+
+
 def _wrong_field(said: str) -> Fault:
     what, _, where = said.partition(" - at `$")
     param = where.strip("`").lstrip(".") or None

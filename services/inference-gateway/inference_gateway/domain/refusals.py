@@ -9,6 +9,9 @@ from inference_gateway.domain.faults import INVALID, UNREADABLE, Fault, unavaila
 CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """What of an engine's words may be a code, and so stand in a ledger; the rest is for the client alone."""
 
+CALLERS_OWN = ("too large to process", "input is not supported")
+"""What the built-in engine says, as a failure of its own, of a body that no replica could answer."""
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """Why a replica gave no answer; ``elsewhere`` where another may be asked."""
@@ -52,8 +55,13 @@ def malformed() -> Fault:
 
 def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
     """Return what an engine's answer other than 200 means; ``raw`` is its body, or the start of it."""
+    said = _said(raw)
     if status in {400, 413, 422}:
-        return Refusal(_clients_fault(status, raw), elsewhere=False)
+        return Refusal(_clients_fault(status, said), elsewhere=False)
+    if status == 500 and any(words in said.message for words in CALLERS_OWN):
+        # What follows its first clause advises whoever runs the engine.
+        detail = re.split(r"\. | - ", said.message)[0]
+        return Refusal(_clients_fault(400, _Error(message=detail)), elsewhere=False)
     if status == 429:
         busy = Fault(
             status=429,
@@ -68,16 +76,19 @@ def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
     return Refusal(malformed(), elsewhere=status >= 500)
 
 
-def _clients_fault(status: int, raw: bytes) -> Fault:
+def _said(raw: bytes) -> _Error:
     try:
-        said = msgspec.json.decode(raw, type=_Said).error
+        return msgspec.json.decode(raw, type=_Said).error or _Error()
     except UNREADABLE:
-        said = None
-    detail = said.message if said and said.message else "The engine refused the request."
-    named = said.type if said and said.type and CODE.fullmatch(said.type) else INVALID
+        return _Error()
+
+
+def _clients_fault(status: int, said: _Error) -> Fault:
+    detail = said.message or "The engine refused the request."
+    named = said.type if said.type and CODE.fullmatch(said.type) else INVALID
     return Fault(
         status=422 if status == 422 else 400,
         code="refused_by_engine" if named == INVALID else named,
         message=f"{detail.rstrip('.')}. Change the request before sending it again.",
-        param=said.param if said else None,
+        param=said.param,
     )

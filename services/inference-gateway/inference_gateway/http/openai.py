@@ -12,7 +12,7 @@ from meshkit.telemetry import METRICS, SpanKind, edge_parent, span, traceparent
 
 from inference_gateway.access import Access
 from inference_gateway.call import Call
-from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read, uncountable
+from inference_gateway.domain.body import OPERATIONS, Operation, Wanted, read, uncountable, unshortened
 from inference_gateway.domain.directory import Directory, no_such_model, not_serving
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.records import Opening
@@ -219,7 +219,8 @@ def _fitting(
         )
     if not route.replicas:
         return not_serving(route)
-    return uncountable(wanted, route.engine) or route
+    unfit = unshortened if operation.embeds else uncountable
+    return unfit(wanted, route.engine) or route
 
 
 def _model(route: Route) -> dict[str, Any]:
