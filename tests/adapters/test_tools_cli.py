@@ -75,7 +75,9 @@ def door() -> Iterator[Door]:
     thread.join()
 
 
-def mesh(door: Door | None, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def mesh(
+    door: Door | None, *arguments: str | bytes, cwd: Path = ROOT, **more: str
+) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
     told = {"MESH_URL": door.url, "MESH_API_KEY": "key"} if door else {}
     return subprocess.run(
@@ -84,7 +86,7 @@ def mesh(door: Door | None, *arguments: str, cwd: Path = ROOT) -> subprocess.Com
         text=True,
         timeout=30,
         cwd=cwd,
-        env={**kept, **told},
+        env={**kept, **told, **more},
         check=False,
     )
 
@@ -131,6 +133,61 @@ def test_nobody_at_the_door_is_one_line_with_what_to_do(door: Door, tmp_path: Pa
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "key", "word"),
+    [
+        ("http://127.0.0.1:http", "k", "MESH_URL"),
+        ("http://127.0.0.1:99999", "k", "MESH_URL"),
+        ("http://[::1", "k", "MESH_URL"),
+        ("127.0.0.1:8080", "k", "http://127.0.0.1:8080"),
+        ("http://127.0.0.1:1", "a\nb", "MESH_API_KEY"),
+        ("http://127.0.0.1:1", "☃", "MESH_API_KEY"),
+        ("http://127.0.0.1:1", "", "MESH_API_KEY"),
+    ],
+)
+def test_an_address_or_a_key_that_cannot_be_one_is_named_in_one_line(
+    url: str, key: str, word: str
+) -> None:
+    done = mesh(None, "usage", MESH_URL=url, MESH_API_KEY=key)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert word in done.stderr
+
+
+def test_what_answers_but_is_no_mesh_and_a_name_that_is_none_are_one_line(door: Door) -> None:
+    door.answers = [(200, "<html>")]
+    for words, code in ((("usage",), 1), (("endpoint", "delete", ""), 1), (("org", b"\xff"), 2)):
+        done = mesh(door, *words)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+
+
+def test_a_folder_that_is_named_means_its_mesh_whatever_else_the_shell_exports(
+    door: Door, tmp_path: Path
+) -> None:
+    state = {"gateway": door.url, "admin_key": "of-the-folder", "project_key": "p"}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    door.answers = [(200, {"items": []})] * 2
+    other = {"MESH_URL": "http://127.0.0.1:1", "MESH_API_KEY": "of-another"}
+    assert mesh(None, "usage", "--data", str(tmp_path), **other).returncode == 0
+    assert mesh(None, "usage", MESH_DATA=str(tmp_path), MESH_API_KEY="mine").returncode == 0
+    sent = [headers["authorization"] for _, _, _, headers in door.asked]
+    assert sent == ["Bearer of-the-folder", "Bearer mine"]
+    lone = mesh(None, "usage", MESH_DATA=str(tmp_path), MESH_URL="http://127.0.0.1:1")
+    assert "MESH_API_KEY" in lone.stderr, "our key goes to no other address"
+
+
+def test_a_trace_is_looked_for_where_every_command_looks(tmp_path: Path) -> None:
+    (tmp_path / "traces").mkdir()
+    done = mesh(None, "trace", "request_1", MESH_DATA=str(tmp_path))
+    assert f"nothing is known of request_1 in {tmp_path / 'traces'}" in done.stderr
+
+
+def test_a_receipt_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "receipt.json").write_text("[" * 60_000)
+    done = mesh(None, "receipt", "verify", str(tmp_path / "receipt.json"), "--key", "0" * 64)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("REFUSED")
+
+
 def test_a_receipt_that_is_pending_is_waited_for(door: Door) -> None:
     pending = {"title": "Later", "status": 409, "code": "receipt_pending", "detail": "not settled yet"}
     door.answers = [(409, pending), (200, {"request_id": "request_1"})]
@@ -145,6 +202,11 @@ def test_a_change_of_replicas_carries_the_generation_it_was_decided_on(door: Doo
     method, path, body, headers = door.asked[1]
     assert (method, path, headers["if-match"]) == ("PATCH", "/api/v1/endpoints/endpoint_1", "7")
     assert body == {"replicas": {"min": 2, "max": 2}}
+    door.answers = [(200, endpoint), (200, endpoint)] * 2
+    assert mesh(door, "endpoint", "scale", "tiny", "--min", "0").returncode == 0
+    assert mesh(door, "endpoint", "scale", "tiny", "--min", "0", "--max", "0").returncode == 0
+    sent = [body["replicas"] for method, _, body, _ in door.asked if method == "PATCH"]
+    assert sent[1:] == [{"min": 0, "max": 1}, {"min": 0, "max": 0}], "as it was said, to be refused"
 
 
 def test_events_are_followed_as_they_come(door: Door) -> None:

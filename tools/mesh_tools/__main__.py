@@ -69,6 +69,11 @@ def run(name: str, arguments: list[str]) -> int:
     if name in {"-h", "--help", "help"}:
         print(usage())
         return 0
+    try:
+        "".join((name, *arguments)).encode()
+    except UnicodeEncodeError:
+        print("mesh: an argument is not UTF-8: names and paths are", file=sys.stderr)
+        return 2
     if name in NOT_YET:
         print(f"mesh {name}: {NOT_YET[name]} are not there yet in this version", file=sys.stderr)
         return 2

@@ -138,7 +138,7 @@ def main(argv: list[str]) -> int:
     asked = parser.parse_args(argv)
     try:
         lines = verify(read_receipt(asked.file), read_key(asked.key))
-    except (RefusedError, OSError, ValueError) as refused:
+    except (RefusedError, OSError, ValueError, RecursionError) as refused:
         print(f"REFUSED  {refused}")
         return 1
     print("\n".join([*lines, "VERIFIED"]))

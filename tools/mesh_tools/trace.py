@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mesh_tools.cli import where
+
 REQUEST_ATTRIBUTE = "mesh.request_id"
 LINE_BYTES_MAX = 256 * 1024
 SPANS_MAX = 10_000
@@ -37,13 +39,13 @@ def main(argv: list[str]) -> int:
     """Print the trace of a request or trace id; return 0, or 1 where nothing is known of it."""
     parser = argparse.ArgumentParser(prog="mesh trace", description=__doc__.splitlines()[0])
     parser.add_argument("id", help="a request id (x-request-id) or a trace id of 32 hex digits")
-    parser.add_argument("--data", default=".mesh", type=Path, help="the folder of `mesh up`")
+    parser.add_argument("--data", help="the data folder of a running `mesh up` (.mesh)")
     parser.add_argument(
         "--wait", default=0.0, type=float, metavar="SECONDS", help="wait for it to appear"
     )
     parser.add_argument("--json", action="store_true", help="print the spans as JSON")
     asked = parser.parse_args(argv)
-    folder = asked.data / "traces"
+    folder = where.data_folder(asked.data) / "traces"
     if not folder.is_dir():
         print(
             f"mesh trace: no traces in {folder}: name the folder of `mesh up` with --data",

@@ -23,12 +23,20 @@ class Refused(Exception):
 
 
 class Door:
-    """One caller at a mesh's public door."""
+    """One caller at a mesh's public door. Raises ``Refused`` for an address or a key that cannot be one."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
         self._key = key
-        self._address = urlsplit(url)
+        try:
+            self._address = urlsplit(url)
+            self._port = self._address.port
+        except ValueError as fault:
+            raise Refused(f"MESH_URL is no address: {url} ({fault})") from fault
+        if self._address.scheme not in {"http", "https"} or not self._address.hostname:
+            raise Refused(f"MESH_URL is no address like http://127.0.0.1:8080: {url}")
+        if not (key.isascii() and key.isprintable()):
+            raise Refused("the key in MESH_API_KEY or MESH_ADMIN_KEY holds what no key holds")
 
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -41,14 +49,17 @@ class Door:
             raise Refused(f"{self.url} stopped answering: {fault}") from fault
         finally:
             connection.close()
-        return json.loads(raw) if raw.strip() else None
+        try:
+            return json.loads(raw) if raw.strip() else None
+        except ValueError as fault:
+            raise Refused(f"{self.url} does not answer as a mesh does: set MESH_URL") from fault
 
     def open(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[HTTPConnection, HTTPResponse]:
         """Return the connection (to be closed) and a response that is no refusal. Raises ``Refused``."""
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
-        connection = kind(self._address.hostname or "", self._address.port, timeout=TIMEOUT_S)
+        connection = kind(self._address.hostname or "", self._port, timeout=TIMEOUT_S)
         sent = {"authorization": f"Bearer {self._key}", "accept": "application/json", **(headers or {})}
         if method == "POST":
             sent["idempotency-key"] = str(uuid4())
@@ -122,7 +133,9 @@ def with_query(path: str, query: dict[str, Any]) -> str:
 
 
 def part(text: str) -> str:
-    """Return a name as one part of a path."""
+    """Return a name as one part of a path. Raises ``Refused`` where there is none."""
+    if not text:
+        raise Refused("a name or an id is empty: say which one is meant")
     return quote(text, safe="")
 
 

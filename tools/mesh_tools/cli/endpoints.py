@@ -39,7 +39,7 @@ def verbs(noun: str) -> Verbs:
         argument("--url", "an external engine's address"),
         argument("--embedding", "it embeds texts", action="store_true"),
         argument("--min", "replicas at least (1)", type=int, default=1),
-        argument("--max", "replicas at most (as --min)", type=int),
+        argument("--max", "replicas at most (as --min, and 1 at least)", type=int),
         *SHAPE,
         argument("--wait", "seconds to wait until it serves (0)", type=float, default=0.0),
     )
@@ -49,7 +49,7 @@ def verbs(noun: str) -> Verbs:
         "other bounds of replicas",
         ENDPOINT,
         argument("--min", "replicas at least", type=int, required=True),
-        argument("--max", "replicas at most (as --min)", type=int),
+        argument("--max", "replicas at most (as --min, and 1 at least)", type=int),
     )
     made.add("delete", delete, "stop serving", ENDPOINT)
     made.add("explain", explain, "where one more replica would go, and why not elsewhere", *SHAPE)
@@ -90,7 +90,7 @@ def create(wanted: argparse.Namespace) -> None:
         "project": wanted.project,
         "model": {"id": wanted.model or wanted.name, "source": wanted.source},
         "engine": engine,
-        "replicas": {"min": wanted.min, "max": wanted.max or wanted.min},
+        "replicas": _replicas(wanted),
         **_shape(wanted),
     }
     mesh = door(wanted)
@@ -113,7 +113,7 @@ def scale(wanted: argparse.Namespace) -> None:
     changed = mesh.call(
         "PATCH",
         f"/api/v1/endpoints/{part(before['id'])}",
-        {"replicas": {"min": wanted.min, "max": wanted.max or max(wanted.min, 1)}},
+        {"replicas": _replicas(wanted)},
         {"if-match": str(before["generation"])},
     )
     _changed(wanted, changed)
@@ -145,6 +145,10 @@ def explain(wanted: argparse.Namespace) -> None:
 def _get(mesh: Door, name: str) -> dict[str, Any]:
     found: dict[str, Any] = mesh.call("GET", f"/api/v1/endpoints/{part(name)}")
     return found
+
+
+def _replicas(wanted: argparse.Namespace) -> dict[str, int]:
+    return {"min": wanted.min, "max": max(wanted.min, 1) if wanted.max is None else wanted.max}
 
 
 def _shape(wanted: argparse.Namespace) -> dict[str, Any]:

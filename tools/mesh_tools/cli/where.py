@@ -40,10 +40,16 @@ def state(given: str | None) -> dict[str, Any]:
 
 
 def door(given: str | None) -> tuple[str, str]:
-    """Return the gateway's URL and the key to use. Raises ``NotFound``."""
+    """Return the gateway's URL and the key to use. Raises ``NotFound``.
+
+    A folder that is named means the mesh in it, whatever the environment says of another; the key of a
+    mesh on this machine goes to no other address.
+    """
     url = os.environ.get("MESH_URL")
     key = os.environ.get("MESH_ADMIN_KEY") or os.environ.get("MESH_API_KEY")
-    if url and key and not given:
+    if url and not given:
+        if not key:
+            raise NotFound(f"MESH_URL is {url}, but no key goes with it: set MESH_API_KEY")
         return url, key
     told = state(given)
-    return url or str(told["gateway"]), key if key and url else str(told["admin_key"])
+    return str(told["gateway"]), (not given and key) or str(told["admin_key"])
