@@ -39,6 +39,25 @@ def test_what_the_observer_may_not_hear_is_refused_in_one_line(mesh: Mesh) -> No
     assert "permissions violation" in done.stderr.lower()
 
 
+def test_what_is_no_subject_is_refused_in_one_line(mesh: Mesh) -> None:
+    done = tail(mesh, "agent. energy")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert "'agent. energy' is no subject: facts begin with one of identity" in done.stderr
+
+
+def test_it_ends_once_nobody_reads_it_any_more(mesh: Mesh) -> None:
+    command = [sys.executable, "-P", "-m", "mesh_tools", "tail", "--data", str(mesh.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        try:
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+
+
 def test_a_mesh_that_does_not_run_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-P", "-m", "mesh_tools", "tail", "--data", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

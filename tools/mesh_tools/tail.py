@@ -15,6 +15,10 @@ from mesh_tools.cli import where
 
 OWNERS = ("identity", "placement", "agent", "gateway", "metering", "carbon")
 WIDTH_MAX = 4_000
+SUBJECTS = f"facts begin with one of {', '.join(OWNERS)} (e.g. placement.>)"
+AGAIN_MAX = 10
+AGAIN_S = 1
+"""The bus is looked for so often, so far apart, once it is away: it is restarted within seconds."""
 ENVELOPE = frozenset(
     {
         "fact_id",
@@ -52,39 +56,88 @@ def main(argv: list[str]) -> int:
 
 async def listen(url: str, seed: str, subjects: list[str], wanted: argparse.Namespace) -> int:
     """Print what comes in on ``subjects``; return the exit code."""
-    from meshkit.natspy import Client  # noqa: PLC0415 after the first words: it is slow to import
+    from meshkit.natspy import Client, errors  # noqa: PLC0415 after the first words: it is slow to import
 
-    ended: asyncio.Queue[int] = asyncio.Queue()
-    shown = 0
-
-    async def refused(fault: Exception) -> None:
-        if "permissions violation" in str(fault).lower():
-            print(
-                f"mesh tail: {fault}: facts begin with one of {', '.join(OWNERS)} (e.g. placement.>)",
-                file=sys.stderr,
-            )
-            ended.put_nowait(1)
-
-    async def heard(message: Any) -> None:
-        nonlocal shown
-        print(line(message.subject, message.data, whole=wanted.json), flush=True)
-        shown += 1
-        if shown == wanted.limit:
-            ended.put_nowait(0)
-
+    loop = asyncio.get_running_loop()
+    tail = Tail(loop.create_future(), limit=wanted.limit, whole=wanted.json)
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.put_nowait, 0)
+        loop.add_signal_handler(number, tail.end, 0)
     connection = Client()
     try:
-        await connection.connect(url, nkeys_seed_str=seed, error_cb=refused, connect_timeout=2)
-    except Exception as fault:  # noqa: BLE001 whatever the client raises, a person reads one line
-        print(f"mesh tail: the bus at {url} does not let us in: {fault}", file=sys.stderr)
+        await connection.connect(
+            url,
+            nkeys_seed_str=seed,
+            error_cb=tail.refused,
+            disconnected_cb=tail.away,
+            reconnected_cb=tail.back,
+            closed_cb=tail.gone,
+            connect_timeout=2,
+            max_reconnect_attempts=AGAIN_MAX,
+            reconnect_time_wait=AGAIN_S,
+        )
+        for subject in subjects:
+            await connection.subscribe(subject, cb=tail.heard)
+    except errors.BadSubjectError:
+        say(f"{wanted.subject!r} is no subject: {SUBJECTS}")
         return 1
-    for subject in subjects:
-        await connection.subscribe(subject, cb=heard)
-    code = await ended.get()
+    except Exception as fault:  # noqa: BLE001 whatever the client raises, a person reads one line
+        say(f"the bus at {url} does not let us in: {fault}")
+        return 1
+    code = await tail.ended
     await connection.close()
     return code
+
+
+class Tail:
+    """What is done with each fact, and with the bus's coming and going; ``ended`` gets the exit code."""
+
+    def __init__(self, ended: asyncio.Future[int], *, limit: int, whole: bool) -> None:
+        self.ended = ended
+        self._limit = limit
+        self._whole = whole
+        self._shown = 0
+
+    def end(self, code: int) -> None:
+        """Show no more."""
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+    async def heard(self, message: Any) -> None:
+        """Show a fact."""
+        if self.ended.done():
+            return
+        try:
+            print(line(message.subject, message.data, whole=self._whole), flush=True)
+        except BrokenPipeError:
+            # Whoever read us has seen enough (`mesh tail | head`): the client would keep it to itself.
+            self.end(0)
+        self._shown += 1
+        if self._shown == self._limit:
+            self.end(0)
+
+    async def refused(self, fault: Exception) -> None:
+        """End where the bus does not let us hear what was wished for."""
+        if "permissions violation" in str(fault).lower():
+            say(f"{fault}: {SUBJECTS}")
+            self.end(1)
+
+    async def away(self) -> None:
+        """Say that facts may be missed."""
+        if not self.ended.done():
+            say("the bus is away; what is told meanwhile is not shown")
+
+    async def back(self) -> None:
+        """Say that facts go by again."""
+        say("the bus is back")
+
+    async def gone(self) -> None:
+        """End: the bus did not come back."""
+        self.end(1)
+
+
+def say(text: str) -> None:
+    """Print a line where errors go."""
+    print(f"mesh tail: {text}", file=sys.stderr, flush=True)
 
 
 def line(subject: str, data: bytes, *, whole: bool) -> str:
