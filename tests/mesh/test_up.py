@@ -119,6 +119,23 @@ def test_what_dies_is_restarted_and_said_so(tmp_path: Path) -> None:
     assert "restart" in said
 
 
+def test_what_dies_is_restarted_where_its_new_number_cannot_be_told(tmp_path: Path) -> None:
+    with running(tmp_path, "--bare", "--nodes", "0") as mesh:
+        mesh.ready_file.unlink()
+        mesh.ready_file.mkdir()
+        state = tmp_path / "state.json"
+        (killed,) = json.loads(state.read_text())["pids"]["metering"]
+        os.kill(killed, signal.SIGKILL)
+
+        def restarted() -> bool | None:
+            now = json.loads(state.read_text())["pids"]["metering"]
+            return True if now and now != [killed] else None
+
+        until("metering is restarted", 10.0, restarted)
+        assert "ready.json cannot be written" in (tmp_path / "up.log").read_text()
+        mesh.ready_file.rmdir()
+
+
 def test_a_new_node_joins_with_a_token_and_is_checked(tmp_path: Path) -> None:
     with running(tmp_path, "--bare", "--nodes", "1") as mesh:
         nodes = until(
@@ -168,4 +185,6 @@ def test_a_ready_file_that_cannot_be_written_is_said_before_anything_starts(tmp_
     )
     assert refused.returncode == 1
     assert "--ready-file" in refused.stderr
+    a_folder = up("--data", str(tmp_path / "data"), "--port", "0", "--ready-file", str(tmp_path))
+    assert a_folder.stderr == f"mesh up: --ready-file {tmp_path} is a folder: name a file\n"
     assert not (tmp_path / "data").exists()

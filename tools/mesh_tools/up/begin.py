@@ -25,6 +25,8 @@ def begin(wanted: argparse.Namespace) -> int:
         ready_file = Path(wanted.ready_file).absolute() if wanted.ready_file else None
         if ready_file and not os.access(ready_file.parent, os.W_OK | os.X_OK):
             raise UpFailed(f"--ready-file {ready_file}: its folder is not there or cannot be written")
+        if ready_file and ready_file.is_dir():
+            raise UpFailed(f"--ready-file {ready_file} is a folder: name a file")
         layout.make()
         with layout.claim():
             supervisor = prepare(layout, wanted)

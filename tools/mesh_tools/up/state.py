@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mesh_tools.up.layout import write_private
+from mesh_tools.up.layout import UpFailed, write_private
 
 
 class State:
@@ -36,15 +36,20 @@ class State:
         }
 
     def write(self) -> None:
-        """Say that the mesh is ready."""
+        """Say that the mesh is ready. Raises ``UpFailed`` as ``refresh`` does."""
         self._written = True
         self.refresh()
 
     def refresh(self) -> None:
-        """Say what changed, if anything has been said yet."""
+        """Say what changed, if anything has been said yet. Raises ``UpFailed`` where it cannot be written."""
         if self._written:
             for path in self.files:
-                write_private(path, json.dumps(self.told(), indent=1) + "\n")
+                try:
+                    write_private(path, json.dumps(self.told(), indent=1) + "\n")
+                except OSError as fault:
+                    raise UpFailed(
+                        f"{path} cannot be written ({fault.strerror}): it does not say what runs now"
+                    ) from fault
 
     def remove(self) -> None:
         """Say that it is ready no more."""

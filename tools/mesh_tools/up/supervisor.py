@@ -182,7 +182,11 @@ class Supervisor:
         for child in self.children.values():
             pids.setdefault(child.service, []).extend([child.pid] if child.pid else [])
         self.state.pids = pids
-        self.state.refresh()
+        try:
+            self.state.refresh()
+        except UpFailed as fault:
+            # Whoever died is started again all the same.
+            self.say(str(fault))
 
     def _ops_ports(self) -> dict[str, int]:
         return {name: child.ops_port for name, child in self.children.items() if child.ops_port}
