@@ -152,6 +152,27 @@ def test_a_new_node_joins_with_a_token_and_is_checked(tmp_path: Path) -> None:
         assert nodes[0]["checks"][0]["rehearsal"]
 
 
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+def test_a_demo_that_is_ended_leaves_no_mesh_behind(tmp_path: Path, sent: signal.Signals) -> None:
+    command = [sys.executable, "-m", "mesh_tools", "demo"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as demo:
+        try:
+            until("its mesh is there", 30.0, lambda: next(tmp_path.glob("*/run/identity.log"), None))
+            demo.send_signal(sent)
+            demo.wait(30)
+        finally:
+            demo.kill()
+    until("every process is gone", 15.0, lambda: True if not children_of(tmp_path) else None)
+    assert sent is signal.SIGKILL or not list(tmp_path.glob("mesh-demo-*"))
+
+
 def test_ctrl_c_stops_everything_within_seconds(tmp_path: Path) -> None:
     mesh = start(tmp_path, "--bare")
     began = time.monotonic()

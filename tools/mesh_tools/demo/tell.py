@@ -16,6 +16,7 @@ from typing import Any
 from mesh_tools.demo import afterwards, first_token, trouble
 from mesh_tools.demo.client import Client
 from mesh_tools.demo.scene import Scene
+from mesh_tools.embedded import tied
 
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 15.0
@@ -45,18 +46,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder afterwards")
     wanted = parser.parse_args(argv)
     folder = Path(tempfile.mkdtemp(prefix="mesh-demo-"))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    kept: bool = wanted.keep
     began = time.monotonic()
     up = _start(folder, wanted.port or _free_port())
     try:
         told = _tell(folder, up, began)
+        kept = kept or not told
     finally:
         _stop(up)
-        if not wanted.keep:
+        if not kept:
             shutil.rmtree(folder, ignore_errors=True)
     print(
         f"\n{'all of it is true' if told else 'NOT TRUE'} · {time.monotonic() - began:.1f} s",
         flush=True,
     )
+    if kept:
+        print(f"its folder stays: {folder}")
     return 0 if told else 1
 
 
@@ -98,7 +105,8 @@ def _say(name: str, seconds: float, seen: str) -> None:
 def _start(folder: Path, port: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "mesh_tools", "up", "--port", str(port), "--data", str(folder)]
     return subprocess.Popen(
-        [*command, "--ready-file", str(folder / "ready.json")],
+        # However we end, the mesh is told to stop.
+        tied.command(signal.SIGTERM, *command, "--ready-file", str(folder / "ready.json")),
         text=True,
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
