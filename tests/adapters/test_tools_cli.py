@@ -12,7 +12,9 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from mesh_contracts.streams import USERS
 from mesh_tools.__main__ import COMMANDS, NOT_YET, run
+from mesh_tools.run import SERVICES
 
 from tests.house.tree import ROOT
 
@@ -253,6 +255,10 @@ def test_a_command_that_does_not_exist_yet_says_so(
     said = capsys.readouterr()
     assert "not there yet" in said.err
     assert said.out == ""
+
+
+def test_every_service_can_be_run_alone() -> None:
+    assert {*SERVICES} == {*USERS.values(), "node-agent"}
 
 
 def test_a_command_that_nobody_knows_is_named() -> None:

@@ -29,6 +29,14 @@ def test_a_folder_has_one_owner_at_a_time_and_the_second_is_told_who(layout: Lay
     layout.claim().close()
 
 
+def test_programs_of_one_mesh_share_a_folder_and_another_mesh_is_kept_out(layout: Layout) -> None:
+    first, second = layout.claim(shared=True), layout.claim(shared=True)
+    with first, second, pytest.raises(UpFailed, match="a mesh already runs"):
+        layout.claim()
+    with layout.claim(), pytest.raises(UpFailed, match="a mesh already runs"):
+        layout.claim(shared=True)
+
+
 def test_ports_are_chosen_once_and_kept(layout: Layout) -> None:
     names = plan.port_names(2)
     first = keep_ports(layout.ports, names)

@@ -61,9 +61,25 @@ def test_a_service_runs_alone_once_its_bus_and_database_do(programs: Programs) -
     assert programs.run("prepare", "--port", "0").returncode == 0
     programs.serve("nats-server")
     programs.serve("postgres")
+    ports = (programs.data / "ports.json").read_text()
+    again = programs.run("prepare")
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"mesh run prepare: a mesh already runs in {programs.data}")
+    assert (programs.data / "ports.json").read_text() == ports, "those that run go by them"
     assert programs.run("admin").returncode == 0
     assert programs.run("identity", "--ready").returncode == 1
     programs.serve("identity")
     environment = Path(f"/proc/{programs.running[-1].pid}/environ").read_bytes()
     assert b"POSTGRES_DSN=" in environment
     assert b"postgresql://" not in Path(f"/proc/{programs.running[-1].pid}/cmdline").read_bytes()
+
+
+def test_what_is_no_data_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name, data, said in (
+        ("prepare", tmp_path / "file", "name a folder"),
+        ("identity", tmp_path / "nothing", "`mesh run prepare` makes it"),
+    ):
+        done = Programs(data).run(name)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+        assert said in done.stderr

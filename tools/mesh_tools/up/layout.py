@@ -46,11 +46,19 @@ class Layout:
                 f"{self.data}: {fault.strerror}; name a folder that can be written with --data"
             ) from fault
 
-    def claim(self) -> IO[str]:
-        """Hold the folder until the file is closed. Raises ``UpFailed`` while another mesh runs in it."""
-        file = (self.data / ".lock").open("a+")
+    def claim(self, *, shared: bool = False) -> IO[str]:
+        """Hold the folder until the file is closed. Raises ``UpFailed`` while another mesh runs in it.
+
+        A ``shared`` claim is one program's, beside others of the same mesh: it lasts through an exec.
+        """
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file = (self.data / ".lock").open("a+")
+        except OSError as fault:
+            raise UpFailed(
+                f"{self.data}: {fault.strerror}; name a folder that can be written with --data"
+            ) from fault
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as fault:
             file.seek(0)
             owner = file.read().strip() or "unknown"
@@ -58,6 +66,7 @@ class Layout:
             raise UpFailed(
                 f"a mesh already runs in {self.data} (process {owner}): stop it, or name another folder with --data"
             ) from fault
+        os.set_inheritable(file.fileno(), shared)
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()

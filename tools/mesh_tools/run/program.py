@@ -1,8 +1,4 @@
-"""``mesh run NAME``: one program of the mesh in the foreground, with a data folder's keys and ports.
-
-For Tilt and for debugging: ``prepare`` makes the folder, ``admin`` declares the bus, the others serve.
-``mesh up`` needs none of it, and must not run in the same folder at the same time.
-"""
+"""One program of the mesh and the data folder it belongs to."""
 
 import argparse
 import asyncio
@@ -11,8 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 from mesh_contracts import rights
@@ -25,34 +19,12 @@ from mesh_tools.embedded.postgres import Postgres
 from mesh_tools.up import admin, keys, plan, readiness
 from mesh_tools.up.layout import Layout, UpFailed, keep_ports
 
-BASE = ("prepare", "admin", "nats-server", "postgres")
 NODE = "node-1"
 LOOK_S = 2.0
 
 
-def main(argv: list[str]) -> int:
-    """Run one program; return its exit code."""
-    parser = argparse.ArgumentParser(prog="mesh run", description="One program of the mesh.")
-    parser.add_argument("name", choices=[*BASE, *plan.SERVICES, "node-agent"])
-    parser.add_argument(
-        "--data", type=Path, default=Path(".mesh/run"), help="the data folder (.mesh/run)"
-    )
-    parser.add_argument(
-        "--port", type=int, default=8080, help="the gateway's port (8080), for `prepare`"
-    )
-    parser.add_argument("--ops-port", type=int, help="its private port (one that is kept)")
-    parser.add_argument("--ready", action="store_true", help="only tell whether it is ready")
-    wanted = parser.parse_args(argv)
-    program = Program(Layout(wanted.data.absolute()), wanted)
-    try:
-        return program.is_ready() if wanted.ready else program.run()
-    except MeshError as fault:
-        print(f"mesh run {wanted.name}: {fault}", file=sys.stderr)
-        return 1
-
-
 class Program:
-    """One program and the folder it belongs to."""
+    """One program and the folder it belongs to. Raises ``UpFailed`` where that is none, or in other hands."""
 
     def __init__(self, layout: Layout, wanted: argparse.Namespace) -> None:
         self.layout = layout
@@ -60,11 +32,10 @@ class Program:
         self.wanted = wanted
         if self.name == "prepare":
             layout.make()
-        elif not layout.ports.exists():
-            raise SystemExit(f"mesh run: {layout.data} is no data folder: `mesh run prepare` makes it")
-        self.ports = (
-            keep_ports(layout.ports, plan.port_names(1)) if self.name == "prepare" else self._kept()
-        )
+            return
+        if not layout.ports.exists():
+            raise UpFailed(f"{layout.data} is no data folder: `mesh run prepare` makes it")
+        self.ports = self._kept()
 
     def _kept(self) -> dict[str, int]:
         ports: dict[str, int] = msgspec.json.decode(self.layout.ports.read_bytes())
@@ -81,7 +52,11 @@ class Program:
         return Postgres(self.layout.postgres, self.ports["postgres"])
 
     def run(self) -> int:
-        """Run it to its end."""
+        """Run it to its end. Raises ``UpFailed`` where the folder is in other hands."""
+        with self.layout.claim(shared=self.name != "prepare"):
+            return self._run()
+
+    def _run(self) -> int:
         if self.name == "prepare":
             return self._prepare()
         if self.name == "admin":
@@ -96,6 +71,7 @@ class Program:
         return _become(plan.command(spec), spec.environment)
 
     def _prepare(self) -> int:
+        self.ports = keep_ports(self.layout.ports, plan.port_names(1))
         made = keys.prepare(self.layout.keys, nodes=1)
         self.nats.prepare(
             rights.nats_conf(
@@ -149,7 +125,7 @@ class Program:
         if self.name == "postgres":
             await self.postgres.wait_ready(LOOK_S)
             return 0
-        if self.name in BASE:
+        if self.name in {"prepare", "admin"}:
             raise UpFailed(f"{self.name} ends when it is done: there is nothing to look at")
         name = NODE if self.name == "node-agent" else self.name
         status, _ = await readiness.look(self.wanted.ops_port or self.ports[f"ops.{name}"])
