@@ -49,6 +49,15 @@ async def test_it_runs_unprivileged_behind_a_closed_folder_and_keeps_its_data(se
     await connection.close()
 
 
+async def test_services_that_start_together_each_get_their_database(server: Postgres) -> None:
+    server.spawn(server.folder / "log")
+    await server.wait_ready()
+    owners = ("identity", "placement", "metering", "carbon")
+    for _ in range(5):
+        dsns = await asyncio.gather(*(server.ensure_database(owner) for owner in owners))
+        assert len(set(dsns)) == len(owners)
+
+
 def test_a_folder_whose_password_is_gone_is_an_error_and_never_a_new_database(server: Postgres) -> None:
     (server.folder / "superuser.password").unlink()
     with pytest.raises(PostgresFailed, match="put it back"):

@@ -32,6 +32,8 @@ a moment ago is not wholly gone before its last process is reaped."""
 
 STOP_WITHIN_S = 5.0
 CONNECTIONS_A_SERVICE = 24
+ENSURE_LOCK = 0x6D657368
+"""The number of the lock of ``ensure_database``."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -180,6 +182,8 @@ class Postgres:
         word = self._word_of(name)
         connection = await self._connect()
         try:
+            # Rights on what all share: two who change them at once fail. Ends with the connection.
+            await connection.execute("SELECT pg_advisory_lock($1)", ENSURE_LOCK)
             if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
                 await connection.execute(
                     f"CREATE ROLE {name} LOGIN PASSWORD '{word}' CONNECTION LIMIT {CONNECTIONS_A_SERVICE}"
