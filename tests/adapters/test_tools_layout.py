@@ -55,6 +55,13 @@ def test_a_kept_port_that_somebody_took_is_chosen_anew(layout: Layout) -> None:
     assert second["postgres"] == first["postgres"]
 
 
+def test_a_kept_port_that_the_gateway_is_to_have_is_chosen_anew(layout: Layout) -> None:
+    first = keep_ports(layout.ports, ["nats", "postgres"])
+    second = keep_ports(layout.ports, ["nats", "postgres"], other=first["nats"])
+    assert first["nats"] not in second.values()
+    assert second["postgres"] == first["postgres"]
+
+
 def test_secrets_are_the_same_at_each_start_and_only_we_may_read_them(layout: Layout) -> None:
     first = keys.prepare(layout.keys, nodes=2)
     second = keys.prepare(layout.keys, nodes=2)

@@ -71,7 +71,7 @@ class Program:
         return _become(plan.command(spec), spec.environment)
 
     def _prepare(self) -> int:
-        self.ports = keep_ports(self.layout.ports, plan.port_names(1))
+        self.ports = keep_ports(self.layout.ports, plan.port_names(1), other=self.wanted.port)
         made = keys.prepare(self.layout.keys, nodes=1)
         self.nats.prepare(
             rights.nats_conf(

@@ -40,7 +40,7 @@ def prepare(layout: Layout, wanted: argparse.Namespace) -> Supervisor:
     """Return a mesh that is ready to start: ports and secrets chosen. Raises ``UpFailed``."""
     nodes = plan.nodes_of(wanted.nodes)
     names = plan.port_names(wanted.nodes)
-    ports = keep_ports(layout.ports, names if wanted.port else [*names, "gateway"])
+    ports = keep_ports(layout.ports, names if wanted.port else [*names, "gateway"], other=wanted.port)
     gateway_port = wanted.port or ports["gateway"]
     if not is_free(gateway_port):
         raise UpFailed(

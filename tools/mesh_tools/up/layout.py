@@ -93,23 +93,27 @@ def is_free(port: int) -> bool:
         return True
 
 
-def keep_ports(path: Path, wanted: Iterable[str]) -> dict[str, int]:
-    """Return a port for each name: the one kept from the last start, where it is still free."""
+def keep_ports(path: Path, wanted: Iterable[str], *, other: int = 0) -> dict[str, int]:
+    """Return a port for each name: the one kept from the last start, where it is still free. None is ``other``."""
     try:
         kept: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         kept = {}
     ports: dict[str, int] = {}
+    taken = {other}
     held: list[socket.socket] = []
     try:
         for name in wanted:
             port = kept.get(name)
-            if not (isinstance(port, int) and port not in ports.values() and is_free(port)):
+            if not (isinstance(port, int) and port not in taken and is_free(port)):
+                port = other
+            while port in taken:
                 # Held open meanwhile, so that no two names get the same one.
                 probe = socket.socket()
                 held.append(probe)
                 probe.bind(("127.0.0.1", 0))
                 port = int(probe.getsockname()[1])
+            taken.add(port)
             ports[name] = port
     finally:
         for probe in held:
