@@ -214,7 +214,10 @@ def test_a_change_of_replicas_carries_the_generation_it_was_decided_on(door: Doo
 def test_events_are_followed_as_they_come(door: Door) -> None:
     event = {"time": "t", "type": "placement.endpoint.changed", "subject": "endpoint_1"}
     door.answers = [(200, f": hello\n\nid: c1\ndata: {json.dumps(event)}\n\n")]
-    assert mesh(door, "events", "follow").stdout == "t  placement.endpoint.changed  endpoint_1  c1\n"
+    done = mesh(door, "events", "follow")
+    assert done.stdout == "t  placement.endpoint.changed  endpoint_1  c1\n"
+    ended = "mesh events: the event stream ended; go on with --after c1\n"
+    assert (done.returncode, done.stderr) == (1, ended), "the gateway went away, not the events"
 
 
 def test_a_bit_is_flipped_only_in_a_rehearsal_of_a_mesh_on_this_machine(

@@ -104,7 +104,7 @@ class Door:
         return found
 
     def events(self, path: str, headers: dict[str, str]) -> Iterator[tuple[str, str]]:
-        """Yield (cursor, data) of server-sent events until the stream ends."""
+        """Yield (cursor, data) of server-sent events; ends by ``Refused``, which says where to go on."""
         connection, response = self.open(
             "GET", path, headers={"accept": "text/event-stream", **headers}
         )
@@ -122,9 +122,10 @@ class Door:
                     yield cursor, "\n".join(lines)
                     lines = []
         except (OSError, HTTPException) as fault:
-            raise Refused(f"the event stream broke ({fault}); go on with --after {cursor}") from fault
+            raise Refused(f"the event stream broke ({fault}); {_on(cursor)}") from fault
         finally:
             connection.close()
+        raise Refused(f"the event stream ended; {_on(cursor)}")
 
 
 def with_query(path: str, query: dict[str, Any]) -> str:
@@ -137,6 +138,10 @@ def part(text: str) -> str:
     if not text:
         raise Refused("a name or an id is empty: say which one is meant")
     return quote(text, safe="")
+
+
+def _on(cursor: str) -> str:
+    return f"go on with --after {cursor}" if cursor else "begin it again"
 
 
 def _refusal(response: HTTPResponse) -> Refused:
