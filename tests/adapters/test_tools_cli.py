@@ -264,6 +264,13 @@ def test_every_service_can_be_run_alone() -> None:
     assert {*SERVICES} == {*USERS.values(), "node-agent"}
 
 
+@pytest.mark.parametrize(("out", "code", "lines"), [(">/dev/full", 1, 1), (">&-", 0, 0), ("|:", 0, 0)])
+def test_an_output_that_takes_nothing_is_no_traceback(out: str, code: int, lines: int) -> None:
+    shell = ["bash", "-o", "pipefail", "-c", f'"$0" -P -m mesh_tools --help {out}', sys.executable]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (code, lines), done.stderr
+
+
 def test_a_command_that_nobody_knows_is_named() -> None:
     done = mesh(None, "teleport")
     assert (done.returncode, done.stderr) == (

@@ -1,5 +1,7 @@
 """``mesh``: finds the command and hands over; imports what that command needs and no more."""
 
+import errno
+import io
 import os
 import sys
 from importlib import import_module
@@ -52,13 +54,27 @@ def usage() -> str:
 def main() -> int:
     """Run one command; return the exit code (2 for a wrong call)."""
     name, arguments = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = run(name, arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read us has seen enough (`mesh usage | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as fault:
+        if fault.errno != errno.ENOSPC:
+            raise
+        print(
+            f"mesh {name}: {fault.strerror}: what there was to say or write is not whole",
+            file=sys.stderr,
+        )
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     return code
