@@ -239,7 +239,7 @@ def _hot(operation: Operation) -> dict[str, Any]:
         "tags": ["openai"],
         "summary": said,
         "operationId": operation.name,
-        "description": "OpenAI's shape; fields that are not listed pass through to the engine.",
+        "description": f"{said}, in OpenAI's shape; fields not listed pass through to the engine.",
         "security": [{"key": []}],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
@@ -282,7 +282,7 @@ async def docs(request: Request[Any, Any, Any]) -> str:
     for path, item in sorted(schema["paths"].items()):
         for method, operation in item.items():
             said = operation.get("description") or operation.get("summary") or ""
-            cells = (method.upper(), path, said)
+            cells = (method.upper(), path, said.replace("`", ""))
             rows.append("".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells))
     table = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
