@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from inference_gateway.http import documents
+
 from tests.adapters.gateways import Town, town
 from tests.servers_nats import NatsServer
 
@@ -11,6 +14,24 @@ from tests.servers_nats import NatsServer
 async def test_the_doors_describe_themselves_whole(tmp_path: Path, nats_server: NatsServer) -> None:
     async with town(tmp_path, nats_server.url) as here:
         await describes(here)
+
+
+async def test_the_page_of_paths_is_made_once_whoever_asks_how_often(
+    tmp_path: Path, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    completed = documents.completed
+
+    def noted(schema: dict[str, Any]) -> dict[str, Any]:
+        made.append(len(schema))
+        return completed(schema)
+
+    monkeypatch.setattr(documents, "completed", noted)
+    async with town(tmp_path, nats_server.url) as here:
+        for path in ("/docs", "/", "/docs"):
+            async with here.http.get(f"{here.base}{path}") as answer:
+                assert answer.status == 200
+    assert len(made) == 1
 
 
 async def describes(here: Town) -> None:

@@ -64,10 +64,9 @@ def completed(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the document with the hot routes, the verbs as people write them, keys and refusals."""
     paths: dict[str, Any] = {}
     for path, item in schema["paths"].items():
-        ours = path.startswith("/api/")
         spoken = _VERB.sub(r":\1", path)
         paths[spoken] = {
-            method: _asked(method, spoken, operation) if ours else operation
+            method: _asked(method, spoken, operation) if path.startswith("/api/") else operation
             for method, operation in item.items()
         }
     for operation_ in (CHAT, COMPLETE, EMBED):
@@ -111,11 +110,7 @@ _IF_MATCH = {
     "description": "The object's `generation`, as it was last read; refused (412) where it has changed.",
     "schema": {"type": "string"},
 }
-_HEEDS_GENERATION = (
-    "/api/v1/endpoints/{endpoint}",
-    "/api/v1/keys/{key_id}",
-    "/api/v1/nodes/{node}:",
-)
+_HEEDS_GENERATION = ("/api/v1/endpoints/{", "/api/v1/keys/{", "/api/v1/nodes/{")
 
 _EVENTS: dict[str, Any] = {
     "tags": ["events"],
@@ -243,10 +238,7 @@ def _hot(operation: Operation) -> dict[str, Any]:
         "security": [{"key": []}],
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {
-            "200": {
-                "description": "The answer; `x-request-id` names the request.",
-                "content": answers,
-            },
+            "200": {"description": "The answer; `x-request-id` names the request.", "content": answers},
             **dict.fromkeys(("400", "401", "403", "404", "413", "422", "429", "503"), _ERROR),
         },
     }
@@ -277,7 +269,15 @@ async def asyncapi_json() -> Response[bytes]:
 @get(["/", "/docs"], include_in_schema=False, media_type=MediaType.HTML)
 async def docs(request: Request[Any, Any, Any]) -> str:
     """List every path on one page, without scripts and without anything from elsewhere."""
-    schema = completed(request.app.openapi_schema.to_schema())
+    page = request.app.state.get("docs")
+    if page is None:
+        # Once: it takes the time of many requests, and anybody may ask.
+        schema = request.app.openapi_schema.to_schema()
+        page = request.app.state["docs"] = _page(completed(schema))
+    return str(page)
+
+
+def _page(schema: dict[str, Any]) -> str:
     rows = []
     for path, item in sorted(schema["paths"].items()):
         for method, operation in item.items():
