@@ -119,12 +119,14 @@ def test_a_refusal_is_one_line_with_what_to_do_and_exit_code_1(door: Door) -> No
         "code": "name_taken",
         "detail": "the name is taken: choose another",
     }
-    door.answers = [(409, problem)]
+    door.answers = [(409, problem)] * 2
     done = mesh(door, "org", "create", "acme")
     assert done.returncode == 1
     assert done.stderr == "mesh org: the name is taken: choose another (409 name_taken)\n"
     assert door.asked[0][2] == {"name": "acme"}
     assert door.asked[0][3]["idempotency-key"]
+    assert mesh(door, "key", "create", "k", "--role", "admin", "--project", "p").returncode == 1
+    assert door.asked[1][2] == {"name": "k", "role": "admin", "project": "p"}
 
 
 def test_nobody_at_the_door_is_one_line_with_what_to_do(door: Door, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def list_keys(wanted: argparse.Namespace) -> None:
 def create_key(wanted: argparse.Namespace) -> None:
     """Issue a key and show its secret, this once."""
     body = {"name": wanted.name, "role": wanted.role}
-    if wanted.role == "project":
+    if wanted.project or wanted.role == "project":
         body["project"] = wanted.project or "demo"
     issued = door(wanted).call("POST", "/api/v1/keys", body)
     if wanted.json:
