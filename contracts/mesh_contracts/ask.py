@@ -1,12 +1,21 @@
 """What every ask carries: a deadline, a principal, a permission, and a typed answer or problem."""
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
 
 from mesh_contracts.fact import tag_of
-from mesh_contracts.units import Id, Name, OrganizationId, ProjectId, Sequence, Site, Text, TraceParent
+from mesh_contracts.units import (
+    Id,
+    Name,
+    OrganizationId,
+    ProjectId,
+    Sequence,
+    Site,
+    Text,
+    Time,
+    TraceParent,
+)
 
 EVERYBODY = "everybody"
 """The permission of an ask that proves itself otherwise (a node's join token)."""
@@ -39,7 +48,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     organization: OrganizationId | None = None
     project: ProjectId | None = None
-    expires_at: datetime
+    expires_at: Time
 
     def may(self, permission: str) -> bool:
         """Tell whether the role allows ``permission``."""
@@ -65,8 +74,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag_field="tag", omit_defau
     changes: ClassVar[bool] = False
 
     ask_id: Id
-    asked_at: datetime
-    deadline: datetime
+    asked_at: Time
+    deadline: Time
     principal: str = ""
     site: Site
     idempotency_key: Text | None = None
@@ -121,7 +130,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     tries: int
     parked: bool
-    at: datetime
+    at: Time
 
 
 class DeadLetters(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """What carbon-accounting tells, answers and writes: footprints, factors, receipts."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -18,6 +18,7 @@ from mesh_contracts.units import (
     ProjectId,
     RequestId,
     Site,
+    Time,
     WorkloadId,
 )
 
@@ -48,8 +49,8 @@ class FootprintSettled(Fact, frozen=True, kw_only=True, tag="carbon.footprint.se
     per_tenant: ClassVar[bool] = True
 
     node_id: NodeId
-    interval_start: datetime
-    interval_end: datetime
+    interval_start: Time
+    interval_end: Time
     requests: Count
     energy_uj: EnergyUj
     carbon_ug: CarbonUg
@@ -62,7 +63,7 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
 
     site: Site
     factor: Factor
-    at: datetime
+    at: Time
 
 
 class ReceiptBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +78,8 @@ class ReceiptBody(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
     node_id: NodeId | None
     workload_id: WorkloadId | None
-    started_at: datetime
-    ended_at: datetime
+    started_at: Time
+    ended_at: Time
     state: str
     prompt_tokens: Count | None
     completion_tokens: Count | None
@@ -91,7 +92,7 @@ class ReceiptBody(msgspec.Struct, frozen=True, kw_only=True):
     quality: Quality
     energy_source: str
     trace_id: str | None
-    settled_at: datetime
+    settled_at: Time
 
 
 class Receipt(ReceiptBody, frozen=True, kw_only=True):

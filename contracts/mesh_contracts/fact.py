@@ -13,6 +13,7 @@ from mesh_contracts.units import (
     Sequence,
     Site,
     Text,
+    Time,
     TraceParent,
     derived_id,
 )
@@ -37,9 +38,9 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="tag", omit_defa
     fact_id: FactId
     key: str
     site: Site
-    occurred_at: datetime
+    occurred_at: Time
     version: Sequence = 0
-    recorded_at: datetime | None = None
+    recorded_at: Time | None = None
     organization: OrganizationId | None = None
     project: ProjectId | None = None
     cause_id: str | None = None

@@ -1,13 +1,21 @@
 """What identity tells and answers: organizations, projects, keys, nodes' enrolment."""
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
 
 from mesh_contracts.ask import EVERYBODY, Ask, Page
 from mesh_contracts.fact import Fact
-from mesh_contracts.units import KeyId, Name, NodeId, OrganizationId, ProjectId, Sequence, Text
+from mesh_contracts.units import (
+    KeyId,
+    Name,
+    NodeId,
+    OrganizationId,
+    ProjectId,
+    Sequence,
+    Text,
+    Time,
+)
 
 
 class ProjectAdmitted(Fact, frozen=True, kw_only=True, tag="identity.project.admitted/1"):
@@ -26,7 +34,7 @@ class KeyIssued(Fact, frozen=True, kw_only=True, tag="identity.key.issued/1"):
 
     key_id: KeyId
     role: str
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class KeyRevoked(Fact, frozen=True, kw_only=True, tag="identity.key.revoked/1"):
@@ -53,7 +61,7 @@ class AccessEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     organization: OrganizationId | None = None
     project: ProjectId | None = None
     project_name: Name | None = None
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
     revoked: bool = False
 
 
@@ -62,7 +70,7 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
 
     id: OrganizationId
     name: Name
-    created_at: datetime
+    created_at: Time
     generation: Sequence
 
 
@@ -80,7 +88,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     name: Name
     organization: Name
     organization_id: OrganizationId
-    created_at: datetime
+    created_at: Time
     generation: Sequence
 
 
@@ -98,12 +106,12 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
     role: str
     hint: str
-    created_at: datetime
+    created_at: Time
     generation: Sequence
     project: Name | None = None
     project_id: ProjectId | None = None
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
+    expires_at: Time | None = None
+    revoked_at: Time | None = None
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +139,7 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Lets ``uses_left`` nodes enrol until ``expires_at``; ``token`` is shown once."""
 
     id: str
-    expires_at: datetime
+    expires_at: Time
     uses_left: int
     token: str | None = None
 
@@ -202,7 +210,7 @@ class IssueKey(Ask, frozen=True, kw_only=True, tag="identity.key.issue"):
     name: Name
     role: str = "project"
     project: Text | None = None
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class ListKeys(Ask, frozen=True, kw_only=True, tag="identity.key.list"):

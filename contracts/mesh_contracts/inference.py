@@ -1,6 +1,5 @@
 """What the gateway tells: who used which model, how much; one row a request, in numbered batches."""
 
-from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -17,6 +16,7 @@ from mesh_contracts.units import (
     ProjectId,
     RequestId,
     Sequence,
+    Time,
     TraceParent,
     WorkloadId,
 )
@@ -41,8 +41,8 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: Name
     route: str
     streamed: bool
-    started_at: datetime
-    ended_at: datetime
+    started_at: Time
+    ended_at: Time
     state: Literal["completed", "aborted", "failed"]
     status: Count
     tokens_from: Literal["engine", "counted", "none"]

@@ -1,6 +1,5 @@
 """What metering tells, answers and writes: the usage ledger, prices, what a request cost."""
 
-from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -9,7 +8,15 @@ from msgspec import Meta
 from mesh_contracts.ask import Ask, Page
 from mesh_contracts.fact import Fact
 from mesh_contracts.inference import ROWS_MAX, UsageRow
-from mesh_contracts.units import Count, MoneyMicroeur, Name, ProjectId, RequestId, Sequence
+from mesh_contracts.units import (
+    Count,
+    MoneyMicroeur,
+    Name,
+    ProjectId,
+    RequestId,
+    Sequence,
+    Time,
+)
 
 MISSING_SHOWN_MAX = 500
 """Missing numbers listed in a mark at one time."""
@@ -46,8 +53,8 @@ class UsageRecorded(Fact, frozen=True, kw_only=True, tag="metering.usage.recorde
     per_tenant: ClassVar[bool] = True
 
     model: Name
-    interval_start: datetime
-    interval_end: datetime
+    interval_start: Time
+    interval_end: Time
     requests: Count
     prompt_tokens: Count
     completion_tokens: Count
@@ -106,7 +113,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     price_microeur_per_mtoken_in: Count
     price_microeur_per_mtoken_out: Count
-    valid_from: datetime
+    valid_from: Time
 
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +132,7 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     cost_microeur: MoneyMicroeur
     price_id: str
     trace_id: str | None
-    recorded_at: datetime
+    recorded_at: Time
 
 
 class ListUsage(Ask, frozen=True, kw_only=True, tag="metering.usage.list"):
@@ -134,8 +141,8 @@ class ListUsage(Ask, frozen=True, kw_only=True, tag="metering.usage.list"):
     permission: ClassVar[str] = "usage.read"
     reply: ClassVar[Any] = Usages
 
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Time | None = None
+    until: Time | None = None
     page: Page = Page()
 
 

@@ -1,12 +1,21 @@
 """What a node-agent tells and shows: its devices, their health, its workloads, its energy."""
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
 
 from mesh_contracts.fact import Fact
-from mesh_contracts.units import Count, DeviceId, EnergyUj, Name, NodeId, Sequence, Text, WorkloadId
+from mesh_contracts.units import (
+    Count,
+    DeviceId,
+    EnergyUj,
+    Name,
+    NodeId,
+    Sequence,
+    Text,
+    Time,
+    WorkloadId,
+)
 
 Verdict = Literal["pass", "warn", "fail", "inconclusive"]
 Quality = Literal["measured", "estimated"]
@@ -109,7 +118,7 @@ class EnergyMeasured(Fact, frozen=True, kw_only=True, tag="agent.energy.measured
 
     node_id: NodeId
     epoch: Sequence
-    measured_at: datetime
+    measured_at: Time
     counter_uj: EnergyUj
     idle_counter_uj: EnergyUj
     quality: Quality
@@ -131,7 +140,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """Sample ``sample.agent.heartbeat.<site>.<node>``, every 2 s: the node lives, and runs this."""
 
     node_id: NodeId
-    at: datetime
+    at: Time
     sequence: Sequence
     check: Sequence
     workloads: list[WorkloadStatus]
@@ -141,7 +150,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     """Sample ``sample.agent.power.<site>.<node>``, 1 Hz: what the node draws now."""
 
     node_id: NodeId
-    at: datetime
+    at: Time
     power_w: Count
     quality: Quality
     devices_w: list[Count]

@@ -41,6 +41,9 @@ Site = Annotated[str, Meta(pattern=SITE_PATTERN)]
 Text = Annotated[str, Meta(max_length=2_000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Sequence = Annotated[int, Meta(ge=0, le=2**53)]
+Time = Annotated[datetime, Meta(tz=True)]
+"""A moment, with its zone: RFC 3339 in JSON. Its schema says so, and so tells it from a text."""
+
 TraceParent = Annotated[str, Meta(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 
 

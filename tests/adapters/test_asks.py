@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mesh_contracts import wire
 from mesh_contracts.ask import (
@@ -150,7 +151,10 @@ async def test_an_ask_that_names_another_site_than_it_is_sent_to_is_refused(bus:
 async def test_a_malformed_ask_is_refused_and_says_what_is_wrong(bus: Bus) -> None:
     served = await serving(bus, listed=Owner())
     subject = subject_of_ask(ListOrganizations, DEFAULT_SITE)
-    for body in (b"", b"{}", b'{"tag":"identity.key.issue"}', b"\xff", b'{"z":' + b"[" * 100_000):
+    whole = ListOrganizations(**bus.wish(principal()))
+    zoneless = msgspec.structs.replace(whole, deadline=whole.deadline.replace(tzinfo=None))
+    bodies = [b"", b"{}", b'{"tag":"identity.key.issue"}', b"\xff", b'{"z":' + b"[" * 100_000]
+    for body in (*bodies, wire.encode(zoneless)):
         raw = await bus.request(subject, body, within_s=1)
         assert raw.headers["Nats-Service-Error-Code"] == "400"
         assert wire.decode(raw.data, Problem).code == "bad_ask"

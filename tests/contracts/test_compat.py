@@ -1,13 +1,12 @@
 """The differ sees each way to break a reader, and lets a message grow."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 from mesh_contracts.compat import faults_between
 from mesh_contracts.schemas import Message
-from mesh_contracts.units import Wide
+from mesh_contracts.units import Time, Wide
 from msgspec import Meta
 
 
@@ -45,7 +44,7 @@ BEFORE: dict[str, Any] = {
     "place": tuple[int, int],
     "maybe": (str | None, None),
     "either": Inner | None,
-    "at": Annotated[datetime, Meta(tz=True)],
+    "at": Time,
     "evidence": (dict[str, int], msgspec.field(default_factory=dict)),
 }
 

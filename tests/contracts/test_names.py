@@ -8,7 +8,7 @@ import pytest
 from mesh_contracts import asyncapi
 from mesh_contracts.ask import EVERYBODY, PERMISSIONS, subject_of_ask
 from mesh_contracts.fact import owner_of, stream_of, subject_for, tag_of
-from mesh_contracts.schemas import ANY_ASKS, messages
+from mesh_contracts.schemas import ANY_ASKS, Message, messages
 from mesh_contracts.streams import (
     ASKS,
     BUCKETS,
@@ -24,6 +24,7 @@ from mesh_contracts.streams import (
 )
 from mesh_contracts.units import DEFAULT_SITE, new_id
 from mesh_tools import freeze
+from msgspec import inspect
 
 WORD = r"[a-z]+(?:-[a-z]+)*"
 
@@ -45,6 +46,12 @@ def test_an_ask_is_named_owner_noun_verb_and_names_a_permission(kind: Any) -> No
 def test_every_tag_stands_once() -> None:
     names = [message.file for message in messages()]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("message", messages(), ids=lambda message: message.file)
+def test_a_time_has_a_zone_and_says_in_its_schema_that_it_is_one(message: Message) -> None:
+    for part, kind in message.parts:
+        assert "DateTimeType(tz=None)" not in repr(inspect.type_info(kind)), part
 
 
 def test_a_role_names_only_permissions_that_some_ask_or_door_knows() -> None:

@@ -1,6 +1,5 @@
 """Nodes, endpoints, workloads, and what stands in the buckets ``intents`` and ``routes``."""
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -19,6 +18,7 @@ from mesh_contracts.units import (
     ProjectId,
     Sequence,
     Site,
+    Time,
     WorkloadId,
 )
 
@@ -130,7 +130,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model_id: str
     embedding: bool = False
     state: EndpointState = "serving"
-    created_at: datetime
+    created_at: Time
     replicas: list[Replica] = []
     reasons: list[Reason] = []
 
@@ -142,7 +142,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: Name
     node_id: NodeId
     state: WorkloadState
-    since: datetime
+    since: Time
     reasons: list[Reason] = []
 
 
@@ -162,8 +162,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: EndpointState
     ready: Count
     generation: Sequence
-    created_at: datetime
-    since: datetime
+    created_at: Time
+    since: Time
     project: str | None = None
     reasons: list[Reason] = []
     workloads: list[Workload] = []
@@ -191,8 +191,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_mib_free: Count
     workloads: Count
     generation: Sequence
-    since: datetime
-    seen_at: datetime | None = None
+    since: Time
+    seen_at: Time | None = None
     reasons: list[Reason] = []
     checks: list[Check] = []
 
