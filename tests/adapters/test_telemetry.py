@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from mesh_tools import trace
-from meshkit import telemetry
+from meshkit import spanfile, telemetry
 from meshkit.config import Secret, Settings
 from meshkit.logs import JsonLines, cleaned
 from meshkit.metrics import DROPPED, SERIES_MAX, Metrics
 from meshkit.spanfile import FILES_KEPT_MAX
 from meshkit.telemetry import METRICS
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import SpanContext
 
 from tests.mesh.otlp_receiver import OtlpReceiver, assert_one_whole_trace, otlp_receiver
 
@@ -171,6 +174,24 @@ def test_a_collector_that_never_answers_slows_nothing() -> None:
         stopped = time.monotonic() - stopping
     assert took < 1.5
     assert stopped < 1.5
+
+
+def test_a_span_file_has_a_bound_and_one_that_somebody_removed_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spanfile, "FILE_BYTES_MAX", 4_096)
+    exporter = spanfile.FileSpanExporter(tmp_path, "gateway")
+    span = ReadableSpan("a span", SpanContext(1, 2, is_remote=False))
+    for _ in range(100):
+        assert exporter.export([span]) is SpanExportResult.SUCCESS
+    newer, older = sorted(tmp_path.glob("*.jsonl"), key=lambda path: len(path.name))
+    assert 0 < newer.stat().st_size <= 4_096
+    assert 0 < older.stat().st_size <= 4_096
+    newer.unlink()
+    for _ in range(100):
+        assert exporter.export([span]) is SpanExportResult.SUCCESS
+    assert 0 < newer.stat().st_size <= 4_096
+    exporter.shutdown()
 
 
 def test_files_of_processes_long_gone_are_forgotten(tmp_path: Path) -> None:

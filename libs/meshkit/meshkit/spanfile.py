@@ -1,5 +1,6 @@
 """Spans in a bounded file, one JSON line each: what ``mesh trace`` reads where no collector is."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,10 +49,12 @@ class FileSpanExporter(SpanExporter):
         return True
 
     def _turn(self) -> None:
+        # The old file is held until there is a new one: what fails here is tried with the next batch.
+        with contextlib.suppress(FileNotFoundError):
+            self._path.replace(self._path.with_suffix(".1.jsonl"))
+        fresh = self._path.open("ab", buffering=0)
         self._file.close()
-        self._path.replace(self._path.with_suffix(".1.jsonl"))
-        self._file = self._path.open("ab", buffering=0)
-        self._written = 0
+        self._file, self._written = fresh, 0
 
 
 def line(span: ReadableSpan, service: str) -> dict[str, Any]:
