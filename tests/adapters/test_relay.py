@@ -9,7 +9,7 @@ from mesh_contracts import wire
 from mesh_contracts.identity import AccessEntry, ProjectAdmitted
 from meshkit.bus import Bus
 from meshkit.declare import declare
-from meshkit.relay import Relay
+from meshkit.relay import OUTBOX_BATCH_MAX, Relay
 from meshkit.store import Store
 from meshkit.telemetry import METRICS
 from meshkit.testing import test_id
@@ -130,6 +130,23 @@ async def test_a_bus_that_is_away_is_told_to_the_log_now_and_then_not_once_a_row
     assert len(said) == 1
     assert "50 keys" in said[0].getMessage()
     nats_server.start()
+    await eventually(lambda: waiting(store), 0)
+
+
+async def test_facts_that_no_stream_takes_keep_no_change_of_a_bucket_waiting(
+    bus: Bus, store: Store, relay: Relay
+) -> None:
+    await bus.request("$JS.API.STREAM.DELETE.IDENTITY", b"", within_s=5)
+    async with store.transaction() as tx:
+        for _ in range(OUTBOX_BATCH_MAX + 1):
+            await tx.tell(admitted())
+    async with store.transaction() as tx:
+        await tx.put("access", "key.one", entry("revoked"))
+    await asyncio.wait_for(relay.flushed(tx.outbox_ids), 10)
+    held = await bus.last("KV_access", "$KV.access.key.one")
+    assert held is not None
+    assert wire.encode(entry("revoked")) in held.data
+    await declare(bus)
     await eventually(lambda: waiting(store), 0)
 
 

@@ -30,9 +30,14 @@ SAY_EVERY_S: Final = 5.0
 """How often it is said that rows wait, while they do: not once a row and try."""
 PARTITION: Final = 0
 
+# Facts and changes of buckets apart: where a stream takes none, a revoked key still leaves.
 _WAITING = """
-SELECT id, kind, subject, key, version, msg_id, payload, traceparent FROM outbox
-WHERE partition = $1 ORDER BY id LIMIT $2
+(SELECT id, kind, subject, key, version, msg_id, payload, traceparent FROM outbox
+ WHERE partition = $1 AND kind = 'fact' ORDER BY id LIMIT $2)
+UNION ALL
+(SELECT id, kind, subject, key, version, msg_id, payload, traceparent FROM outbox
+ WHERE partition = $1 AND kind <> 'fact' ORDER BY id LIMIT $2)
+ORDER BY id
 """
 
 logger = logging.getLogger(__name__)
