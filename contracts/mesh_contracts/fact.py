@@ -25,8 +25,9 @@ PARTITION_COUNT = 1
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="tag", omit_defaults=True):
     """Something that happened, told once by its owner and kept.
 
-    ``occurred_at`` is the producer's clock. ``version`` (rising by one per key) and
-    ``recorded_at`` (the store's clock) are filled in when the fact is told.
+    ``occurred_at`` is the producer's clock. ``version`` (rising per key: by one from an
+    outbox, by more from a journal) and ``recorded_at`` (the store's clock) are filled in when the
+    fact is told.
     """
 
     per_tenant: ClassVar[bool] = False

@@ -233,7 +233,7 @@ class Journal:
         room = self._bytes_max + (0 if kind in APPLICATION_KINDS or kind == FACT else MARK_BYTES)
         if self.size_bytes + len(record) > room:
             raise JournalFull(
-                f"{self._folder}: {self._bytes_max} bytes are taken by what is not told yet"
+                f"{self._folder}: {self._bytes_max} bytes are taken by what is not told or not released yet"
             )
         segment = self._segments[-1]
         if segment.size >= min(SEGMENT_BYTES, self._bytes_max // SEGMENTS_MIN):
