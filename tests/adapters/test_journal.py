@@ -94,6 +94,25 @@ def test_a_disk_that_takes_no_further_file_refuses_and_goes_on_once_it_does(tmp_
     again.close()
 
 
+def test_a_segment_is_on_the_disk_before_the_next_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    real = os.fdatasync
+
+    def noted(descriptor: int) -> None:
+        begun.append(len(list(tmp_path.glob("*.journal"))))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    journal = opened(tmp_path, 8 * 1024)
+    _filled(journal)
+    journal.close()
+    segments = len(list(tmp_path.glob("*.journal")))
+    assert segments > 2
+    assert begun == list(range(1, segments))
+
+
 def test_what_is_not_told_is_never_deleted(tmp_path: Path) -> None:
     journal = opened(tmp_path, 8 * 1024)
     position = journal.tell(admitted())

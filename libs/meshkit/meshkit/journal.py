@@ -198,8 +198,8 @@ class Journal:
         return True
 
     def sync(self) -> None:
-        """Return once what was written survives a power cut, too."""
-        os.fdatasync(self._file)
+        """Return once what was written survives a power cut, too. Raises ``JournalFull``."""
+        self._segments[-1].sync(self._file)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -237,6 +237,8 @@ class Journal:
             )
         segment = self._segments[-1]
         if segment.size >= min(SEGMENT_BYTES, self._bytes_max // SEGMENTS_MIN):
+            # A power cut may tear the last segment alone: one torn before it could not be opened again.
+            self.sync()
             segment = Segment.make(self._folder, self._next, self.epoch)
             fresh = segment.open()
             self._segments.append(segment)

@@ -144,6 +144,11 @@ class Segment:
             raise JournalDamaged(f"{self.path.name}: the record at byte {at} is damaged")
         return frame
 
+    def sync(self, descriptor: int) -> None:
+        """Return once the disk has what was written. Raises ``JournalFull``."""
+        with _refused(self.path):
+            os.fdatasync(descriptor)
+
     def write(self, descriptor: int, record: bytes) -> int:
         """Write one record at the end; return the byte it begins at. Raises ``JournalFull``."""
         at = self.size
