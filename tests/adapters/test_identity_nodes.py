@@ -216,7 +216,7 @@ async def test_a_key_that_ended_long_ago_leaves_the_bucket_once(house: Store) ->
     assert isinstance(clock, FrozenClock)
     stays = await issued(house, role="admin")
     revoked = await issued(house, role="admin")
-    await issued(house, role="admin", expires_at=NOW + timedelta(days=1))
+    expired = await issued(house, role="admin", expires_at=NOW + timedelta(days=1))
     await ask(house, asks.revoke_key, RevokeKey(**wish(), key_id=revoked.key.id))
     assert await tidy(house, clock.now()) == 0
     assert len(await access(house)) == 3
@@ -225,3 +225,8 @@ async def test_a_key_that_ended_long_ago_leaves_the_bucket_once(house: Store) ->
     assert [one.key_id for one in (await access(house)).values()] == [stays.key.id]
     assert len({row["key"] for row in await outbox(house, "drop")}) == 2
     assert await tidy(house, clock.now()) == 0
+    puts = len(await outbox(house, "put"))
+    for ended in (revoked, expired):
+        await ask(house, asks.revoke_key, RevokeKey(**wish(), key_id=ended.key.id))
+    assert len(await outbox(house, "put")) == puts
+    assert len(await access(house)) == 1

@@ -129,7 +129,8 @@ async def end_key(
 ) -> None:
     """Keep that a key has ended, and show it. Raises ``StaleSnapshot`` where the key moved meanwhile.
 
-    A key that had ended before is shown again: whoever asks now must wait for that put as well.
+    A key that had ended before is shown again: whoever asks now must wait for that put as well. One
+    that the bucket has forgotten since stays forgotten: it opens nothing either way.
     """
     ended = revocation.key
     if revocation.fact is not None:
@@ -139,7 +140,8 @@ async def end_key(
         )
         if changed == 0:
             raise StaleSnapshot(ended.id)
-    await tx.put("access", access_key_of(digest), entry(ended, organization_id))
+    if await tx.value("SELECT NOT hidden FROM api_key WHERE key_id = $1", ended.id):
+        await tx.put("access", access_key_of(digest), entry(ended, organization_id))
 
 
 async def access(tx: Transaction) -> Mapping[str, msgspec.Struct]:
