@@ -10,6 +10,7 @@ import openai
 import pytest
 from mesh_contracts.placement import Engine
 from node_agent.runtimes import process
+from node_agent.workloads import LOOK_S
 
 from tests.adapters.engines import KEY, Host, host, spec, until
 
@@ -193,6 +194,7 @@ async def test_the_lifelines_end_ends_every_engine_and_the_next_start_brings_it_
     here.cut_lifeline()
     await until(lambda: here.found(wished).why == "lifeline")
     assert not runs(engine)
+    await asyncio.sleep(2 * LOOK_S)
     await first.leave()
     assert here.told.verbs() == ["started", "ready"]
 

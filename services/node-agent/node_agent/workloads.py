@@ -132,7 +132,9 @@ class Workloads:
         for action in wishes.reconcile(self._wanted, phases):
             match action:
                 case wishes.Start(spec):
-                    self._start(spec)
+                    # Past the lifeline's end whoever starts next brings it back.
+                    if not process.over(self._lifeline):
+                        self._start(spec)
                 case wishes.Stop(workload_id):
                     self._held[workload_id].wished_to_stop.set()
                 case wishes.Forget(workload_id):

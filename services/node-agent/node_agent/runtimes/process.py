@@ -4,6 +4,7 @@ All that is known of a workload stands in its folder; whoever opens the folder n
 """
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,11 @@ def launch(
         file_actions=files,
         setsid=True,
     )
+
+
+def over(lifeline: int | None) -> bool:
+    """Tell whether a lifeline has ended. Nobody ever writes to it: readable means ended."""
+    return lifeline is not None and bool(select.select([lifeline], [], [], 0)[0])
 
 
 def ended(pid: int) -> bool:
