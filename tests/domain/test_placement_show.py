@@ -139,6 +139,9 @@ def test_a_builtin_embedding_model_makes_embeddings_without_being_told() -> None
         ({"engine": Engine(kind="external", url="ftp://x/")}, "engine.url"),
         ({"engine": Engine(kind="external", url="http://me:pw@x/")}, "engine.url"),
         ({"engine": Engine(kind="external", url="http://169.254.169.254/v1")}, "engine.url"),
+        ({"engine": Engine(kind="external", url="http://2852039166/v1")}, "engine.url"),
+        ({"engine": Engine(kind="external", url="http://0xa9.254.0xa9fe/v1")}, "engine.url"),
+        ({"engine": Engine(kind="external", url="http://[::ffff:a9fe:a9fe]/v1")}, "engine.url"),
         ({"engine": Engine(kind="llama", url="http://x/")}, "engine.url"),
     ],
 )

@@ -138,5 +138,8 @@ def _unroutable(host: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:
-        return False
+        # Resolvers take a name that ends in a number for an address, written as few would read it.
+        last = host.rstrip(".").rpartition(".")[2]
+        return last.isdigit() or last.startswith("0x")
+    address = getattr(address, "ipv4_mapped", None) or address
     return address.is_link_local or address.is_multicast or address.is_unspecified
