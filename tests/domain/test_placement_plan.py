@@ -186,11 +186,19 @@ def test_failures_of_long_ago_are_not_held_against_an_endpoint_that_served_since
 
 def test_one_more_replica_takes_over_from_none_that_has_an_heir_already() -> None:
     dead = placed("dead", "n1", "failed")
-    heir = placed("heir", "n2", "stopped", replaces="dead")
+    heir = placed("heir", "n2", "stopped", replaces="dead", ready_at=NOW)
     serving = placed("now", "n2", replaces="heir")
     more = wanted(state="serving", ready=1, replicas=Replicas(min=2, max=2))
     [place] = plan(more, [dead, heir, serving], [server("n1"), server("n3")], NOW).places
     assert place.replaces is None
+
+
+def test_a_replica_whose_first_heir_never_served_is_still_the_one_that_moves() -> None:
+    old = placed("old", "n1", node_state="cordoned")
+    failed = placed("failed", "n2", "failed", replaces="old")
+    fleet = [server("n1", state="cordoned"), server("n2"), server("n3")]
+    [place] = plan(wanted(state="serving", ready=1, failures=1), [old, failed], fleet, NOW).places
+    assert (place.replaces, place.grant.server.name) == (old, "n3")
 
 
 STATES = st.sampled_from(["assigned", "starting", "ready", "stopping", "stopped", "failed"])

@@ -98,7 +98,7 @@ def _places(
 ) -> tuple[list[Place], Refusal | None]:
     # A node on which this endpoint just failed counts as crowded, so the next try goes elsewhere.
     crowd = Counter(item.node_id for item in workloads if item.living or item.state == "failed")
-    taken_over = {item.replaces for item in workloads}
+    taken_over = {item.replaces for item in workloads if item.living or item.ready_at is not None}
     heirless = [item for item in workloads if item.leaving and item.living]
     heirless += [item for item in reversed(workloads) if item.state == "failed"]
     heirless = [item for item in heirless if item.workload_id not in taken_over]
