@@ -57,6 +57,17 @@ def test_a_returned_node_waits_for_a_check_newer_than_the_wish() -> None:
     assert on_checked(node, verdict(check=5)).state == "ready"
 
 
+@pytest.mark.parametrize("kind", ["pass", "fail"])
+@pytest.mark.parametrize("state", ["validating", "cordoned", "lost"])
+def test_the_next_check_is_above_all_that_the_node_has_run(kind: str, state: str) -> None:
+    forgotten = server(state=state, check_wished=0)
+    heard = on_checked(forgotten, verdict(kind, check=5))
+    assert heard.check_wished == 5
+    returned = on_returned(server(state="cordoned", check_wished=heard.check_wished))
+    assert (returned.check_wished, returned.check_needed) == (6, 6)
+    assert on_checked(server(check_wished=9), verdict(check=5)).check_wished == 9
+
+
 def test_a_late_verdict_does_not_bring_a_lost_node_back() -> None:
     assert on_checked(server(state="lost"), verdict()).state == "lost"
 

@@ -35,8 +35,9 @@ def on_checked(server: Server, fact: HealthChanged) -> Turn:
 
     ``fail`` and ``inconclusive`` cordon it: a node that cannot be shown to be sound takes no work.
     ``pass`` and ``warn`` open a validating node only where the verdict is as new as what was wished
-    for, and never a cordoned or lost one.
+    for, and never a cordoned or lost one. Numbers go on from the node's own: it runs none below.
     """
+    server = msgspec.structs.replace(server, check_wished=max(server.check_wished, fact.check))
     if server.state == "lost":
         return _turn(server, server.state, server.reasons)
     if fact.verdict in {"fail", "inconclusive"}:
