@@ -13,6 +13,7 @@ from meshkit.testing import FrozenClock, envelope, test_id, wish
 from placement import asks, handlers, reading, store, turns
 from placement.app import MIGRATIONS
 from placement.domain.fleet import Placed
+from placement.domain.show import show_node
 from placement.pulse import ABSENT_AFTER_S, COMPARE_EVERY, Pulse
 from placement.settle import settle
 
@@ -136,6 +137,30 @@ async def test_many_silent_at_once_are_suspected_and_told_not_lost(hall: Hall) -
     await hall.pass_(12, but=("n1", "n2"))
     assert set((await hall.states()).values()) == {"ready"}
     assert await hall.told("placement.silence.suspected") == 1
+
+
+async def test_what_is_new_goes_to_nodes_that_are_heard_and_says_so_where_there_are_none(
+    hall: Hall,
+) -> None:
+    await hall.join("n1", "n2", "n3")
+    await hall.pass_(3)
+    await hall.pass_(12, but=("n1", "n2"))
+    assert [(await hall.create(name)).node for name in ("one", "two", "three")] == ["n3"] * 3
+    async with hall.store.transaction() as tx:
+        servers = {server.name: server for server in await reading.load_fleet(tx, SITE)}
+    shown = {
+        name: [reason.code for reason in show_node(server, None, hall.clock.now()).reasons]
+        for name, server in servers.items()
+    }
+    assert shown == {"n1": ["silent_with_others"], "n2": ["silent_with_others"], "n3": []}
+
+    await hall.pass_(12, but=("n1", "n2", "n3"))
+    async with hall.store.transaction() as tx:
+        ask = CreateEndpoint(**wish(), name="four", project=PROJECT, model=Model(id="tiny"))
+        made: Any = await asks.create_endpoint(ask, ADMIN, tx, hall.clock)
+    assert made.reasons[0].code == "no_node_heard"
+    await hall.pass_(2, but=("n1", "n2"))
+    assert [item.node for item in await hall.workloads(made.id)] == ["n3"]
 
 
 async def test_a_lost_node_that_is_heard_again_is_checked_before_it_takes_work(hall: Hall) -> None:

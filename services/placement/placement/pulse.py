@@ -96,18 +96,23 @@ class Pulse:
         """Judge silence, begin what is due again, and repair what facts left out."""
         self._ticks += 1
         async with self._opened().transaction() as tx:
-            nodes = {row["node_id"]: row["state"] for row in await reading.all_nodes(tx, self._site)}
+            known = await reading.all_nodes(tx, self._site)
             due = await reading.due(tx, self._site, self._clock.now())
             if self._ticks % COMPARE_EVERY == 1:
                 _show(await reading.tally(tx, self._site))
+        nodes = {row["node_id"]: row["state"] for row in known}
         judged = self._judge([node for node, state in nodes.items() if state in WATCHED_STATES])
         back = [node for node, state in nodes.items() if state == "lost" and self._speaks(node)]
+        heard = [row["node_id"] for row in known if row["silent"] and self._speaks(row["node_id"])]
         compares = self._ticks % COMPARE_EVERY == 0
-        METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + judged.suspected)
-        if judged.lost or judged.suspected or back or due or compares:
+        METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
+        if judged.lost or judged.suspected or back or heard or due or compares:
             async with self._opened().transaction() as tx:
                 await store.one_at_a_time(tx)
                 await self._apply(tx, judged, back)
+                if heard:
+                    await store.note_silent(tx, heard, silent=False)
+                    await settle(tx, self._occasion(), self._clock.now())
                 if due:
                     await settle(tx, self._occasion(), self._clock.now(), endpoints=due)
                 if compares:
@@ -151,6 +156,7 @@ class Pulse:
                 await turn_node(tx, occasion, now, server, on_returned(server))
                 await settle(tx, occasion, now, node_id=node_id)
         if judged.suspected:
+            await store.note_silent(tx, judged.suspected, silent=True)
             known = await tx.value("SELECT count(*) FROM node WHERE site = $1", self._site)
             await tx.tell(
                 SilenceSuspected(
@@ -158,7 +164,7 @@ class Pulse:
                     key=self._site,
                     site=self._site,
                     occurred_at=now,
-                    silent=judged.suspected,
+                    silent=len(judged.suspected),
                     known=known,
                 )
             )

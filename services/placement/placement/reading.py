@@ -21,7 +21,7 @@ ENDED_SHOWN = 5
 
 _SERVER = (
     "SELECT node_id, name, site, state, since, generation, reasons, checks, jurisdiction, memory_mib,"
-    " memory_taken_mib, check_wished, check_needed, (SELECT count(*) FROM workload w"
+    " memory_taken_mib, check_wished, check_needed, silent, (SELECT count(*) FROM workload w"
     "  WHERE w.node_id = node.node_id AND w.state NOT IN ('stopped', 'failed')) AS workloads FROM node"
 )
 _WANTED = (
@@ -190,9 +190,10 @@ async def load_running(tx: Transaction, node_id: str | None = None) -> list[Plac
 
 
 async def all_nodes(tx: Transaction, site: str | None = None) -> list[Row]:
-    """Return ``node_id``, ``state`` and ``check_wished`` of every node."""
+    """Return ``node_id``, ``state``, ``silent`` and ``check_wished`` of every node."""
     return await tx.rows(
-        "SELECT node_id, state, check_wished FROM node WHERE $1::text IS NULL OR site = $1 ORDER BY node_id",
+        "SELECT node_id, state, silent, check_wished FROM node"
+        " WHERE $1::text IS NULL OR site = $1 ORDER BY node_id",
         site,
     )
 

@@ -89,6 +89,11 @@ async def turn(tx: Transaction, server: Server, to: Turn, now: datetime) -> None
         raise StaleSnapshot(server.node_id)
 
 
+async def note_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool) -> None:
+    """Note of nodes whether they are silent with too many others to be given up."""
+    await tx.change("UPDATE node SET silent = $2 WHERE node_id = ANY ($1)", list(node_ids), silent)
+
+
 async def keep_checks(tx: Transaction, node_id: str, checks: list[Check]) -> None:
     """Keep a node's last checks."""
     await tx.change("UPDATE node SET checks = $2 WHERE node_id = $1", node_id, dumps(checks))

@@ -112,6 +112,13 @@ def _constraints(resources: Resources, residency: Residency) -> list[_Constraint
             lambda server: server.state == "ready",
         ),
         _Constraint(
+            "heard",
+            "heard of lately",
+            "no_node_heard",
+            "see whether the silent servers, their agents and the network between run",
+            lambda server: not server.silent,
+        ),
+        _Constraint(
             "jurisdiction",
             f"in {places}",
             "no_node_in_jurisdiction",

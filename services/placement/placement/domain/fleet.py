@@ -37,7 +37,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """One node as placement last saw it; ``generation`` counts its changes."""
+    """One node as placement last saw it; ``generation`` counts its changes.
+
+    ``silent``: nobody hears it, but it fell silent with too many others to be given up.
+    """
 
     node_id: str
     name: str
@@ -52,6 +55,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     check_wished: int = 0
     check_needed: int = 0
     workloads: int = 0
+    silent: bool = False
     reasons: tuple[Reason, ...] = ()
     checks: tuple[Check, ...] = ()
 

@@ -29,6 +29,11 @@ WAITING: dict[str, Reason] = {
     "stopping": Reason(code="engine_stopping", detail="its engine is being stopped"),
 }
 """What a workload waits for, where nothing more is known."""
+SILENT = Reason(
+    code="silent_with_others",
+    detail="no heartbeat, as of many others at once: it is not given up, and takes no new work",
+    unblock="see whether the server, its agent and the network between run; cordon it to move its work",
+)
 NOT_JOINED = Reason(
     code="agent_not_joined",
     detail="it has enrolled; its agent has not said yet what the server consists of",
@@ -63,6 +68,8 @@ def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) ->
 def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
     """Return a node as an operator sees it; ``seen_at`` is its last heartbeat here."""
     known = server.reasons or ((NOT_JOINED,) if server.state == "enrolled" else ())
+    if server.silent and server.state != "lost":
+        known = (*known, SILENT)
     return Node(
         id=server.node_id,
         name=server.name,

@@ -23,10 +23,10 @@ class Lost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is lost. ``suspected`` counts nodes silent at once; then nobody is lost and the clock restarts."""
+    """Who is lost. ``suspected`` are nodes silent at once; then nobody is lost and the clock restarts."""
 
     lost: tuple[Lost, ...] = ()
-    suspected: int = 0
+    suspected: tuple[str, ...] = ()
     restart: bool = False
 
 
@@ -56,8 +56,8 @@ def judge(
     lost = sorted(node for node, seconds in silence.items() if seconds > LOST_AFTER_S)
     if not lost:
         return Judgement()
-    silent = sum(1 for seconds in silence.values() if seconds > SUSPECT_AFTER_S)
-    if silent > at_once_max(len(silence)):
+    silent = tuple(sorted(node for node, seconds in silence.items() if seconds > SUSPECT_AFTER_S))
+    if len(silent) > at_once_max(len(silence)):
         return Judgement(suspected=silent, restart=True)
     return Judgement(
         lost=tuple(Lost(node_id=node, silent_ms=int(silence[node] * 1_000)) for node in lost)
