@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -166,7 +168,18 @@ def test_without_the_key_nothing_is_proved(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"a":1,"a":2}', '{"energy_uj": 1.5}', "nonsense", '"x"', "9" * 70_000]
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"a":1,"a":2}',
+        '{"energy_uj": 1.5}',
+        "nonsense",
+        '"x"',
+        "9" * 70_000,
+        "[" * 60_000,
+    ],
 )
 def test_what_is_no_receipt_is_refused_without_a_traceback(
     verify: Callable[..., tuple[int, str]], text: str
@@ -174,6 +187,24 @@ def test_what_is_no_receipt_is_refused_without_a_traceback(
     code, said = verify(text)
     assert code == 1
     assert said.startswith("REFUSED")
+
+
+@pytest.mark.parametrize("by", ["file", "pipe"])
+def test_a_receipt_is_the_same_wherever_the_terminal_has_no_accents(
+    signer: Signer, tmp_path: Path, by: str
+) -> None:
+    path = tmp_path / "receipt.json"
+    path.write_bytes(wire.encode(signed(signer)))
+    assert not path.read_bytes().isascii()
+    name = str(path) if by == "file" else "-"
+    told = subprocess.run(
+        [sys.executable, verifier.__file__, "verify", name, "--key", signer.public.public_key],
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        input=path.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert (told.returncode, told.stdout.split()[-1], told.stderr) == (0, b"VERIFIED", b"")
 
 
 JSONISH = st.recursive(

@@ -9,6 +9,7 @@ A receipt is a JSON object. Signed (Ed25519) is the RFC 8785 canonical JSON of a
 """
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -49,9 +50,7 @@ def _only_plain(value: Any) -> None:
         for item in value:
             _only_plain(item)
     elif isinstance(value, float) or (isinstance(value, int) and abs(value) > SAFE_MAX):
-        raise RefusedError(
-            "form: a number is not an integer up to 2^53 (larger ones are decimal strings)"
-        )
+        raise RefusedError("form: a number is no integer up to 2^53 (larger: decimal strings)")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -85,9 +84,7 @@ def verify(receipt: dict[str, Any], public_key: bytes) -> list[str]:
             datetime.fromisoformat(body[name]) for name in ("started_at", "ended_at", "settled_at")
         ]
         if times != sorted(times) or factor["valid_from"] > body["settled_at"][:10]:
-            raise RefusedError(
-                "times: started, ended, settled are not in order, or the factor is younger"
-            )
+            raise RefusedError("times: not in order (start, end, settlement; factor before)")
     except InvalidSignature:
         raise RefusedError("signature: it does not fit; something was changed after signing") from None
     except (KeyError, TypeError, ValueError) as fault:
@@ -122,7 +119,7 @@ def read_key(text: str | None) -> bytes:
 
 def read_receipt(name: str) -> dict[str, Any]:
     """Return the receipt in a file, or from standard input for ``-``."""
-    raw = sys.stdin.read() if name == "-" else Path(name).read_text()
+    raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     receipt = json.loads(raw, object_pairs_hook=_once) if len(raw) <= RECEIPT_BYTES_MAX else None
     if not isinstance(receipt, dict):
         raise RefusedError(f"form: {name} holds no receipt, which is one JSON object")
@@ -136,6 +133,8 @@ def main(argv: list[str]) -> int:
     command.add_argument("file", help="the receipt as JSON; - reads it from standard input")
     command.add_argument("--key", help="the public key: 64 hex digits, or a file that holds them")
     asked = parser.parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot write µ is no forgery
+        sys.stdout.reconfigure(errors="replace")
     try:
         lines = verify(read_receipt(asked.file), read_key(asked.key))
     except (RefusedError, OSError, ValueError, RecursionError) as refused:
