@@ -74,6 +74,25 @@ async def test_counts_that_no_request_can_have_are_the_engines_fault_and_nobody_
     await honest.stop()
 
 
+async def test_what_an_engine_says_in_two_breaths_is_heard_out(here: Town) -> None:
+    async def refusing(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(status=400)
+        await response.prepare(request)
+        await response.write(b'{"error":{"message":"too long",')
+        await asyncio.sleep(0.1)
+        await response.write(b'"type":"exceed_context_size_error"}}')
+        return response
+
+    engine = Engine(refusing)
+    await engine.start()
+    await here.serve(engine.replica(), engine="external")
+    async with here.chat() as answer:
+        said = json.loads(await answer.read())["error"]
+    assert (answer.status, said["code"]) == (400, "exceed_context_size_error")
+    assert said["message"].startswith("too long.")
+    await engine.stop()
+
+
 @pytest.mark.parametrize("kind", ["a\0b", "x" * 60_000, "the prompt was: my secret", 7])
 async def test_an_engines_word_for_its_refusal_is_recorded_only_where_it_is_a_code(
     here: Town, kind: Any

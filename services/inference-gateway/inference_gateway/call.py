@@ -166,7 +166,7 @@ class Call:
                 answer = await exchange.answer()
                 seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, answer.status)
                 if answer.status != 200:
-                    raw = await answer.content.read(REFUSAL_BYTES_MAX)
+                    raw = await _refusal_in(answer)
                     raise EngineRefused(refusal_of(answer.status, raw, route.name))
                 if self._wanted.stream:
                     await self._relay(route, answer, reply)
@@ -273,6 +273,16 @@ def _is_stale(broken: Exception) -> bool:
     """Tell whether a kept connection was gone before we used it, rather than an engine out of reach."""
     reset = isinstance(broken, OSError) and not isinstance(broken, aiohttp.ClientConnectorError)
     return reset or isinstance(broken, aiohttp.ServerDisconnectedError)
+
+
+async def _refusal_in(answer: aiohttp.ClientResponse) -> bytes:
+    raw = b""
+    while len(raw) < REFUSAL_BYTES_MAX:
+        part = await answer.content.read(REFUSAL_BYTES_MAX - len(raw))
+        if not part:
+            break
+        raw += part
+    return raw
 
 
 async def _read_out(answer: aiohttp.ClientResponse) -> None:
