@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from random import Random
 
 import pytest
-from carbon_accounting.domain.meter import between, reading_of
+from carbon_accounting.domain.meter import between, is_newer, reading_of
 from carbon_accounting.domain.serving import ceiling_uj, served_us
 from carbon_accounting.domain.split import (
     COMPLETION_WEIGHT,
@@ -213,6 +213,17 @@ def test_one_estimated_reading_makes_the_interval_estimated() -> None:
 )
 def test_what_was_not_metered_is_left_out_not_guessed(later: EnergyMeasured) -> None:
     assert between(reading_of(reading(0, 100)), later) is None
+
+
+def test_a_node_whose_clock_ran_ahead_is_metered_again_from_its_next_epoch_on() -> None:
+    ahead = reading_of(reading(10 * 365 * 86_400, 100))
+    assert not is_newer(ahead, reading(60, 200))
+    again = reading(60, 5, epoch=2)
+    assert is_newer(ahead, again)
+    assert between(ahead, again) is None
+    interval = between(reading_of(again), reading(120, 25, epoch=2))
+    assert interval is not None
+    assert interval.energy_uj == 20
 
 
 def test_idle_never_passes_what_the_meter_saw() -> None:

@@ -58,8 +58,11 @@ def cause_of(interval: Interval) -> Cause:
 
 
 def is_newer(last: Reading | None, fact: EnergyMeasured) -> bool:
-    """Tell whether a reading is later than the last; an older one changes nothing."""
-    return last is None or fact.measured_at > last.measured_at
+    """Tell whether a reading is later than the last; an older one changes nothing.
+
+    A new epoch is later whatever its clock says: the last one's may have run ahead by years.
+    """
+    return last is None or fact.epoch > last.epoch or fact.measured_at > last.measured_at
 
 
 def between(last: Reading | None, fact: EnergyMeasured) -> Interval | None:
