@@ -254,7 +254,10 @@ async def test_lists_are_paged_and_their_bounds_are_said(here: Town, owners: Own
     (ask,) = owners.asked
     assert (ask.page.limit, ask.page.cursor) == (7, "abc")
     assert ask.since == datetime(2026, 1, 1, tzinfo=UTC)
-    for query, param in (("limit=0", "limit"), ("limit=5000", "limit"), ("since=soon", "since")):
+    for query, param in (
+        *(("limit=0", "limit"), ("limit=5000", "limit"), ("since=soon", "since")),
+        *(("cursor=a%00b", "cursor"), ("cursor=%C3%A9", "cursor")),
+    ):
         found = await said(here.get(f"/api/v1/usage?{query}"), 422)
         assert found["param"] == param
     await said(here.get("/api/v1/dead-letters"), 422)

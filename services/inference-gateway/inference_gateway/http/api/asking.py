@@ -144,4 +144,7 @@ Asking = NamedDependency[Asker]
 """The asker, as handlers get it."""
 
 Limit = Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX, description="Items at most.")]
-Cursor = Annotated[str | None, QueryParameter(max_length=512, description="`next` of the page before.")]
+Cursor = Annotated[
+    str | None,
+    QueryParameter(max_length=512, pattern="^[ -~]*$", description="`next` of the page before."),
+]
