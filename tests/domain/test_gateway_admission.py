@@ -274,3 +274,18 @@ def test_batches_are_kept_until_the_ledger_says_that_it_holds_them() -> None:
     left = kept(batches, mark)
     assert [(batch.epoch, batch.sequence) for batch in left] == [(1, 3), (2, 2), (2, 3)]
     assert [(batch.epoch, batch.sequence) for batch in missed(left, mark)] == [(1, 3), (2, 3)]
+
+
+NUMBERS = st.tuples(st.integers(1, 4), st.integers(1, 6))
+
+
+@given(st.sets(NUMBERS), st.dictionaries(st.integers(1, 4), st.integers(0, 7), min_size=1))
+def test_exactly_what_a_mark_covers_is_forgotten(
+    numbers: set[tuple[int, int]], held: dict[int, int]
+) -> None:
+    batches = [Batched(place, *number, ()) for place, number in enumerate(sorted(numbers))]
+    newest, *earlier = sorted(held.items(), reverse=True)
+    mark = ProducerMark(
+        producer=test_id("producer"), epoch=newest[0], sequence=newest[1], earlier=earlier
+    )
+    assert kept(batches, mark) == [one for one in batches if not mark.covers(one.epoch, one.sequence)]

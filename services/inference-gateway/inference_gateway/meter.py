@@ -220,7 +220,7 @@ class Meter:
 
     def _release(self) -> None:
         needed = [self._pending[0].position if self._pending else None]
-        needed.append(min((batch.position for batch in self._batches), default=None))
+        needed.append(self._batches[0].position if self._batches else None)
         held = [position for position in needed if position is not None]
         below = min(held, default=self._last)
         if self._journal.size_bytes > self._admit_bytes_max // 2:
