@@ -124,7 +124,15 @@ async def test_a_receipt_is_pending_until_its_interval_is_settled(ledger: Ledger
         found = await ledger.receipt(row)
         return found if found.code == "receipt_pending" else None
 
-    assert (await eventually(heard)).status == 409
+    pending = await eventually(heard)
+    assert pending.status == 409
+    assert "never read" in pending.detail
+    await ledger.measured(0, 0)
+
+    async def read() -> bool:
+        return f"last read at {ledger.at(0):%Y-%m-%dT%H:%M:%SZ}" in (await ledger.receipt(row)).detail
+
+    await eventually(read)
 
 
 async def test_a_receipt_is_its_projects_alone(ledger: Ledger) -> None:

@@ -129,8 +129,11 @@ async def list_footprints(
 
 async def _pending(tx: Transaction, kept: reading.Kept) -> Problem:
     held = await reading.held_of(tx, kept.node_id)
-    detail = (
-        held or "the interval of its node's meter in which it ended is not settled yet: ask again soon"
+    at = await reading.last_read(tx, kept.node_id)
+    # A node that is gone is not read again: whoever waits must be able to see that.
+    last = "it was never read" if at is None else f"it was last read at {at:%Y-%m-%dT%H:%M:%SZ}"
+    detail = held or (
+        f"it is settled with a reading of its node's meter after its end; {last}: ask again soon"
     )
     return Problem(
         title="The receipt is not settled yet",

@@ -51,6 +51,12 @@ async def held_of(tx: Transaction, node_id: str | None) -> str | None:
     return why
 
 
+async def last_read(tx: Transaction, node_id: str | None) -> datetime | None:
+    """Return when a node's meter was last read, or nothing."""
+    at: datetime | None = await tx.value("SELECT measured_at FROM meter WHERE node_id = $1", node_id)
+    return at
+
+
 async def list_accounts(tx: Transaction, project: str | None, after: str, limit: int) -> list[Row]:
     """Return at most ``limit`` projects' sums by project id, after ``after``."""
     return await tx.rows(
