@@ -8,5 +8,6 @@ to the meter. Start with ``domain/split.py``, then ``settle.py``.
 
 A ledger line that is heard only after its interval was settled is settled with its node's next
 interval. What it does not do yet: hourly factors, certificates, embodied carbon, the building's
-overhead (PUE), spreading a long request over the intervals it spans, statements.
+overhead (PUE), spreading a long request over the intervals it spans, statements, a list of the keys
+that receipts were signed with.
 """
