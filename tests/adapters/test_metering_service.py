@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,13 @@ async def test_batches_told_twice_and_while_metering_is_away_stand_in_the_ledger
     await room.start()
     await until(lambda: room.held_to(1, 3))
     assert (await room.ask(ListUsage)).items[0].requests == 3
+
+
+@pytest.mark.parametrize("bound", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00"])
+async def test_usage_since_what_is_no_moment_is_refused_in_words(room: Room, bound: str) -> None:
+    answer = await room.ask(ListUsage, since=datetime.fromisoformat(bound))
+    assert isinstance(answer, Problem)
+    assert (answer.status, answer.code, answer.param) == (422, "invalid_time", "since")
 
 
 async def test_a_bucket_that_lost_the_mark_gets_it_back_from_the_ledger_at_the_next_start(

@@ -1,6 +1,6 @@
 """The door for questions: one function each."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.metering import (
@@ -25,8 +25,8 @@ async def list_usage(
 ) -> Usages | Problem:
     """Answer with the ledger's sums by project and model, of the projects the principal sees."""
     for name, bound in (("since", ask.since), ("until", ask.until)):
-        if bound is not None and bound.tzinfo is None:
-            return _without_zone(name, bound)
+        if bound is not None and (why := _no_time(bound)):
+            return _invalid_time(name, why)
     only = None if principal.sees(None) else principal.project or ""
     found = await store.usages(tx, ask.page, only, ask.since, ask.until)
     limit = store.bounded(ask.page)
@@ -62,11 +62,22 @@ async def get_request(
     return record
 
 
-def _without_zone(name: str, bound: datetime) -> Problem:
+def _no_time(bound: datetime) -> str | None:
+    """Return why a bound is no moment that can be looked for, or nothing."""
+    if bound.tzinfo is None:
+        return f"needs a time zone: {bound.isoformat()}Z"
+    try:
+        bound.astimezone(UTC)
+    except OverflowError:
+        return "lies before the year 1 or after the year 9999 in UTC"
+    return None
+
+
+def _invalid_time(name: str, why: str) -> Problem:
     return Problem(
-        title="The time has no zone",
+        title="The time cannot be used",
         status=422,
         code="invalid_time",
-        detail=f"{name} needs a time zone: {bound.isoformat()}Z",
+        detail=f"{name} {why}",
         param=name,
     )
