@@ -255,7 +255,12 @@ async def test_lists_are_paged_and_their_bounds_are_said(here: Town, owners: Own
     assert (ask.page.limit, ask.page.cursor) == (7, "abc")
     assert ask.since == datetime(2026, 1, 1, tzinfo=UTC)
     for query, param in (
-        *(("limit=0", "limit"), ("limit=5000", "limit"), ("since=soon", "since")),
+        *(
+            ("limit=0", "limit"),
+            ("limit=5000", "limit"),
+            ("since=soon", "since"),
+            ("until=2026-01-01T00:00:00", "until"),
+        ),
         *(("cursor=a%00b", "cursor"), ("cursor=%C3%A9", "cursor")),
     ):
         found = await said(here.get(f"/api/v1/usage?{query}"), 422)

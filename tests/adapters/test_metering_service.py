@@ -194,7 +194,7 @@ async def test_batches_told_twice_and_while_metering_is_away_stand_in_the_ledger
     assert (await room.ask(ListUsage)).items[0].requests == 3
 
 
-@pytest.mark.parametrize("bound", ["2026-01-01T00:00:00", "0001-01-01T00:00:00+14:00"])
+@pytest.mark.parametrize("bound", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:00:00-02:00"])
 async def test_usage_since_what_is_no_moment_is_refused_in_words(room: Room, bound: str) -> None:
     answer = await room.ask(ListUsage, since=datetime.fromisoformat(bound))
     assert isinstance(answer, Problem)

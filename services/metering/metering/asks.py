@@ -25,8 +25,8 @@ async def list_usage(
 ) -> Usages | Problem:
     """Answer with the ledger's sums by project and model, of the projects the principal sees."""
     for name, bound in (("since", ask.since), ("until", ask.until)):
-        if bound is not None and (why := _no_time(bound)):
-            return _invalid_time(name, why)
+        if bound is not None and not _in_the_calendar(bound):
+            return _invalid_time(name)
     only = None if principal.sees(None) else principal.project or ""
     found = await store.usages(tx, ask.page, only, ask.since, ask.until)
     limit = store.bounded(ask.page)
@@ -62,22 +62,19 @@ async def get_request(
     return record
 
 
-def _no_time(bound: datetime) -> str | None:
-    """Return why a bound is no moment that can be looked for, or nothing."""
-    if bound.tzinfo is None:
-        return f"needs a time zone: {bound.isoformat()}Z"
+def _in_the_calendar(bound: datetime) -> bool:
     try:
         bound.astimezone(UTC)
     except OverflowError:
-        return "lies before the year 1 or after the year 9999 in UTC"
-    return None
+        return False
+    return True
 
 
-def _invalid_time(name: str, why: str) -> Problem:
+def _invalid_time(name: str) -> Problem:
     return Problem(
         title="The time cannot be used",
         status=422,
         code="invalid_time",
-        detail=f"{name} {why}",
+        detail=f"{name} lies before the year 1 or after the year 9999 in UTC: name a time between",
         param=name,
     )

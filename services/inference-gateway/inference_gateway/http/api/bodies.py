@@ -1,10 +1,8 @@
 """Bodies of requests under ``/api/v1``: what may be said, and nothing else."""
 
-from datetime import datetime
-
 import msgspec
 from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
-from mesh_contracts.units import Name, Text
+from mesh_contracts.units import Name, Text, Time
 
 
 class NewOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +24,7 @@ class NewKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
     project: Text | None = None
     role: str = "project"
-    expires_at: datetime | None = None
+    expires_at: Time | None = None
 
 
 class NewJoinToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,14 +1,12 @@
 """Usage, prices and requests: metering's. Intensity, footprints and receipts: carbon-accounting's."""
 
-from datetime import datetime
-
 import msgspec
 from litestar import Controller, get
 from litestar.params import FromPath, FromQuery
 from mesh_contracts import carbon, metering
 from mesh_contracts.inference import UsageRow
 from mesh_contracts.node import Quality
-from mesh_contracts.units import CarbonUg, EnergyUj, MoneyMicroeur
+from mesh_contracts.units import CarbonUg, EnergyUj, MoneyMicroeur, Time
 
 from inference_gateway.http.api.asking import AnyRequest, Asking, Cursor, Limit, page
 from inference_gateway.http.problems import Refused
@@ -34,7 +32,7 @@ class RequestShown(msgspec.Struct, frozen=True, kw_only=True):
     cost_microeur: MoneyMicroeur
     price_id: str
     trace_id: str | None
-    recorded_at: datetime
+    recorded_at: Time
     footprint: FootprintShown
 
 
@@ -82,8 +80,8 @@ async def list_usage(
     request: AnyRequest,
     asker: Asking,
     *,
-    since: FromQuery[datetime | None] = None,
-    until: FromQuery[datetime | None] = None,
+    since: FromQuery[Time | None] = None,
+    until: FromQuery[Time | None] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> metering.Usages:
