@@ -49,6 +49,7 @@ async def test_it_runs_unprivileged_behind_a_closed_folder_and_keeps_its_data(se
     await connection.close()
 
 
+@pytest.mark.slow
 async def test_services_that_start_together_each_get_their_database(server: Postgres) -> None:
     server.spawn(server.folder / "log")
     await server.wait_ready()

@@ -133,6 +133,7 @@ async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_
         assert left == []
 
 
+@pytest.mark.slow
 async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_has_caught_up(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
@@ -161,6 +162,7 @@ async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_
         await here.rows(answered + 1)
 
 
+@pytest.mark.slow
 async def test_a_long_request_takes_no_room_from_those_that_come_and_go_beside_it(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:

@@ -12,6 +12,8 @@ from aiohttp import web
 from tests.adapters.gateways import Engine, Town, begun, chunk, say, sse, streaming, town, usage_chunk
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:

@@ -174,6 +174,7 @@ async def test_replicas_share_the_work(here: Town) -> None:
         await made.stop()
 
 
+@pytest.mark.slow
 async def test_a_stop_lets_a_short_answer_finish_and_cuts_a_long_one_in_words(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests.adapters.gateways import Town, town
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 ENDPOINTS = "/api/v1/endpoints"
 MORE_THAN_HELD = 64 * 1024**2

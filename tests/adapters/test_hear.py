@@ -158,6 +158,7 @@ async def test_one_reader_lives_and_another_takes_over(world: World) -> None:
     assert len(second.seen) == 1
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_or_doubled_while_postgres_is_killed(
     world: World, postgres: PostgresServer
 ) -> None:
@@ -171,6 +172,7 @@ async def test_nothing_is_lost_or_doubled_while_postgres_is_killed(
     assert await world.letters() == []
 
 
+@pytest.mark.slow
 async def test_nothing_is_lost_or_doubled_while_nats_is_killed(
     world: World, nats_server: NatsServer
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_journal_cut_anywhere_at_its_end_keeps_a_prefix(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=12), st.data())
+@pytest.mark.slow
 def test_a_flipped_bit_is_an_error_or_costs_the_last_record_alone(
     payloads: list[bytes], data: st.DataObject
 ) -> None:

@@ -154,6 +154,7 @@ async def test_a_killed_engine_is_told_within_a_second(here: Host) -> None:
     assert here.told.verbs() == ["started", "ready", "failed"]
 
 
+@pytest.mark.slow
 async def test_an_engine_ends_when_its_shim_is_killed(here: Host) -> None:
     wished = spec()
     here.agent().wish([wished])

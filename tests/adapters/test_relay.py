@@ -166,6 +166,7 @@ async def test_the_relay_goes_on_after_its_database_was_killed(
     assert store.epoch > epoch
 
 
+@pytest.mark.slow
 async def test_one_of_two_relays_lives_and_the_other_hears_its_doorbell(
     bus: Bus, store: Store, postgres: PostgresServer, tmp_path: Path, nats_server: NatsServer
 ) -> None:

@@ -44,6 +44,7 @@ def test_what_is_no_accident_is_not_tried_again(said: str) -> None:
     assert alone(proof) is proof
 
 
+@pytest.mark.slow
 def test_a_test_that_passes_only_alone_is_named_with_what_it_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_test_that_passes_only_alone_is_named_with_what_it_said(
     assert "why it failed" in said
 
 
+@pytest.mark.slow
 def test_a_test_that_fails_alone_too_has_failed() -> None:
     proof = ended(f"FAILED {TEST}::test_that_is_not_there - no\n1 failed, 3 passed in 1.00s")
     assert alone(proof) is proof
