@@ -154,3 +154,11 @@ async def closed_bus() -> AsyncIterator[ClosedBus]:
     finally:
         await asyncio.to_thread(bus.server.stop)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def answered_bus() -> AsyncIterator[ClosedBus]:
+    """Run one whose strangers are answered, by identity's rights."""
+    async with closed_bus() as bus, bus.caller("identity") as identity:
+        await bus.answer_strangers(identity.client)
+        yield bus

@@ -281,3 +281,16 @@ def sse(raw: bytes) -> list[Any]:
             data = event.removeprefix("data: ")
             found.append(data if data == "[DONE]" else json.loads(data))
     return found
+
+
+@asynccontextmanager
+async def engines(*answers: Answer) -> AsyncIterator[list[Engine]]:
+    """Give one engine for each answer; all are stopped at the end."""
+    made = [Engine(answer) for answer in answers]
+    for engine in made:
+        await engine.start()
+    try:
+        yield made
+    finally:
+        for engine in made:
+            await engine.stop()

@@ -5,7 +5,6 @@ import gc
 import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +20,20 @@ from mesh_contracts.metering import ProducerMark
 from meshkit.clock import SystemClock
 from meshkit.journal import Journal
 
-from tests.adapters.gateways import Answer, Engine, Town, begun, chunk, say, sse, streaming, town
+from tests.adapters.gateways import (
+    Town,
+    begun,
+    chunk,
+    engines,
+    say,
+    sse,
+    streaming,
+    town,
+)
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
 FEW = 3
-
-
-@asynccontextmanager
-async def engines(*answers: Answer) -> AsyncIterator[list[Engine]]:
-    made = [Engine(answer) for answer in answers]
-    for engine in made:
-        await engine.start()
-    try:
-        yield made
-    finally:
-        for engine in made:
-            await engine.stop()
 
 
 def closed_at_the_next_start(folder: Path) -> list[UsageRow]:

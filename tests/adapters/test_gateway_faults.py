@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +12,21 @@ from aiohttp import web
 from mesh_contracts.placement import Replica
 from meshkit.testing import test_id
 
-from tests.adapters.gateways import Answer, Engine, Town, begun, chunk, say, sse, streaming, town
+from tests.adapters.gateways import (
+    Answer,
+    Town,
+    begun,
+    chunk,
+    engines,
+    say,
+    sse,
+    streaming,
+    town,
+)
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
 FEW = 3
-
-
-@asynccontextmanager
-async def engines(*answers: Answer) -> AsyncIterator[list[Engine]]:
-    made = [Engine(answer) for answer in answers]
-    for engine in made:
-        await engine.start()
-    try:
-        yield made
-    finally:
-        for engine in made:
-            await engine.stop()
 
 
 @pytest.fixture

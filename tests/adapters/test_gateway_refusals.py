@@ -2,17 +2,16 @@
 
 import asyncio
 import io
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from inference_gateway.settings import BODY_BYTES_MAX
 from mesh_contracts.placement import Reason
 
 from tests.adapters.gateways import Engine, Town, drawn_key, streaming, town
+from tests.adapters.test_gateway_door import refusal
 from tests.servers_nats import NatsServer
 
 WORDS = 4
@@ -31,14 +30,6 @@ async def here(tmp_path: Path, nats_server: NatsServer, engine: Engine) -> Async
     async with town(tmp_path, nats_server.url) as made:
         await made.serve(engine.replica())
         yield made
-
-
-async def refusal(asked: Any) -> tuple[int, dict[str, Any], dict[str, str]]:
-    async with asked as answer:
-        said = json.loads(await answer.read())["error"]
-        assert said["message"]
-        assert said["type"]
-        return answer.status, said, {name.lower(): value for name, value in answer.headers.items()}
 
 
 async def test_keys_that_open_nothing_are_401_and_say_what_to_do(here: Town) -> None:

@@ -249,7 +249,6 @@ async def test_many_nodes_that_come_at_once_all_get_in(house: House) -> None:
     await asyncio.gather(*(come(seed) for seed in seeds))
 
 
-@pytest.mark.slow
 async def test_a_nodes_right_ends_after_its_life_and_identity_is_asked_again(house: House) -> None:
     await house.service.stop()
     await house.start(identity_node_life_s=1)
