@@ -14,6 +14,8 @@ from mesh_tools.embedded.postgres import Postgres, PostgresFailed
 
 from tests.adapters.roads import until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -49,7 +51,6 @@ async def test_it_runs_unprivileged_behind_a_closed_folder_and_keeps_its_data(se
     await connection.close()
 
 
-@pytest.mark.slow
 async def test_services_that_start_together_each_get_their_database(server: Postgres) -> None:
     server.spawn(server.folder / "log")
     await server.wait_ready()

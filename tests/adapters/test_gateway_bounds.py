@@ -33,6 +33,8 @@ from tests.adapters.gateways import (
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 FEW = 3
 
 
@@ -101,7 +103,6 @@ async def test_a_client_that_reads_nothing_does_not_hold_an_engine_for_ever(
         writer.close()
 
 
-@pytest.mark.slow
 async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_rows(
     here: Town,
 ) -> None:
@@ -129,7 +130,6 @@ async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_
         assert left == []
 
 
-@pytest.mark.slow
 async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_has_caught_up(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
@@ -158,7 +158,6 @@ async def test_a_full_journal_refuses_before_anything_is_asked_until_the_ledger_
         await here.rows(answered + 1)
 
 
-@pytest.mark.slow
 async def test_a_long_request_takes_no_room_from_those_that_come_and_go_beside_it(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
