@@ -212,7 +212,7 @@ async def test_a_placement_is_explained_without_being_made(site: Site) -> None:
     assert (answer.fits, answer.node) == (True, "n1")
     answer = await site.ask(ExplainPlacement, TENANT, resources=Resources(gpus=3))
     assert (answer.fits, answer.reasons[0].code) == (False, "not_enough_gpus")
-    assert [reason.count for reason in answer.survivors] == [1, 1, 1, 0]
+    assert [reason.count for reason in answer.survivors] == [1, 1, 1, 1, 0]
     assert (await site.ask(GetNode, node="n1")).gpu_milli_free == 2_000
 
 
