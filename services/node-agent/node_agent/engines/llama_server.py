@@ -37,6 +37,15 @@ class EngineUnusable(Exception):
     """The engine cannot start; the message says what to do."""
 
 
+def announce(line: str) -> None:
+    """Print ``line`` for the shim, at the beginning of a line whatever the engine is just printing.
+
+    The engine's own threads write a log line in pieces: without a line's end before it ours would stand
+    in the middle of one, and nobody would learn the address.
+    """
+    os.write(sys.stdout.fileno(), f"\n{line}\n".encode())
+
+
 def preflight(model: Path, environ: Mapping[str, str]) -> str:
     """Return the engine's key. Raises ``EngineUnusable`` for what the engine itself would not explain."""
     key = environ.get(KEY_VARIABLE, "")
@@ -122,8 +131,7 @@ def serve(model: Path, alias: str, *, embedding: bool) -> None:
     except RuntimeError as fault:
         raise EngineUnusable(f"the engine refused {model.name}; its log above says why") from fault
     address = server.listening_address.removeprefix("http://")
-    sys.stdout.write(f"ENGINE_ADDRESS={address}\n")
-    sys.stdout.flush()
+    announce(f"ENGINE_ADDRESS={address}")
     while not stopping.wait(LOOK_EVERY_S):
         if os.getppid() != parent:
             return
@@ -145,8 +153,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         serve(options.model, options.alias, embedding=options.embedding)
     except EngineUnusable as fault:
-        sys.stdout.write(f"ENGINE_ERROR={fault}\n")
-        sys.stdout.flush()
+        announce(f"ENGINE_ERROR={fault}")
         os._exit(EXIT_UNUSABLE)
     sys.stdout.flush()
     # The engine's own way out waits a second for its threads; nothing of it needs saving.

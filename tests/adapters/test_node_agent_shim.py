@@ -1,0 +1,30 @@
+"""A shim and what its engine prints: the address is found whatever stands beside it."""
+
+import sys
+from pathlib import Path
+
+from meshkit.testing import test_id
+from node_agent.runtimes import process
+
+from tests.adapters.engines import until
+
+WORKLOAD = test_id("workload", "of the shim")
+PROGRAM = """
+import sys, time
+from node_agent.engines.llama_server import announce
+sys.stderr.write("0.00.142.477 ")
+sys.stderr.flush()
+announce("ENGINE_ADDRESS=127.0.0.1:41229")
+sys.stderr.write("W srv    load_model: ...\\n")
+"""
+
+
+async def test_an_address_is_heard_though_another_thread_is_in_the_middle_of_a_line(
+    tmp_path: Path,
+) -> None:
+    shim = process.launch(tmp_path, WORKLOAD, [sys.executable, "-P", "-c", PROGRAM], {}, None)
+    await until(lambda: process.ended(shim))
+    found = process.look(tmp_path, WORKLOAD)
+    assert (found.address, found.exit_code) == ("127.0.0.1:41229", 0)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == ["0.00.142.477 ", "ENGINE_ADDRESS=127.0.0.1:41229", "W srv    load_model: ..."]
