@@ -142,3 +142,11 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
 def test_what_holds_secrets_or_content_is_closed_to_others(layout: Layout) -> None:
     closed = ("nats", "keys", "run", "traces", "nodes", "gateway")
     assert {stat.S_IMODE((layout.data / name).stat().st_mode) for name in closed} == {0o700}
+
+
+def test_a_node_that_ran_here_before_and_is_not_started_is_named(layout: Layout) -> None:
+    assert layout.absent(["node-1"]) == []
+    for name in ("node-3", "node-1", "node-2"):
+        (layout.nodes / name).mkdir()
+    assert layout.absent(["node-1"]) == ["node-2", "node-3"]
+    assert layout.absent(["node-1", "node-2", "node-3", "node-4"]) == []

@@ -46,6 +46,10 @@ class Layout:
                 f"{self.data}: {fault.strerror}; name a folder that can be written with --data"
             ) from fault
 
+    def absent(self, nodes: Iterable[str]) -> list[str]:
+        """Return the nodes that ran in this folder before and are not among ``nodes``."""
+        return sorted({folder.name for folder in self.nodes.iterdir()} - set(nodes))
+
     def claim(self, *, shared: bool = False) -> IO[str]:
         """Hold the folder until the file is closed. Raises ``UpFailed`` while another mesh runs in it.
 

@@ -100,6 +100,12 @@ class Supervisor:
         self.say(
             f"ready in {time.monotonic() - self.began:.1f} s · {self.state.gateway} (its API: /docs)"
         )
+        absent = self.layout.absent(self.nodes)
+        if absent:
+            self.say(
+                f"not started, though known from before: {', '.join(absent)}. What runs there does not answer:"
+                f" move it with `mesh node cordon {absent[0]}`, or start with more --nodes"
+            )
         self._keep(self._bound_logs())
 
     async def _give_up(self) -> None:
