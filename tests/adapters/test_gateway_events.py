@@ -21,6 +21,8 @@ from tests.adapters.gateways import PROJECT, Town, drawn_key, town
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 THEIRS = test_id("project", "theirs")
 WITHIN_S = 10
 

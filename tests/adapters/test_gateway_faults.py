@@ -26,6 +26,8 @@ from tests.adapters.gateways import (
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 FEW = 3
 
 

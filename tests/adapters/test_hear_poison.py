@@ -18,6 +18,8 @@ from tests.adapters.roads import admitted, eventually, tell, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = "identity.project.admitted.fr-idf-1.00.project-0"
 FROM_TOMORROW = (
     b'{"tag":"identity.project.admitted/9","key":"project-0","site":"fr-idf-1",'
