@@ -240,7 +240,7 @@ def _as_draft_7(schema: Any) -> Any:
 
 
 def _values(bucket: BucketSpec) -> list[Any]:
-    return list(bucket.value) if isinstance(bucket.value, tuple) else [bucket.value]
+    return list(bucket.value.values()) if isinstance(bucket.value, dict) else [bucket.value]
 
 
 def _words(doc: str | None) -> Document:

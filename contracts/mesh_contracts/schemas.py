@@ -56,7 +56,7 @@ def messages() -> list[Message]:
     ]
     found.append(Message(road="ask", name="problem", parts=(("reply", Problem),)))
     for bucket in BUCKETS:
-        kinds = bucket.value if isinstance(bucket.value, tuple) else (bucket.value,)
+        kinds = bucket.value.values() if isinstance(bucket.value, dict) else (bucket.value,)
         parts = tuple((kind.__name__, kind) for kind in kinds)
         found.append(Message(road="bucket", name=bucket.name, parts=parts))
     found += [

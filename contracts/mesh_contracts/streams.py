@@ -40,8 +40,10 @@ FACTS: tuple[type[Fact], ...] = (
     node.WorkloadFailed,
     node.EnergyMeasured,
     inference.UsageMetered,
+    inference.DemandChanged,
     metering.UsageRated,
     metering.UsageRecorded,
+    metering.BudgetCrossed,
     carbon.FootprintSettled,
 )
 
@@ -70,6 +72,13 @@ ASKS: tuple[type[ask.Ask], ...] = (
     metering.ListUsage,
     metering.ListPrices,
     metering.GetRequest,
+    metering.RenewLeases,
+    metering.SetBudget,
+    metering.ListBudgets,
+    metering.DeleteBudget,
+    metering.SetLimit,
+    metering.ListLimits,
+    metering.DeleteLimit,
     carbon.GetReceipt,
     carbon.GetSigningKey,
     carbon.ListFactors,
@@ -97,6 +106,7 @@ READS: dict[str, tuple[type[Fact], ...]] = {
         node.WorkloadReady,
         node.WorkloadStopped,
         node.WorkloadFailed,
+        inference.DemandChanged,
     ),
     "metering": (identity.ProjectAdmitted, inference.UsageMetered),
     "carbon": (identity.ProjectAdmitted, node.EnergyMeasured, node.NodeJoined, metering.UsageRated),
@@ -120,11 +130,14 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """State that others must see at once; one writer. ``readers`` watch it whole."""
+    """State that others must see at once; one writer. ``readers`` watch it whole.
+
+    ``value`` is what stands under each key; or, by the first token of the key, what stands under those.
+    """
 
     name: str
     writer: str
-    value: type[msgspec.Struct] | tuple[type[msgspec.Struct], ...]
+    value: type[msgspec.Struct] | dict[str, type[msgspec.Struct]]
     readers: tuple[str, ...] = ()
     republish_to: str | None = None
     max_bytes: int = 256 * 1024**2
@@ -158,7 +171,12 @@ BUCKETS: tuple[BucketSpec, ...] = (
     BucketSpec(name="access", writer="identity", value=identity.AccessEntry, readers=("gateway",)),
     BucketSpec(name="intents", writer="placement", value=placement.Intent, republish_to="intent"),
     BucketSpec(name="routes", writer="placement", value=placement.Route, readers=("gateway",)),
-    BucketSpec(name="limits", writer="metering", value=metering.ProducerMark, readers=("gateway",)),
+    BucketSpec(
+        name="limits",
+        writer="metering",
+        value={"producer": metering.ProducerMark, "ceiling": metering.Ceiling},
+        readers=("gateway",),
+    ),
     BucketSpec(name="signals", writer="carbon", value=carbon.Signal, readers=("placement",)),
 )
 

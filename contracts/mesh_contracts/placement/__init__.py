@@ -24,6 +24,7 @@ from mesh_contracts.placement.facts import (
     WorkloadRefused,
 )
 from mesh_contracts.placement.nouns import (
+    Alias,
     Endpoint,
     Endpoints,
     EndpointState,
@@ -41,12 +42,14 @@ from mesh_contracts.placement.nouns import (
     Residency,
     Resources,
     Route,
+    Routing,
     Workload,
     WorkloadSpec,
     WorkloadState,
 )
 
 __all__ = [
+    "Alias",
     "ChangeEndpoint",
     "CheckNode",
     "CordonNode",
@@ -79,6 +82,7 @@ __all__ = [
     "Resources",
     "ReturnNode",
     "Route",
+    "Routing",
     "SilenceSuspected",
     "Workload",
     "WorkloadAssigned",

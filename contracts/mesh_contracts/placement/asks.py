@@ -14,6 +14,7 @@ from mesh_contracts.placement.nouns import (
     Replicas,
     Residency,
     Resources,
+    Routing,
 )
 from mesh_contracts.units import (
     Name,
@@ -36,6 +37,7 @@ class CreateEndpoint(Ask, frozen=True, kw_only=True, tag="placement.endpoint.cre
     replicas: Replicas = Replicas()
     resources: Resources = Resources()
     residency: Residency = Residency()
+    routing: Routing = Routing()
 
 
 class ListEndpoints(Ask, frozen=True, kw_only=True, tag="placement.endpoint.list"):
@@ -57,15 +59,19 @@ class GetEndpoint(Ask, frozen=True, kw_only=True, tag="placement.endpoint.get"):
 
 
 class ChangeEndpoint(Ask, frozen=True, kw_only=True, tag="placement.endpoint.change"):
-    """Wish for other replica bounds, provided the endpoint is still at ``generation``."""
+    """Wish for other replica bounds or routing, provided the endpoint is still at ``generation``.
+
+    What is absent stays as it is.
+    """
 
     permission: ClassVar[str] = "endpoint.write"
     reply: ClassVar[Any] = Endpoint
     changes: ClassVar[bool] = True
 
     endpoint: Text
-    replicas: Replicas
+    replicas: Replicas | None = None
     generation: Sequence
+    routing: Routing | None = None
 
 
 class DeleteEndpoint(Ask, frozen=True, kw_only=True, tag="placement.endpoint.delete"):

@@ -1,8 +1,9 @@
 """Nodes, endpoints, workloads, and what stands in the buckets ``intents`` and ``routes``."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from mesh_contracts.node import (
     Check,
@@ -54,11 +55,58 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     embedding: bool = False
 
 
-class Replicas(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many engines serve one endpoint."""
+class Replicas(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """How many engines serve one endpoint; between ``min`` and ``max`` by demand.
+
+    A replica is wished for where ``target`` requests a replica in flight or queued is passed for
+    ``up_after_ms``; one less where fewer would do for ``down_after_ms``; none (with ``min`` 0)
+    after ``sleep_after_ms`` without a request.
+    """
 
     min: Count = 1
     max: Count = 1
+    target: Annotated[int, Meta(ge=1, le=10_000)] = 4
+    up_after_ms: Count = 5_000
+    down_after_ms: Count = 60_000
+    sleep_after_ms: Count = 300_000
+
+
+class Alias(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Another name that leads here. Of several endpoints with one alias each gets its weight's share."""
+
+    name: Name
+    weight: Annotated[int, Meta(ge=0, le=1_000)] = 100
+
+
+class Routing(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """How the gateway chooses among an endpoint's replicas, and what bounds it.
+
+    ``by``: ``least_load`` (tokens in flight, two choices), ``prefix`` (the replica that has seen the
+    beginning of the prompt, unless it is overloaded), ``round_robin``. ``sticky`` keeps a session (the
+    ``user`` or ``prompt_cache_key`` field) or a key on one replica. ``parallel_max`` is how many
+    requests one replica takes at once (0: as many as its engine is known to), ``queue_max`` how many wait.
+    ``fallbacks`` are models of the project to ask where no replica here answers. ``overhead_tokens`` is what the
+    model's own template may add to a prompt, ``context_tokens`` the most it takes, ``answer_tokens``
+    the cap where a client gives none. ``cache_shared`` lets other projects share this engine's prefix cache.
+    """
+
+    by: Literal["least_load", "prefix", "round_robin"] = "least_load"
+    sticky: Literal["none", "session", "key"] = "none"
+    aliases: Annotated[list[Alias], Meta(max_length=16)] = []
+    fallbacks: Annotated[list[Name], Meta(max_length=8)] = []
+    loras: Annotated[list[Name], Meta(max_length=64)] = []
+    parallel_max: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    queue_max: Annotated[int, Meta(ge=0, le=100_000)] = 256
+    queue_wait_ms: Annotated[int, Meta(ge=0, le=600_000)] = 30_000
+    hedge_after_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    overhead_tokens: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
+    context_tokens: Annotated[int, Meta(ge=0, le=100_000_000)] = 0
+    answer_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
+    cache_shared: bool = False
 
 
 class Resources(
@@ -133,6 +181,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: Time
     replicas: list[Replica] = []
     reasons: list[Reason] = []
+    routing: Routing = Routing()
+    wakes: bool = False
+    """Whether a request is worth holding though no replica serves: one is on its way, or is woken."""
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,6 +218,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     project: str | None = None
     reasons: list[Reason] = []
     workloads: list[Workload] = []
+    routing: Routing = Routing()
+    wanted: Count | None = None
+    """How many replicas demand asks for now, within ``replicas``."""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from mesh_contracts import streams
@@ -30,8 +30,11 @@ class Watched(Generic[V]):
 
     def __init__(self, bus: Bus, bucket: str) -> None:
         kinds = streams.bucket(bucket).value
-        kind: Any = Union[kinds] if isinstance(kinds, tuple) else kinds  # noqa: UP007
-        self._decode: Callable[[Any], V] = msgspec.json.Decoder(kind, dec_hook=dec_hook).decode
+        by_token = kinds if isinstance(kinds, dict) else {"": kinds}
+        self._decoders: dict[str, Callable[[Any], V]] = {
+            token: msgspec.json.Decoder(kind, dec_hook=dec_hook).decode
+            for token, kind in by_token.items()
+        }
         self.bucket = bucket
         self._bus = bus
         self._values: dict[str, V] = {}
@@ -107,8 +110,8 @@ class Watched(Generic[V]):
             self._forget(item.key)
             return
         try:
-            value = self._decode(entry.value)
-        except (msgspec.DecodeError, ValueError):
+            value = self._decode(item.key, entry.value)
+        except (msgspec.DecodeError, ValueError, KeyError):
             self._skip(item.key, "unknown")
             return
         changed = self._places.get(item.key) != place or item.key not in self._values
@@ -116,6 +119,11 @@ class Watched(Generic[V]):
         self._values[item.key] = value
         if changed:
             self._tell(item.key, value)
+
+    def _decode(self, key: str, raw: msgspec.Raw) -> V:
+        """Return the value under ``key``. Raises ``KeyError`` for a kind of key that is not known here."""
+        whole = self._decoders.get("")
+        return (whole or self._decoders[key.partition(".")[0]])(raw)
 
     def _beaten(self, item: Item, *, live: bool) -> None:
         now = self._bus.clock.monotonic()

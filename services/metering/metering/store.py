@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from mesh_contracts.ask import Page
 from mesh_contracts.identity import ProjectAdmitted
-from mesh_contracts.inference import UsageMetered, UsageRow
+from mesh_contracts.inference import Explained, UsageMetered, UsageRow
 from mesh_contracts.metering import EARLIER_SHOWN_MAX, Price, RatedRow, RequestRecord, Usage
 from mesh_contracts.units import MoneyMicroeur
 from meshkit.errors import StaleSnapshot
@@ -44,6 +44,10 @@ _COLUMNS: dict[str, str] = {
     "first_token_us": "bigint",
     "reason": "text",
     "traceparent": "text",
+    "output_token_us": "bigint",
+    "finish_reason": "text",
+    "admitted_epoch": "bigint",
+    "explained": "text",
 }
 assert tuple(_COLUMNS) == UsageRow.__struct_fields__, "the ledger keeps the whole row"
 _LINE = {**_COLUMNS, "cost_microeur": "bigint", "price_id": "text"}
@@ -209,7 +213,7 @@ async def record(
 
     Raises ``StaleSnapshot`` where another transaction wrote one of these requests meanwhile.
     """
-    columns = [[getattr(line.usage, name) for line in lines] for name in _COLUMNS]
+    columns = [[_column(line.usage, name) for line in lines] for name in _COLUMNS]
     costs = [int(line.cost_microeur) for line in lines]
     added = await tx.change(
         _ADD_LINES,
@@ -261,7 +265,10 @@ async def request(tx: Transaction, request_id: str) -> RequestRecord | None:
 
 
 def _record(row: Row) -> RequestRecord:
-    usage = UsageRow(**{name: row[name] for name in _COLUMNS})
+    fields = {name: row[name] for name in _COLUMNS}
+    if fields["explained"] is not None:
+        fields["explained"] = msgspec.json.decode(fields["explained"], type=Explained)
+    usage = UsageRow(**fields)
     trace = usage.traceparent
     return RequestRecord(
         request_id=usage.request_id,
@@ -272,6 +279,11 @@ def _record(row: Row) -> RequestRecord:
         trace_id=None if trace is None else trace.split("-")[1],
         recorded_at=row["recorded_at"],
     )
+
+
+def _column(usage: UsageRow, name: str) -> Any:
+    value = getattr(usage, name)
+    return msgspec.json.encode(value).decode() if isinstance(value, Explained) else value
 
 
 def _ranges(held: Any) -> Ranges:
