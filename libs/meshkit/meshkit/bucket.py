@@ -30,7 +30,7 @@ class Watched(Generic[V]):
 
     def __init__(self, bus: Bus, bucket: str) -> None:
         kinds = streams.bucket(bucket).value
-        by_token = kinds if isinstance(kinds, dict) else {"": kinds}
+        by_token: dict[str, Any] = kinds if isinstance(kinds, dict) else {"": kinds}
         self._decoders: dict[str, Callable[[Any], V]] = {
             token: msgspec.json.Decoder(kind, dec_hook=dec_hook).decode
             for token, kind in by_token.items()

@@ -78,6 +78,7 @@ class Journal:
         self._bytes_max = bytes_max
         self._clock = clock
         self._segments = Segment.found(folder)
+        self._size = 0
         self._facts: dict[int, tuple[Segment, int]] = {}
         self._untold: deque[int] = deque()
         self._bell = asyncio.Event()
@@ -88,6 +89,8 @@ class Journal:
         self._before = self._next = last + 1
         if not self._segments:
             self._segments.append(Segment.make(folder, self._next, self.epoch))
+        self._size = sum(segment.size for segment in self._segments)
+        self._segment_bytes = min(SEGMENT_BYTES, bytes_max // SEGMENTS_MIN)
         self._file = self._segments[-1].open()
         self._write(EPOCH, b"")
 
@@ -173,7 +176,7 @@ class Journal:
     @property
     def size_bytes(self) -> int:
         """How large the journal is."""
-        return sum(segment.size for segment in self._segments)
+        return self._size
 
     def fact_at(self, position: int) -> Fact | None:
         """Return a told fact that is still kept."""
@@ -229,22 +232,25 @@ class Journal:
 
     def _write(self, kind: int, payload: bytes) -> int:
         record = framed(self._next, self.epoch, kind, payload)
-        assert len(record) <= RECORD_BYTES_MAX, "a record is bounded; split it"
-        room = self._bytes_max + (0 if kind in APPLICATION_KINDS or kind == FACT else MARK_BYTES)
-        if self.size_bytes + len(record) > room:
+        size = len(record)
+        assert size <= RECORD_BYTES_MAX, "a record is bounded; split it"
+        room = self._bytes_max + (0 if kind >= FACT else MARK_BYTES)
+        if self._size + size > room:
             raise JournalFull(
                 f"{self._folder}: {self._bytes_max} bytes are taken by what is not told or not released yet"
             )
         segment = self._segments[-1]
-        if segment.size >= min(SEGMENT_BYTES, self._bytes_max // SEGMENTS_MIN):
+        if segment.size >= self._segment_bytes:
             # A power cut may tear the last segment alone: one torn before it could not be opened again.
             self.sync()
             segment = Segment.make(self._folder, self._next, self.epoch)
             fresh = segment.open()
             self._segments.append(segment)
+            self._size += segment.size
             os.close(self._file)
             self._file = fresh
         at = segment.write(self._file, record)
+        self._size += size
         position = self._next
         self._next += 1
         if kind == FACT:
@@ -265,6 +271,7 @@ class Journal:
         below = min(self._released, self._untold[0] if self._untold else self._next)
         while len(self._segments) > 1 and self._segments[1].first <= below:
             gone = self._segments.pop(0)
+            self._size -= gone.size
             gone.path.unlink(missing_ok=True)
             for position in [
                 position for position in self._facts if position < self._segments[0].first

@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 SERIES_MAX = 512
 """Label sets kept of one metric; further ones are counted in ``mesh_metrics_dropped_total``."""
@@ -48,6 +48,12 @@ class Histogram:
         self.total += value
         self.count += 1
 
+    def merge(self, other: "Histogram") -> None:
+        """Count all of another one in."""
+        self.buckets = [ours + more for ours, more in zip(self.buckets, other.buckets, strict=True)]
+        self.total += other.total
+        self.count += other.count
+
     def copy(self) -> "Histogram":
         """Return the histogram as it is now."""
         twin = Histogram()
@@ -69,6 +75,15 @@ class Metrics:
         self._lock = threading.Lock()
         self._kinds: dict[str, str] = {}
         self._series: dict[str, dict[Labels, Value]] = {}
+        self._gathered: list[Callable[[], None]] = []
+
+    def gather(self, bring: Callable[[], None]) -> None:
+        """Call ``bring`` with each ``bring()``: it counts in what was counted elsewhere, by hand.
+
+        What is exposed and read one by one is brought before; what another thread sends is as old as the
+        last ``bring()``.
+        """
+        self._gathered.append(bring)
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter (``*_total``)."""
@@ -95,8 +110,17 @@ class Metrics:
                     held = series[key] = Histogram()
                 held.add(value)  # type: ignore[union-attr]
 
+    def merge(self, name: str, seen: Histogram, **labels: str) -> None:
+        """Add all of ``seen``, which was kept elsewhere, to a histogram."""
+        with self._lock:
+            series, key = self._slot(name, "histogram", labels)
+            if key is not None:
+                held = series.setdefault(key, Histogram())
+                held.merge(seen)  # type: ignore[union-attr]
+
     def expose(self) -> bytes:
         """Return the Prometheus text format."""
+        self.bring()
         lines = []
         for name, kind, series in self.snapshot():
             lines.append(f"# TYPE {name} {kind}")
@@ -114,12 +138,18 @@ class Metrics:
 
     def value(self, name: str, **labels: str) -> float:
         """Return a counter's or gauge's value, or a histogram's count; 0 where there is none."""
+        self.bring()
         wanted = tuple(sorted(labels.items()))
         with self._lock:
             for key, held in self._series.get(name, {}).items():
                 if tuple(sorted(key)) == wanted:
                     return held.count if isinstance(held, Histogram) else held
         return 0
+
+    def bring(self) -> None:
+        """Have all that was counted by hand counted in, in the thread that counts it."""
+        for bring in self._gathered:
+            bring()
 
     def clear(self) -> None:
         """Forget everything (between tests)."""

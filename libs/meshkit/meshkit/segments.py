@@ -17,6 +17,8 @@ from zlib import crc32
 from meshkit.errors import JournalFull, MeshError
 
 FRAME: Final = struct.Struct("<IIQIB")
+REST: Final = struct.Struct("<IQIB")
+"""A frame without its checksum."""
 SUFFIX: Final = ".journal"
 HEADER: Final = 0
 RECORD_BYTES_MAX: Final = 2 * 1024**2
@@ -40,8 +42,8 @@ class Frame(NamedTuple):
 
 def framed(position: int, epoch: int, kind: int, payload: bytes) -> bytes:
     """Return a record's bytes."""
-    rest = FRAME.pack(0, len(payload), position, epoch, kind)[4:] + payload
-    return crc32(rest).to_bytes(4, "little") + rest
+    rest = REST.pack(len(payload), position, epoch, kind)
+    return b"".join((crc32(payload, crc32(rest)).to_bytes(4, "little"), rest, payload))
 
 
 def frame_at(raw: bytes | memoryview, at: int) -> Frame | None:
@@ -152,8 +154,10 @@ class Segment:
     def write(self, descriptor: int, record: bytes) -> int:
         """Write one record at the end; return the byte it begins at. Raises ``JournalFull``."""
         at = self.size
-        with _refused(self.path):
+        try:
             written = os.pwrite(descriptor, record, at)
+        except OSError as fault:
+            raise JournalFull(f"{self.path}: {fault.strerror}") from fault
         if written < len(record):
             # What was half-written is overwritten by the next record, or cut off at the next opening.
             os.ftruncate(descriptor, at)

@@ -142,16 +142,47 @@ def trace_context() -> tuple[bytes, bytes]:
     return known.trace_id.to_bytes(16, "big"), known.span_id.to_bytes(8, "big")
 
 
-def edge_parent(incoming: str | None) -> str | None:
+def edge_parent(incoming: str | None, *, kept: bool | None = None) -> str | None:
     """Return a stranger's traceparent with the sampling drawn anew, or nothing where it is not one.
 
-    Whoever calls from outside may say which trace a request belongs to, never whether we keep it.
+    Whoever calls from outside may say which trace a request belongs to, never whether we keep it:
+    that was drawn already (``kept``), or is drawn here.
     """
     known = None if incoming is None else parsed(incoming)
     if known is None:
         return None
-    flags = "01" if random.random() < TRACING.ratio else "00"  # noqa: S311 - a sample, not a secret
+    if kept is None:
+        kept = random.random() < TRACING.ratio  # noqa: S311 - a sample, not a secret
+    flags = "01" if kept else "00"
     return f"00-{known.trace_id:032x}-{known.span_id:016x}-{flags}"
+
+
+def unkept(incoming: str | None) -> str:
+    """Return the traceparent of a span that nobody keeps: of a stranger's trace, or of a new one."""
+    known = None if incoming is None else parsed(incoming)
+    span_id = random.getrandbits(64) or 1
+    trace = random.getrandbits(128) if known is None else known.trace_id
+    return f"00-{trace:032x}-{span_id:016x}-00"
+
+
+class Sampler:
+    """Says which traces are kept: ``TRACING.ratio`` of them, and at most so many a second."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._left = per_s
+        self._at = 0.0
+
+    def keeps(self, now: float) -> bool:
+        """Tell whether the trace that begins ``now`` (monotonic seconds) is kept."""
+        if TRACING.tracer is None or (TRACING.ratio < 1.0 and random.random() >= TRACING.ratio):  # noqa: S311
+            return False
+        self._left = min(self._per_s, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
 
 
 def parsed(text: str) -> SpanContext | None:

@@ -15,11 +15,12 @@ from meshkit import semconv
 from meshkit.config import Settings
 from meshkit.logs import log_to_stderr
 from meshkit.metrics import METRICS, Metrics
-from meshkit.spans import LINKS_MAX, TRACING, edge_parent, span, trace_id, traceparent
+from meshkit.spans import LINKS_MAX, TRACING, Sampler, edge_parent, span, trace_id, traceparent, unkept
 
 __all__ = [
     "METRICS",
     "Metrics",
+    "Sampler",
     "SpanKind",
     "edge_parent",
     "span",
@@ -27,6 +28,7 @@ __all__ = [
     "stop",
     "trace_id",
     "traceparent",
+    "unkept",
 ]
 
 if TYPE_CHECKING:

@@ -19,17 +19,19 @@ from meshkit.telemetry import METRICS
 from inference_gateway.access import Access
 from inference_gateway.calls import Calls
 from inference_gateway.domain.directory import Directory
-from inference_gateway.engines import Engines
 from inference_gateway.eventring import EventRing
 from inference_gateway.http.api.asking import Asker
 from inference_gateway.http.events import EventDoor
 from inference_gateway.http.openai import Door
 from inference_gateway.http.site import Front, Porch, api
 from inference_gateway.meter import Meter
+from inference_gateway.progress import ProgressPage
 from inference_gateway.recording import STOPPING
 from inference_gateway.room import Room
 from inference_gateway.server import Server, listen
 from inference_gateway.settings import ACTIVE_MAX, GatewaySettings
+from inference_gateway.tally import Tally
+from inference_gateway.upstream import Upstreams
 
 logger = logging.getLogger(__name__)
 
@@ -65,12 +67,17 @@ class Gateway(Service):
             self._journal.close()
             raise
         self.port: int = self._listening.getsockname()[1]
+        self._page = ProgressPage(settings.gateway_data_dir / "progress")
         self.meter = Meter(
-            self._journal, self.clock, settings.mesh_site, journal_bytes_max=journal_bytes_max
+            self._journal,
+            self._page,
+            self.clock,
+            settings.mesh_site,
+            journal_bytes_max=journal_bytes_max,
         )
         self.calls = Calls(active_max)
         self.directory = Directory()
-        self._engines: Engines | None = None
+        self._upstreams: Upstreams | None = None
         self._porch = Porch()
         self._server = Server(self._porch, self._listening)
         self._work = Supervised()
@@ -90,13 +97,15 @@ class Gateway(Service):
         _follow(self._routes(), self.directory)
         _heed(self._limits(), self.meter)
         access = Access(self._access(), self.clock)
-        self._engines = Engines()
+        self._upstreams = Upstreams()
         room = Room(
             calls=self.calls,
             clock=self.clock,
             directory=self.directory,
-            engines=self._engines,
+            in_flight={},
             meter=self.meter,
+            tally=Tally(),
+            upstreams=self._upstreams,
         )
         asker = Asker(self.bus, access, self.clock, self.settings.mesh_site)
         ring = EventRing(self.bus)
@@ -105,6 +114,7 @@ class Gateway(Service):
         self._porch.front = Front(Door(room, access), self.events, api(asker))
         self._work.begin("events", ring.run)
         self._work.begin("watch", self.calls.watch)
+        self._work.begin("sweep", self._upstreams.sweep)
         self._work.begin("batch", self.meter.batch)
         self._work.begin("drain", lambda: self.meter.drain(self.bus))
         self._work.begin("tell-again", lambda: self.meter.tell_missing(self.bus))
@@ -122,8 +132,8 @@ class Gateway(Service):
         self.calls.cut_all(STOPPING)
         await self._work.finish("http", 1.0)
         self._listening.close()
-        if self._engines is not None:
-            await self._engines.close()
+        if self._upstreams is not None:
+            await self._upstreams.close()
         self.meter.form()
         for _ in range(TELL_LOOKS):
             if not self._journal.backlog or not self.bus.connected:
@@ -132,6 +142,7 @@ class Gateway(Service):
         await self._work.stop()
         await super().stop()
         self._journal.close()
+        self._page.close()
 
     def _missing_door(self) -> str | None:
         if self._porch.front is None or not self._server.started:
@@ -143,6 +154,7 @@ class Gateway(Service):
         for name in ("mesh_gateway_retries_total", "mesh_gateway_overloaded_total"):
             METRICS.count(name, 0)
         while True:
+            METRICS.bring()
             METRICS.set("mesh_gateway_active_requests", len(self.calls.active))
             METRICS.set("mesh_gateway_journal_backlog", self._journal.backlog)
             METRICS.set("mesh_gateway_replicas", self.directory.replicas)

@@ -4,24 +4,19 @@ import asyncio
 import logging
 from contextlib import suppress
 
-import aiohttp
-from mesh_contracts.inference import UsageRow
+from mesh_contracts.inference import Tried, UsageRow
 from mesh_contracts.placement import Replica, Route
 from meshkit import semconv
-from meshkit.telemetry import METRICS, SpanKind, span, traceparent
+from meshkit.telemetry import METRICS, SpanKind, span
 
 from inference_gateway.domain.body import Operation, Wanted, for_engine
 from inference_gateway.domain.directory import least_busy, not_serving
-from inference_gateway.domain.faults import UNREADABLE, Fault, unavailable
-from inference_gateway.domain.refusals import Refusal, journal_full, malformed, refusal_of, unreachable
-from inference_gateway.domain.sse import EventTooLong, Splitter
-from inference_gateway.domain.stream import DONE, Reading, whole_answer
-from inference_gateway.http.wire import (
-    Headers,
-    Receive,
-    Send,
-)
+from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.domain.refusals import Refusal, journal_full, refusal_of, unreachable
+from inference_gateway.domain.sse import EventTooLong
+from inference_gateway.http.wire import Headers, Send
 from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
+from inference_gateway.relay import EngineRefused, Relay
 from inference_gateway.reply import Reply
 from inference_gateway.room import Room
 from inference_gateway.settings import (
@@ -29,41 +24,27 @@ from inference_gateway.settings import (
     ATTEMPTS_MAX,
     CLIENT_STUCK_S,
     FIRST_BYTE_WAIT_S,
-    IDLE_GAP_S,
 )
+from inference_gateway.upstream import Broken, Exchange
 
 REFUSAL_BYTES_MAX = 64 * 1024
 
-
 BAD_NEWS_WITHIN_S = 1.0
-READ_OUT_WITHIN_S = 0.05
-"""How long the end of an engine's stream is waited for, so that its connection can be kept."""
 
 log = logging.getLogger(__name__)
-
-
-class EngineRefused(Exception):
-    """A replica gave no answer that could be relayed, before anything was."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.fault.code)
-        self.refusal = refusal
 
 
 class Call:
     """One request from its admission to its end. ``run`` it once."""
 
     def __init__(
-        self,
-        room: Room,
-        operation: Operation,
-        wanted: Wanted,
-        recording: Recording,
+        self, room: Room, operation: Operation, wanted: Wanted, recording: Recording, *, kept: bool
     ) -> None:
         self._room = room
         self._operation = operation
         self._wanted = wanted
         self._recording = recording
+        self._kept = kept
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
         self._reply: Reply | None = None
@@ -71,11 +52,10 @@ class Call:
         self.due = self._loop.time() + FIRST_BYTE_WAIT_S
         self.due_why = "engine_first_byte_timeout"
 
-    async def run(self, receive: Receive, send: Send, headers: Headers) -> UsageRow | None:
+    async def run(self, send: Send, headers: Headers) -> UsageRow | None:
         """Answer the client; return the row (nothing where the request was not admitted)."""
         self._task = asyncio.current_task()
         reply = self._reply = Reply(send, headers, self._wait_for_client)
-        leaving = asyncio.create_task(self._heed_leaving(receive))
         self._room.calls.enter(self)
         try:
             await self._answer(reply)
@@ -88,11 +68,10 @@ class Call:
             await self._say_cut(self._why, reply)
         except Exception:
             # Our own mistake: the request is still answered, and still has its row.
-            log.exception("a call failed here")
+            log.exception("a call failed here: %s", self._recording.opening.request_id)
             await self._say_cut("gateway_fault", reply)
         finally:
             self._room.calls.leave(self)
-            leaving.cancel()
             self._recording.close(self._why or "gateway_fault", started=reply.started)
         return self._recording.row
 
@@ -102,9 +81,8 @@ class Call:
             self._why = why
             self._task.cancel()
 
-    async def _heed_leaving(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def left(self) -> None:
+        """End the call: its client closed the connection."""
         self.cut(CLIENT_LEFT)
 
     async def _answer(self, reply: Reply) -> None:
@@ -116,7 +94,7 @@ class Call:
             route, replica = self._next(tried)
             if route is None or replica is None:
                 break
-            if not self._recording.open(replica, attempt):
+            if not self._recording.open(route, replica, attempt):
                 await reply.refuse(journal_full())
                 return
             try:
@@ -125,32 +103,53 @@ class Call:
                 refusal = refused.refusal
                 if not refusal.elsewhere:
                     break
-            except (aiohttp.ClientError, OSError, EventTooLong) as broken:
+                self._tried(replica, refusal.fault.code)
+            except (Broken, EventTooLong) as broken:
+                kind = broken.kind if isinstance(broken, Broken) else "too_large"
                 if reply.started:
-                    await self._break_off("engine_lost", reply)
+                    await self._relay(route, reply).break_off("engine_lost")
                     return
                 refusal = Refusal(unreachable(route.name), elsewhere=True)
-                METRICS.count("mesh_gateway_engine_faults_total", kind=type(broken).__name__)
-                if not stale and _is_stale(broken):
+                METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
+                if not stale and kind == "stale":
                     # An engine may close a kept connection just as we write: no sign of illness.
                     stale = True
                     continue
+                self._tried(replica, f"engine_{kind}")
             else:
                 return
             tried.append(replica.workload_id)
             METRICS.count("mesh_gateway_retries_total")
         await self._refuse(refusal, reply)
 
+    def _tried(self, replica: Replica, reason: str) -> None:
+        self._recording.why.tried.append(Tried(workload_id=replica.workload_id, reason=reason))
+
     def _next(self, tried: list[str]) -> tuple[Route | None, Replica | None]:
         opening = self._recording.opening
         route = self._room.directory.find(opening.project, opening.model)
         if route is None:
             return None, None
-        busy = self._room.engines.in_flight
+        busy = self._room.in_flight
         return route, least_busy(route.replicas, busy, tried, self._room.calls.turn())
 
+    def _relay(self, route: Route, reply: Reply) -> Relay:
+        return Relay(route, self._wanted, self._recording, reply, self._await)
+
     async def _ask(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> None:
-        body = for_engine(self._wanted, route.engine, route.model_id)
+        busy = self._room.in_flight
+        busy[replica.workload_id] = busy.get(replica.workload_id, 0) + 1
+        try:
+            if self._kept:
+                await self._ask_seen(route, replica, reply, fresh=fresh)
+            else:
+                await self._exchange(route, replica, reply, fresh=fresh)
+        finally:
+            busy[replica.workload_id] -= 1
+            if not busy[replica.workload_id]:
+                del busy[replica.workload_id]
+
+    async def _ask_seen(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> None:
         host, _, port = replica.address.partition("/")[0].rpartition(":")
         attributes = {
             semconv.HTTP_REQUEST_METHOD: "POST",
@@ -159,83 +158,32 @@ class Call:
             semconv.MESH_ENDPOINT_ID: route.endpoint_id,
         }
         with span(f"POST {self._operation.path}", kind=SpanKind.CLIENT, attributes=attributes) as seen:
-            exchange = self._room.engines.ask(
-                replica, self._operation.path, body, traceparent(), fresh=fresh
-            )
-            async with exchange:
-                answer = await exchange.answer()
-                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, answer.status)
-                if answer.status != 200:
-                    raw = await _refusal_in(answer)
-                    raise EngineRefused(refusal_of(answer.status, raw, route.name))
-                if self._wanted.stream:
-                    await self._relay(route, answer, reply)
-                    await _read_out(answer)
-                else:
-                    await self._relay_whole(route, answer, reply)
+            status = await self._exchange(route, replica, reply, fresh=fresh)
+            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
 
-    async def _relay_whole(self, route: Route, answer: aiohttp.ClientResponse, reply: Reply) -> None:
-        parts, size = [], 0
-        async for part in answer.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            self._await(IDLE_GAP_S, "engine_idle_timeout")
-            if size > ANSWER_BYTES_MAX:
-                raise EventTooLong
-        try:
-            body, usage = whole_answer(b"".join(parts), route.name)
-        except UNREADABLE:
-            raise EngineRefused(Refusal(malformed(), elsewhere=True)) from None
-        if self._recording.complete(usage):
-            await reply.whole(body)
-        else:
-            await reply.refuse(journal_full())
-
-    async def _relay(self, route: Route, answer: aiohttp.ClientResponse, reply: Reply) -> None:
-        wanted = self._wanted
-        reading = Reading(
-            route.engine,
-            route.name,
-            show_usage=wanted.show_usage,
-            show_timings=wanted.show_timings,
-            choices=wanted.choices * wanted.prompts,
+    async def _exchange(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> int:
+        body = for_engine(self._wanted, route.engine, route.model_id)
+        exchange: Exchange = await self._room.upstreams.send(
+            replica,
+            self._operation.path,
+            body,
+            self._recording.opening.traceparent,
+            fresh=fresh,
+            whole=not self._wanted.stream,
         )
-        splitter = Splitter()
-        async for data in answer.content.iter_any():
-            out = reading.take_all(splitter.feed(data))
-            if not reply.started:
-                if reading.fault is not None:
-                    break
-                if not out and not reading.done:
-                    continue
-            if not self._recording.read(reading):
-                await reply.break_off("journal_full")
-                return
-            if out:
-                await reply.part(out)
-            if reading.fault is not None or reading.done:
-                break
-            self._await(IDLE_GAP_S, "engine_idle_timeout")
-        await self._finish(reading, reply)
-
-    async def _finish(self, reading: Reading, reply: Reply) -> None:
-        """End a stream whose engine says no more: whole, or broken off."""
-        if self._recording.row is None:
-            if reading.finish_reason is None or reading.fault is not None:
-                if not reply.started:
-                    raise EngineRefused(Refusal(malformed(), elsewhere=True))
-                await self._break_off(reading.fault or "engine_ended_early", reply)
-                return
-            self._recording.complete(None)
-        await reply.end(DONE)
-
-    async def _break_off(self, why: str, reply: Reply) -> None:
-        """End a stream that has begun and cannot go on: the client is told, the part is recorded."""
-        if self._recording.row is None:
-            self._recording.fail(200, why)
-            await reply.break_off(why)
-        else:
-            await reply.end(DONE)
+        try:
+            await exchange.begun()
+            if exchange.status != 200:
+                raw = await _refusal_in(exchange)
+                raise EngineRefused(refusal_of(exchange.status, raw, route.name))
+            relay = self._relay(route, reply)
+            if self._wanted.stream:
+                await relay.stream(exchange)
+            else:
+                await relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
+            return exchange.status
+        finally:
+            exchange.release()
 
     async def _refuse(self, refusal: Refusal | None, reply: Reply) -> None:
         """Answer that no replica would; an admitted request gets its row."""
@@ -269,25 +217,9 @@ class Call:
         self.due_why = why
 
 
-def _is_stale(broken: Exception) -> bool:
-    """Tell whether a kept connection was gone before we used it, rather than an engine out of reach."""
-    reset = isinstance(broken, OSError) and not isinstance(broken, aiohttp.ClientConnectorError)
-    return reset or isinstance(broken, aiohttp.ServerDisconnectedError)
-
-
-async def _refusal_in(answer: aiohttp.ClientResponse) -> bytes:
+async def _refusal_in(exchange: Exchange) -> bytes:
     raw = b""
-    while len(raw) < REFUSAL_BYTES_MAX:
-        part = await answer.content.read(REFUSAL_BYTES_MAX - len(raw))
-        if not part:
-            break
-        raw += part
-    return raw
-
-
-async def _read_out(answer: aiohttp.ClientResponse) -> None:
-    """Read what follows the end of a stream: nothing, and then the connection is free again."""
-    with suppress(TimeoutError, aiohttp.ClientError, OSError):
-        async with asyncio.timeout(READ_OUT_WITHIN_S):
-            while await answer.content.readany():
-                pass
+    with suppress(Broken):
+        while len(raw) < REFUSAL_BYTES_MAX and (part := await exchange.read()):
+            raw += part
+    return raw[:REFUSAL_BYTES_MAX]

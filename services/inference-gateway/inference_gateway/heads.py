@@ -5,9 +5,15 @@ import logging
 from typing import Any
 
 from meshkit.telemetry import METRICS
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import service_unavailable
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from inference_gateway.cycle import Cycle
 from inference_gateway.domain.faults import Fault
+from inference_gateway.http.wire import LEAVING
+
+HOT = b"/v1/"
+"""Where the hot routes are."""
 
 HEAD_BYTES_MAX = 64 * 1024
 """A request's first line and headers; a longer head is answered 431."""
@@ -59,6 +65,7 @@ class BoundedHeads(HttpToolsProtocol):
         self.logger.setLevel(logging.ERROR)
         self._in_head = True
         self._head_bytes = 0
+        self._answering: RequestResponseCycle | None = None
         self._why = UNREADABLE
         self._discarded: int | None = None
         self._due: asyncio.TimerHandle | None = None
@@ -69,9 +76,14 @@ class BoundedHeads(HttpToolsProtocol):
         self._wait(HEAD_WAIT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more; tell whoever answers here that nobody listens."""
         self._wait(None)
         super().connection_lost(exc)
+        cycle = self._answering
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            if isinstance(cycle, Cycle) and cycle.left is not None:
+                cycle.left()
 
     def data_received(self, data: bytes) -> None:
         """Read on, within the bounds."""
@@ -100,7 +112,48 @@ class BoundedHeads(HttpToolsProtocol):
             raise HeadTooLong
         self._in_head = False
         self._wait(None)
-        super().on_headers_complete()
+        url = self.url
+        if url.startswith(HOT) and b"?" not in url and b"%" not in url:
+            self._on_hot(url)
+        else:
+            super().on_headers_complete()
+
+    def _on_hot(self, url: bytes) -> None:
+        """Begin a request of the hot routes, as uvicorn does, on a cycle of our own."""
+        scope: Any = self.scope
+        version = self.parser.get_http_version()
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["path"] = url.decode("ascii")
+        scope["raw_path"] = url
+        scope["query_string"] = b""
+        before = self.cycle
+        cycle = self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        scope[LEAVING] = cycle.leaving
+        crowded = self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
+        app: Any = service_unavailable if crowded else self.app
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, app))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Begin to answer."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_complete(self) -> None:
         """Expect another head."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from mesh_contracts import wire
@@ -18,7 +18,9 @@ from meshkit.telemetry import METRICS, SpanKind, span, traceparent
 
 from inference_gateway.domain import records
 from inference_gateway.domain.marks import AGAIN_MAX, kept, missed
-from inference_gateway.domain.records import Batched, Ended, Heard, Opened, Opening
+from inference_gateway.domain.records import Batched, Opening
+from inference_gateway.kept import Open, Waiting, heard
+from inference_gateway.progress import ProgressPage
 from inference_gateway.settings import BATCH_WAIT_S, MARK_WAIT_S
 
 log = logging.getLogger(__name__)
@@ -30,41 +32,53 @@ AGAIN_WAIT_MAX_S = 300.0
 """The longest pause between two tellings of batches that the ledger does not take."""
 
 
-class Open(msgspec.Struct):
-    """An admitted request: where in the journal it stands now, and how far it has come."""
-
-    opening: Opening
-    position: int
-    tokens: int = 0
-    prompt: int | None = None
-
-
 class Meter:
     """Exactly one row for each admitted request, whatever dies; see ``domain.records``."""
 
     def __init__(
-        self, journal: Journal, clock: Clock, site: Site, *, journal_bytes_max: int = JOURNAL_BYTES_MAX
+        self,
+        journal: Journal,
+        page: ProgressPage,
+        clock: Clock,
+        site: Site,
+        *,
+        journal_bytes_max: int = JOURNAL_BYTES_MAX,
     ) -> None:
         self._journal = journal
+        self._page = page
+        self._rows: dict[str, int] = {}
         self._admit_bytes_max = journal_bytes_max - min(RESERVE_BYTES, journal_bytes_max // 4)
         self._clock = clock
         self._site = site
         self._open: dict[int, Open] = {}
-        self._pending: list[Ended] = []
+        self._pending: list[Waiting] = []
         self._owed: list[UsageRow] = []
         self._batches: list[Batched] = []
         self._sequence = 0
         self._last = 0
         self._wake = asyncio.Event()
         self._mark: ProducerMark | None = None
+        self._restoring = True
+        self._restored_up_to: int | None = None
         self.closed = 0
         """How many requests a kill had cut, which were closed at this opening."""
         self._restore()
+        METRICS.gather(self._count)
 
     @property
     def producer(self) -> str:
         """The name under which the ledger knows this journal."""
         return self._journal.producer
+
+    @property
+    def epoch(self) -> int:
+        """The journal's epoch: requests are admitted in it."""
+        return self._journal.epoch
+
+    def settled_below(self) -> int:
+        """Return the epoch below which every admitted request stands in the ledger, as far as is known here."""
+        unknown = self._restoring or self._restored_up_to is not None
+        return 0 if unknown else self._journal.epoch
 
     @property
     def open_requests(self) -> int:
@@ -93,7 +107,7 @@ class Meter:
     def reopen(self, opened_at: int, opening: Opening) -> int:
         """Write that another replica is asked for the same request. Raises ``JournalFull``."""
         position = self._opened(opening)
-        del self._open[opened_at]
+        self._leave(self._open.pop(opened_at))
         return position
 
     def _opened(self, opening: Opening) -> int:
@@ -104,25 +118,38 @@ class Meter:
     def progress(self, opened_at: int, tokens: int, prompt: int | None) -> None:
         """Write how many tokens were read, before the client gets them. Raises ``JournalFull``."""
         known = self._open[opened_at]
-        self._progress(known.position, tokens, prompt)
         known.tokens, known.prompt = tokens, prompt
+        if known.slot is None:
+            known.slot = self._page.take(known.position)
+            if known.slot is None:
+                self._progress(known.position, tokens, prompt)
+                return
+        self._page.write(known.slot, known.position, tokens, prompt)
 
     def _progress(self, position: int, tokens: int, prompt: int | None) -> None:
         self._journal.append(records.PROGRESS, records.progress_bytes(position, tokens, prompt))
+
+    def _leave(self, known: Open) -> None:
+        if known.slot is not None:
+            self._page.give(known.slot)
+            known.slot = None
 
     def end(self, opened_at: int, row: UsageRow) -> bool:
         """Write a request's row; false where it only stands in memory, because the journal is full.
 
         The client may see the count only where this is true.
         """
-        self._open.pop(opened_at, None)
-        METRICS.count("mesh_gateway_rows_total", state=row.state)
+        known = self._open.pop(opened_at, None)
+        self._rows[row.state] = self._rows.get(row.state, 0) + 1
         self._wake.set()
         try:
             self._keep(row)
         except JournalFull:
             self._owed.append(row)
             return False
+        finally:
+            if known is not None and known.slot is not None:
+                self._leave(known)
         return True
 
     async def batch(self) -> None:
@@ -148,6 +175,10 @@ class Meter:
         except JournalFull:
             log.warning("the journal is full; usage waits until the ledger takes what is kept")
             return False
+        if self._restoring:
+            # When these batches stand in the ledger, so does all that came before this start.
+            self._restoring = False
+            self._restored_up_to = self._batches[-1].position if self._batches else None
         return True
 
     async def drain(self, bus: Bus) -> None:
@@ -160,6 +191,10 @@ class Meter:
             return
         self._mark = mark
         self._batches = kept(self._batches, mark)
+        if self._restored_up_to is not None and not any(
+            batch.position <= self._restored_up_to for batch in self._batches
+        ):
+            self._restored_up_to = None
         self._release()
 
     async def tell_missing(self, bus: Bus) -> None:
@@ -190,10 +225,16 @@ class Meter:
         return since is not None and self._clock.monotonic() - since >= seconds
 
     def _keep(self, row: UsageRow) -> None:
-        position = self._journal.append(records.ENDED, wire.encode(row))
-        self._pending.append(Ended(position, row))
+        written = wire.encode(row)
+        position = self._journal.append(records.ENDED, written)
+        self._pending.append(Waiting(position, msgspec.Raw(written)))
 
-    def _tell(self, rows: list[Ended]) -> None:
+    def _count(self) -> None:
+        for state, count in self._rows.items():
+            METRICS.count("mesh_gateway_rows_total", count, state=state)
+        self._rows.clear()
+
+    def _tell(self, rows: list[Waiting]) -> None:
         sequence = self._sequence + 1
         epoch = self._journal.epoch
         now = self._clock.now()
@@ -212,7 +253,7 @@ class Meter:
                 producer=self.producer,
                 epoch=epoch,
                 sequence=sequence,
-                rows=[ended.row for ended in rows],
+                rows=_as_written(rows),
             )
             position = self._last = self._journal.tell(fact)
         self._sequence = sequence
@@ -239,32 +280,26 @@ class Meter:
             except JournalFull:
                 return
             known.position = self._last = position
+            if known.slot is not None:
+                self._page.write(known.slot, position, known.tokens, known.prompt)
             # In the order in which they stand.
             self._open[opened_at] = self._open.pop(opened_at)
 
     def _restore(self) -> None:
-        restored = records.restore(_heard(self._journal))
+        restored = records.restore([*heard(self._journal), *self._page.before])
         self._batches = restored.batches
-        self._pending = restored.unbatched
+        self._pending = [
+            Waiting(ended.position, msgspec.Raw(wire.encode(ended.row))) for ended in restored.unbatched
+        ]
         now = self._clock.now()
         for unclosed in restored.unclosed:
             self.end(-1, records.closed_by_restart(unclosed, now))
         self.closed = len(restored.unclosed)
-        if self._pending:
+        self._page.clear()
+        if not self.form():
             self._wake.set()
 
 
-def _heard(journal: Journal) -> Iterator[Heard]:
-    """Yield what the journal's records say, in the domain's words."""
-    for record in journal.replay():
-        if record.kind == records.OPENED:
-            yield Opened(record.position, wire.decode(record.payload, Opening))
-        elif record.kind == records.PROGRESS:
-            yield records.progress_of(record.payload)
-        elif record.kind == records.ENDED:
-            yield Ended(record.position, wire.decode(record.payload, UsageRow))
-        else:
-            fact = journal.fact_at(record.position)
-            if isinstance(fact, UsageMetered):
-                ids = [row.request_id for row in fact.rows]
-                yield Batched(record.position, fact.epoch, fact.sequence, ids)
+def _as_written(rows: list[Waiting]) -> Any:
+    """Return the rows as they were encoded already: they go into the batch as they are."""
+    return [waiting.row for waiting in rows]

@@ -4,8 +4,8 @@ import asyncio
 from datetime import datetime
 
 import msgspec
-from mesh_contracts.inference import UsageRow
-from mesh_contracts.placement import Replica
+from mesh_contracts.inference import Considered, Counted, Explained, Tried, UsageRow
+from mesh_contracts.placement import Replica, Route
 from meshkit.clock import Clock
 from meshkit.errors import JournalFull
 
@@ -19,6 +19,43 @@ STOPPING = "gateway_stopping"
 """Why a call is cut that no engine is to blame for; every other cut is the engine's fault."""
 
 
+class Why:
+    """Why a request went the way it went, as it comes about."""
+
+    __slots__ = (
+        "asked_as",
+        "chosen_by",
+        "considered",
+        "counted",
+        "position",
+        "queue_us",
+        "reserved",
+        "tried",
+    )
+
+    def __init__(self) -> None:
+        self.asked_as: str | None = None
+        self.chosen_by: str | None = None
+        self.considered: list[Considered] = []
+        self.counted: list[Counted] = []
+        self.tried: list[Tried] = []
+        self.position: int | None = None
+        self.queue_us: int | None = None
+        self.reserved: int | None = None
+
+    def explained(self) -> Explained:
+        """Return it as it stands on the row."""
+        return Explained(
+            chosen_by=self.chosen_by,
+            considered=self.considered,
+            tried=self.tried,
+            counted=self.counted,
+            asked_as=self.asked_as,
+            queue_position=self.position,
+            reserved_tokens=self.reserved,
+        )
+
+
 class Recording:
     """What the meter is told of one request. ``row`` is there once it has ended."""
 
@@ -29,8 +66,11 @@ class Recording:
         self._loop = asyncio.get_running_loop()
         self._opened_at: int | None = None
         self._written = 0
-        self._first_token_us: int | None = None
+        self._first_token_at: float | None = None
+        self._last_token_at = 0.0
         self.opening = opening
+        self.why = Why()
+        self.finish_reason: str | None = None
         self.reading: Reading | None = None
         self.row: UsageRow | None = None
 
@@ -39,10 +79,15 @@ class Recording:
         """Whether the request stands in the journal: then it gets exactly one row."""
         return self._opened_at is not None
 
-    def open(self, replica: Replica, attempt: int) -> bool:
+    def open(self, route: Route, replica: Replica, attempt: int) -> bool:
         """Record that a replica is asked; false where the journal is full."""
         self.opening = msgspec.structs.replace(
-            self.opening, workload_id=replica.workload_id, node_id=replica.node_id, attempts=attempt
+            self.opening,
+            endpoint_id=route.endpoint_id,
+            model=route.name,
+            workload_id=replica.workload_id,
+            node_id=replica.node_id,
+            attempts=attempt,
         )
         try:
             if self._opened_at is None:
@@ -51,13 +96,16 @@ class Recording:
                 self._opened_at = self._meter.reopen(self._opened_at, self.opening)
         except JournalFull:
             return False
+        self._written = 0
         return True
 
     def read(self, reading: Reading) -> bool:
         """Record how far a stream has come; false where the journal is full and nothing may be shown."""
         self.reading = reading
-        if reading.tokens and self._first_token_us is None:
-            self._first_token_us = int((self._loop.time() - self._began) * 1e6)
+        if reading.tokens > self._written:
+            self._last_token_at = self._loop.time()
+            if self._first_token_at is None:
+                self._first_token_at = self._last_token_at
         if self.row is not None:
             return True
         if reading.final or reading.done:
@@ -76,16 +124,13 @@ class Recording:
         """Record a whole answer; false where the client may not see its count."""
         if usage is None:
             return self._end(self._cut("completed", 200, "engine_gave_no_usage"))
-        row = UsageRow(
-            **msgspec.structs.asdict(self.opening),
-            ended_at=self._now(),
-            state="completed",
-            status=200,
-            tokens_from="engine",
+        row = records.whole(
+            self.opening,
+            self._now(),
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
-            first_token_us=self._first_token_us,
+            more=self._more(usage.completion_tokens),
         )
         return self._end(row)
 
@@ -106,15 +151,29 @@ class Recording:
 
     def _cut(self, state: str, status: int, reason: str) -> UsageRow:
         reading = self.reading
+        tokens = reading.tokens if reading else 0
         return records.cut(
             self.opening,
             self._now(),
             state=state,
             status=status,
             reason=reason,
-            tokens=reading.tokens if reading else 0,
+            tokens=tokens,
             prompt=reading.prompt_tokens if reading else None,
-            first_token_us=self._first_token_us,
+            more=self._more(tokens),
+        )
+
+    def _more(self, tokens: int) -> records.More:
+        first, reading = self._first_token_at, self.reading
+        each = None
+        if first is not None and tokens > 1:
+            each = int((self._last_token_at - first) * 1e6 / (tokens - 1))
+        return records.More(
+            first_token_us=None if first is None else int((first - self._began) * 1e6),
+            output_token_us=each,
+            queue_us=self.why.queue_us,
+            finish_reason=self.finish_reason or (reading.finish_reason if reading else None),
+            explained=self.why.explained(),
         )
 
     def _end(self, row: UsageRow) -> bool:

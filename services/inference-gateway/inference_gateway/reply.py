@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from inference_gateway.domain.faults import Fault
-from inference_gateway.domain.stream import error_event
+from inference_gateway.domain.stream import DONE, error_event
 from inference_gateway.http.wire import JSON, NO_CACHE, SSE, Headers, Send, send_fault, send_whole
 
 
@@ -20,6 +20,7 @@ class Reply:
         self._about_to = about_to
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self.last_word = DONE
         self.started = False
         self.done = False
 

@@ -5,8 +5,9 @@ from meshkit.clock import Clock
 
 from inference_gateway.calls import Calls
 from inference_gateway.domain.directory import Directory
-from inference_gateway.engines import Engines
 from inference_gateway.meter import Meter
+from inference_gateway.tally import Tally
+from inference_gateway.upstream import Upstreams
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,5 +16,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     calls: Calls
     clock: Clock
     directory: Directory
-    engines: Engines
+    in_flight: dict[str, int]
     meter: Meter
+    tally: Tally
+    upstreams: Upstreams

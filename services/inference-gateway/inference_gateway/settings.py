@@ -63,3 +63,6 @@ RING_EVENTS = 4_096
 
 HEARTBEAT_S = 10.0
 """How often a quiet event stream shows that it lives."""
+
+TRACES_PER_S_MAX = 20.0
+"""Requests a second whose trace is kept: all of them at a person's pace, a sample of them under load."""

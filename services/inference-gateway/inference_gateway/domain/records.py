@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
-from mesh_contracts.inference import UsageRow
+from mesh_contracts.inference import Explained, UsageRow
 from mesh_contracts.units import (
     EndpointId,
     KeyId,
@@ -46,6 +46,20 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     node_id: NodeId | None = None
     attempts: int = 1
     traceparent: TraceParent | None = None
+    admitted_epoch: int | None = None
+
+
+class More(msgspec.Struct, frozen=True, kw_only=True):
+    """What else is known of a request once it has ended."""
+
+    first_token_us: int | None = None
+    output_token_us: int | None = None
+    queue_us: int | None = None
+    finish_reason: str | None = None
+    explained: Explained | None = None
+
+
+NOTHING_MORE = More()
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -148,6 +162,28 @@ def closed_by_restart(unclosed: Unclosed, now: datetime) -> UsageRow:
     )
 
 
+def whole(
+    opening: Opening,
+    now: datetime,
+    *,
+    prompt_tokens: int,
+    completion_tokens: int,
+    cached_tokens: int | None,
+    more: More = NOTHING_MORE,
+) -> UsageRow:
+    """Return the row of a request whose whole count the engine gave."""
+    return _row(
+        opening,
+        now,
+        state="completed",
+        status=200,
+        tokens_from="engine",
+        counts=(prompt_tokens, completion_tokens, cached_tokens),
+        reason=None,
+        more=more,
+    )
+
+
 def cut(
     opening: Opening,
     now: datetime,
@@ -157,23 +193,65 @@ def cut(
     reason: str,
     tokens: int = 0,
     prompt: int | None = None,
-    first_token_us: int | None = None,
+    more: More = NOTHING_MORE,
 ) -> UsageRow:
     """Return the row of a request that ended without the engine's whole count.
 
     Tokens that left are ``counted``; where none did the counts are null, which differs from zero.
     """
     counted = tokens > 0
+    return _row(
+        opening,
+        now,
+        state=state,
+        status=status,
+        tokens_from="counted" if counted else "none",
+        counts=(prompt if counted else None, tokens if counted else None, None),
+        reason=reason,
+        more=more,
+    )
+
+
+def _row(
+    opening: Opening,
+    now: datetime,
+    *,
+    state: str,
+    status: int,
+    tokens_from: str,
+    counts: tuple[int | None, int | None, int | None],
+    reason: str | None,
+    more: More,
+) -> UsageRow:
+    # Field by field: every request makes one.
     return UsageRow(
-        **msgspec.structs.asdict(opening),
+        request_id=opening.request_id,
+        organization=opening.organization,
+        project=opening.project,
+        key_id=opening.key_id,
+        endpoint_id=opening.endpoint_id,
+        model=opening.model,
+        route=opening.route,
+        streamed=opening.streamed,
+        started_at=opening.started_at,
         ended_at=max(now, opening.started_at),
         state=state,  # type: ignore[arg-type]
         status=status,
-        tokens_from="counted" if counted else "none",
-        prompt_tokens=prompt if counted else None,
-        completion_tokens=tokens if counted else None,
-        first_token_us=first_token_us,
+        tokens_from=tokens_from,  # type: ignore[arg-type]
+        prompt_tokens=counts[0],
+        completion_tokens=counts[1],
+        cached_tokens=counts[2],
+        workload_id=opening.workload_id,
+        node_id=opening.node_id,
+        attempts=opening.attempts,
+        queue_us=more.queue_us,
+        first_token_us=more.first_token_us,
         reason=reason,
+        traceparent=opening.traceparent,
+        output_token_us=more.output_token_us,
+        finish_reason=more.finish_reason,
+        admitted_epoch=opening.admitted_epoch,
+        explained=more.explained,
     )
 
 

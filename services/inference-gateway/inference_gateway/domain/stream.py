@@ -10,7 +10,7 @@ from mesh_contracts.placement import EngineKind
 from msgspec import Meta
 
 from inference_gateway.domain.faults import UNREADABLE
-from inference_gateway.domain.sse import data_of
+from inference_gateway.domain.sse import data_of, with_data
 
 TOKENS_MAX = 2**31
 """An engine that claims more for one request, or less than none, talks nonsense."""
@@ -106,6 +106,8 @@ class Reading:
         self.usage: Usage | None = None
         self.final = False
         self.done = False
+        self.last = DONE
+        """The event that ended the stream, as the engine wrote it."""
         self.finish_reason: str | None = None
         self.fault: str | None = None
 
@@ -116,6 +118,8 @@ class Reading:
 
     def take_all(self, events: list[bytes]) -> bytes:
         """Return what the client is sent for these events, up to a fault or the end."""
+        if len(events) == 1:
+            return self.take(events[0])
         parts = []
         for event in events:
             parts.append(self.take(event))
@@ -124,14 +128,13 @@ class Reading:
         return b"".join(parts)
 
     def take(self, event: bytes) -> bytes:
-        """Return what the client is sent for ``event``; nothing where it is withheld."""
+        """Return what the client is sent for ``event``: as it is, changed, or nothing where it is withheld."""
         data = data_of(event)
-        if data is None:
-            return event + b"\n\n" if event.startswith(b":") else b""
-        if data == b"null":
-            return b""
+        if data is None or data == b"null":
+            return event
         if data == b"[DONE]":
             self.done = True
+            self.last = event
             return self._summed() if self._usages else b""
         chunk = self._understood(event, data)
         if chunk is None:
@@ -142,7 +145,7 @@ class Reading:
             self._last_usage = data
             if not chunk.choices:
                 return b""
-        return self._shown(data, chunk)
+        return self._shown(event, data, chunk)
 
     def _understood(self, event: bytes, data: bytes) -> _Chunk | None:
         """Return a chunk, or nothing (and the fault) where the engine says it failed, or talks nonsense."""
@@ -213,14 +216,14 @@ class Reading:
         if tokens and tokens >= self._reported:
             self._reported, self._chunks = tokens, 0
 
-    def _shown(self, data: bytes, chunk: _Chunk) -> bytes:
+    def _shown(self, event: bytes, data: bytes, chunk: _Chunk) -> bytes:
         if chunk.usage is not None and not chunk.choices and not self._show_usage:
             return b""
         hide_usage = chunk.usage is not None and not (self.final and self._show_usage)
         hide_timings = chunk.timings is not None and not self._show_timings
         rename = chunk.model is not None and chunk.model != self._name
         if not (hide_usage or hide_timings or rename):
-            return b"data: " + data + b"\n\n"
+            return event
         fields = _fields.decode(data)
         if hide_timings:
             del fields["timings"]
@@ -231,7 +234,7 @@ class Reading:
                 del fields["usage"]
         if rename:
             fields["model"] = msgspec.Raw(_encode(self._name))
-        return b"data: " + _encode(fields) + b"\n\n"
+        return with_data(event, _encode(fields))
 
 
 def error_event(code: str, message: str) -> bytes:
@@ -240,25 +243,39 @@ def error_event(code: str, message: str) -> bytes:
     return b"data: " + _encode(body) + b"\n\n"
 
 
+class _WholeChoice(msgspec.Struct, frozen=True):
+    finish_reason: str | None = None
+
+
 class _Whole(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     model: str | None = None
+    choices: list[_WholeChoice] | None = None
 
 
 _wholes = msgspec.json.Decoder(_Whole)
 
 
-def whole_answer(raw: bytes, name: str) -> tuple[bytes, Usage | None]:
-    """Return a plain answer under the client's own model name, and its usage.
+class Whole(msgspec.Struct, frozen=True):
+    """A plain answer as the client is sent it, what the engine counted, and why it ended."""
+
+    body: bytes
+    usage: Usage | None
+    finish_reason: str | None
+
+
+def whole_answer(raw: bytes, name: str) -> Whole:
+    """Return a plain answer under the client's own model name.
 
     Raises one of ``UNREADABLE`` where it is not JSON of that shape.
     """
     answer = _wholes.decode(raw)
-    if answer.model is None or answer.model == name:
-        return raw, answer.usage
-    fields = _fields.decode(raw)
-    fields["model"] = msgspec.Raw(_encode(name))
-    return _encode(fields), answer.usage
+    reason = answer.choices[0].finish_reason if answer.choices else None
+    if answer.model is not None and answer.model != name:
+        fields = _fields.decode(raw)
+        fields["model"] = msgspec.Raw(_encode(name))
+        raw = _encode(fields)
+    return Whole(raw, answer.usage, reason)
 
 
 def _says_something(choice: _Choice) -> bool:

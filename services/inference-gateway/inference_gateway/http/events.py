@@ -88,9 +88,11 @@ class EventDoor:
             name: values[-1]
             for name, values in parse_qs(scope["query_string"].decode("latin-1")).items()
         }
-        wish = self._wish(header(scope, b"authorization"), query)
-        place = await self._place(header(scope, b"last-event-id") or query.get("after"))
-        accepts = header(scope, b"accept") or "*/*"
+        wish = self._wish(header(dict(scope["headers"]), b"authorization"), query)
+        place = await self._place(
+            header(dict(scope["headers"]), b"last-event-id") or query.get("after")
+        )
+        accepts = header(dict(scope["headers"]), b"accept") or "*/*"
         if "text/event-stream" in accepts or ("*/*" in accepts and "limit" not in query):
             await self._stream(scope, receive, send, headers=headers, wish=wish, place=place)
         else:
@@ -187,7 +189,7 @@ class EventDoor:
                 "Too many event streams are open here. Try again, or read pages with ?limit=.",
                 retry_after_s=5,
             )
-        authorization = header(scope, b"authorization")
+        authorization = header(dict(scope["headers"]), b"authorization")
         reading = asyncio.create_task(
             self._send_events(send, headers, wish, place=place, authorization=authorization)
         )

@@ -1,14 +1,16 @@
 """The hot routes under ``/v1``: raw ASGI, decided from memory, asking nobody but the engine."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from mesh_contracts.identity import AccessEntry
+from mesh_contracts.inference import UsageRow
 from mesh_contracts.placement import Route
 from mesh_contracts.units import new_id
 from meshkit import semconv
-from meshkit.telemetry import METRICS, SpanKind, edge_parent, span, traceparent
+from meshkit.telemetry import METRICS, Sampler, SpanKind, edge_parent, span, traceparent, unkept
 
 from inference_gateway.access import Access
 from inference_gateway.call import Call
@@ -18,6 +20,7 @@ from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.records import Opening
 from inference_gateway.http.wire import (
     JSON,
+    LEAVING,
     ClientLeft,
     Headers,
     Receive,
@@ -31,6 +34,7 @@ from inference_gateway.http.wire import (
 )
 from inference_gateway.recording import Recording
 from inference_gateway.room import Room
+from inference_gateway.settings import TRACES_PER_S_MAX
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -41,59 +45,74 @@ class Admitted(msgspec.Struct, frozen=True):
     route: Route
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """An admitted request, and what its answer begins with."""
+
+    request_id: str
+    operation: Operation
+    admitted: Admitted
+    headers: Headers
+    began: float
+
+
 class Door:
     """The OpenAI-compatible door: keys and routes from memory, engines over HTTP."""
 
     def __init__(self, room: Room, access: Access) -> None:
         self._room = room
         self._access = access
+        self._loop_time = asyncio.get_running_loop().time
+        self._sampler = Sampler(TRACES_PER_S_MAX)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request under ``/v1``."""
-        began = asyncio.get_running_loop().time()
+        began = self._loop_time()
         request_id = new_id("request")
-        headers = own_headers(scope, request_id)
+        given: dict[bytes, bytes] = dict(scope["headers"])
+        headers = own_headers(given, request_id)
         path: str = scope["path"]
         operation = OPERATIONS.get(path)
         if operation is None:
-            await self._models(scope, send, headers)
+            await self._models(scope, given, send, headers)
             return
+        kept = self._sampler.keeps(began)
         try:
-            decided = await self._decide(scope, receive, operation)
+            decided = await self._decide(scope, given, receive, operation)
         except ClientLeft:
             return
+        incoming = header(given, b"traceparent")
         if isinstance(decided, Fault):
-            _count(operation, decided.status, began)
-            METRICS.count("mesh_gateway_refusals_total", code=decided.code)
-            parent = edge_parent(header(scope, b"traceparent"))
-            with span(f"POST {path}", kind=SpanKind.SERVER, parent=parent) as seen:
-                seen.set_attribute(semconv.MESH_REQUEST_ID, request_id)
-                seen.set_attribute(semconv.HTTP_ROUTE, operation.path)
-                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, decided.status)
-                seen.set_attribute(semconv.ERROR_TYPE, decided.code)
-                await send_fault(send, decided, headers)
+            tally = self._room.tally
+            tally.answered(operation.name, decided.status, self._loop_time() - began)
+            tally.refused(decided.code)
+            if kept:
+                with span(
+                    f"POST {path}", kind=SpanKind.SERVER, parent=edge_parent(incoming, kept=True)
+                ) as seen:
+                    seen.set_attribute(semconv.MESH_REQUEST_ID, request_id)
+                    seen.set_attribute(semconv.HTTP_ROUTE, operation.path)
+                    seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, decided.status)
+                    seen.set_attribute(semconv.ERROR_TYPE, decided.code)
+            await send_fault(send, decided, headers)
             return
-        await self._admit(
-            scope,
-            receive,
-            send,
-            operation=operation,
-            admitted=decided,
-            request_id=request_id,
-            began=began,
-            headers=headers,
-        )
+        asked = Asked(request_id, operation, decided, headers, began)
+        if kept:
+            await self._seen(scope, send, asked, edge_parent(incoming, kept=True))
+        else:
+            await self._call(scope, send, asked, unkept(incoming), kept=False)
 
-    async def _decide(self, scope: Scope, receive: Receive, operation: Operation) -> "Fault | Admitted":
+    async def _decide(
+        self, scope: Scope, given: dict[bytes, bytes], receive: Receive, operation: Operation
+    ) -> "Fault | Admitted":
         if scope["method"] != "POST":
             return Fault(status=405, code="method_not_allowed", message=f"POST to {operation.path}.")
-        entry = self._access.project_of(header(scope, b"authorization"))
+        entry = self._access.project_of(header(given, b"authorization"))
         if isinstance(entry, Fault):
             return entry
         crowded = self._crowded()
         if crowded is not None:
             return crowded
-        raw = await read_body(scope, receive)
+        raw = await read_body(given, receive)
         if isinstance(raw, Fault):
             return raw
         wanted = read(raw, operation)
@@ -110,69 +129,68 @@ class Door:
             return unavailable("overloaded", "Too many requests are in progress here. Try again.")
         return None
 
-    async def _admit(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        operation: Operation,
-        admitted: "Admitted",
-        request_id: str,
-        began: float,
-        headers: Headers,
-    ) -> None:
-        entry, wanted, route = admitted.entry, admitted.wanted, admitted.route
+    async def _seen(self, scope: Scope, send: Send, asked: "Asked", parent: str | None) -> None:
+        """Answer a request whose trace is kept."""
+        operation, route = asked.operation, asked.admitted.route
         attributes: dict[str, Any] = {
             semconv.GEN_AI_OPERATION_NAME: operation.name,
             semconv.GEN_AI_REQUEST_MODEL: route.name,
             semconv.HTTP_REQUEST_METHOD: "POST",
             semconv.HTTP_ROUTE: operation.path,
-            semconv.MESH_REQUEST_ID: request_id,
+            semconv.MESH_REQUEST_ID: asked.request_id,
             semconv.MESH_ENDPOINT_ID: route.endpoint_id,
         }
-        parent = edge_parent(header(scope, b"traceparent"))
         with span(
             f"{operation.name} {route.name}", kind=SpanKind.SERVER, parent=parent, attributes=attributes
         ) as seen:
-            assert entry.project is not None
-            assert entry.organization is not None
-            opening = Opening(
-                request_id=request_id,
-                organization=entry.organization,
-                project=entry.project,
-                key_id=entry.key_id,
-                endpoint_id=route.endpoint_id,
-                model=route.name,
-                route=operation.path,
-                streamed=wanted.stream,
-                started_at=self._room.clock.now(),
-                traceparent=traceparent(),
-            )
-            recording = Recording(self._room.meter, self._room.clock, opening, began=began)
-            call = Call(self._room, operation, wanted, recording)
-            row = await call.run(receive, send, headers)
+            row = await self._call(scope, send, asked, traceparent(), kept=True)
+            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 503 if row is None else row.status)
             if row is None:
-                seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 503)
-                _count(operation, 503, began)
                 return
-            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, row.status)
             seen.set_attribute(semconv.MESH_OUTCOME, row.state)
             if row.prompt_tokens is not None:
                 seen.set_attribute(semconv.GEN_AI_USAGE_INPUT_TOKENS, row.prompt_tokens)
-                METRICS.count("mesh_gateway_tokens_total", row.prompt_tokens, type="input")
             if row.completion_tokens is not None:
                 seen.set_attribute(semconv.GEN_AI_USAGE_OUTPUT_TOKENS, row.completion_tokens)
-                METRICS.count("mesh_gateway_tokens_total", row.completion_tokens, type="output")
             if row.reason is not None and row.state != "completed":
                 seen.set_attribute(semconv.ERROR_TYPE, row.reason)
-            if row.first_token_us is not None:
-                METRICS.observe("mesh_gateway_first_token_seconds", row.first_token_us / 1e6)
-            _count(operation, row.status, began)
 
-    async def _models(self, scope: Scope, send: Send, headers: Headers) -> None:
+    async def _call(
+        self, scope: Scope, send: Send, asked: "Asked", trace: str | None, *, kept: bool
+    ) -> UsageRow | None:
+        room, admitted = self._room, asked.admitted
+        entry, route = admitted.entry, admitted.route
+        assert entry.project is not None
+        assert entry.organization is not None
+        opening = Opening(
+            request_id=asked.request_id,
+            organization=entry.organization,
+            project=entry.project,
+            key_id=entry.key_id,
+            endpoint_id=route.endpoint_id,
+            model=route.name,
+            route=asked.operation.path,
+            streamed=admitted.wanted.stream,
+            started_at=room.clock.now(),
+            traceparent=trace,
+            admitted_epoch=room.meter.epoch,
+        )
+        recording = Recording(room.meter, room.clock, opening, began=asked.began)
+        call = Call(room, asked.operation, admitted.wanted, recording, kept=kept)
+        leaving: Callable[[Callable[[], None]], None] = scope[LEAVING]
+        leaving(call.left)
+        row = await call.run(send, asked.headers)
+        status = 503 if row is None else row.status
+        room.tally.answered(asked.operation.name, status, self._loop_time() - asked.began)
+        if row is not None:
+            room.tally.used(row)
+        return row
+
+    async def _models(
+        self, scope: Scope, given: dict[bytes, bytes], send: Send, headers: Headers
+    ) -> None:
         path: str = scope["path"]
-        entry = self._access.project_of(header(scope, b"authorization"))
+        entry = self._access.project_of(header(given, b"authorization"))
         if isinstance(entry, Fault):
             await send_fault(send, entry, headers)
             return
@@ -239,9 +257,3 @@ def _no_such_path(path: str) -> Fault:
     return Fault(
         status=404, code="unknown_path", message=f"There is no {path[:80]} here. There are {known}."
     )
-
-
-def _count(operation: Operation, status: int, began: float) -> None:
-    METRICS.count("mesh_gateway_requests_total", operation=operation.name, status=str(status))
-    took = asyncio.get_running_loop().time() - began
-    METRICS.observe("mesh_gateway_request_seconds", took, operation=operation.name)

@@ -101,7 +101,7 @@ class Porch:
             return
         said = "The gateway has just started and knows no keys yet. Try again."
         fault = unavailable("gateway_starting", said)
-        headers = own_headers(scope, new_id("request"))
+        headers = own_headers(dict(scope["headers"]), new_id("request"))
         if scope["path"].startswith("/v1/"):
             await send_fault(send, fault, headers)
         else:
@@ -122,7 +122,7 @@ class Front:
         if path.startswith("/v1/"):
             await self._door(scope, receive, send)
             return
-        headers = own_headers(scope, new_id("request"))
+        headers = own_headers(dict(scope["headers"]), new_id("request"))
         if path == PATH:
             await self._events(scope, receive, send, headers)
             return

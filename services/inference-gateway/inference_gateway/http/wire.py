@@ -16,6 +16,9 @@ Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_CACHE = (b"cache-control", b"no-cache")
+LEAVING = "mesh.leaving"
+"""Where the server puts, in each scope, the function that is given what to call when the client leaves."""
+
 LABEL_CHARS_MAX = 128
 DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
 """How much of a body that is too large is thrown away before the connection is closed on it."""
@@ -29,29 +32,26 @@ class BodyLate(Exception):
     """The body did not arrive within ``BODY_WAIT_S``."""
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def header(given: dict[bytes, bytes], name: bytes) -> str | None:
     """Return a request header (its name in lower case), or nothing."""
-    for key, value in scope["headers"]:
-        if key == name:
-            text: str = value.decode("latin-1")
-            return text
-    return None
+    value = given.get(name)
+    return None if value is None else value.decode("latin-1")
 
 
-def own_headers(scope: Scope, request_id: str) -> Headers:
+def own_headers(given: dict[bytes, bytes], request_id: str) -> Headers:
     """Return the headers of every answer: our request id, and the client's own label given back."""
     headers: Headers = [(b"x-request-id", request_id.encode())]
-    label = header(scope, b"x-client-request-id") or header(scope, b"x-request-id")
+    label = header(given, b"x-client-request-id") or header(given, b"x-request-id")
     if label and len(label) <= LABEL_CHARS_MAX and label.isascii() and label.isprintable():
         headers.append((b"x-client-request-id", label.encode()))
     return headers
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes | Fault:
+async def read_body(given: dict[bytes, bytes], receive: Receive) -> bytes | Fault:
     """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
-    declared = header(scope, b"content-length")
-    too_large = declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX
-    if too_large and header(scope, b"expect") is not None:
+    declared = given.get(b"content-length", b"")
+    too_large = declared.isdigit() and int(declared) > BODY_BYTES_MAX
+    if too_large and b"expect" in given:
         # It asks before it sends: nothing needs to be heard out.
         return _too_large()
     parts: list[bytes] = []
