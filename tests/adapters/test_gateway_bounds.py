@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from inference_gateway import call
+from inference_gateway import call, relay
 from inference_gateway.app import JOURNAL_KIND
 from inference_gateway.meter import Meter
 from mesh_contracts import wire
@@ -60,7 +60,7 @@ async def test_an_engine_that_says_nothing_is_given_up_in_time(
     here: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(call, "FIRST_BYTE_WAIT_S", 0.2)
-    monkeypatch.setattr(call, "IDLE_GAP_S", 0.2)
+    monkeypatch.setattr(relay, "IDLE_GAP_S", 0.2)
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body["max_tokens"] == 1:

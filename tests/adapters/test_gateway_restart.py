@@ -17,6 +17,7 @@ from inference_gateway.domain import records
 from inference_gateway.domain.records import Opening
 from inference_gateway.meter import Meter
 from mesh_contracts import wire
+from mesh_contracts.inference import UsageMetered
 from mesh_contracts.metering import ProducerMark
 from meshkit.clock import SystemClock
 from meshkit.errors import JournalFull
@@ -240,14 +241,36 @@ def test_what_a_kill_left_open_is_closed_once_however_often_it_is_killed_again(t
         journal = Journal.open(tmp_path, kind="producer")
         restored = Meter(journal, SystemClock(), "fr-idf-1")
         assert restored.open_requests == 0
-        assert restored.untold == 2
-    assert restored.form()
-    assert (restored.untold, restored.unheld) == (0, 1)
+        assert (restored.untold, restored.unheld) == (0, 1)
+    assert restored.settled_below() == 0
+    held = ProducerMark(producer=journal.producer, epoch=journal.epoch, sequence=0, earlier=[(2, 1)])
+    restored.heed(held)
+    assert (restored.unheld, restored.settled_below()) == (0, journal.epoch)
+    journal.close()
+
+
+def test_what_a_stream_had_said_is_known_after_a_kill(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path, kind="producer")
+    first = Meter(journal, SystemClock(), "fr-idf-1")
+    opened = {name: first.open(opening(name)) for name in ("a", "b", "c")}
+    for tokens in (1, 7):
+        first.progress(opened["b"], tokens, 5)
+    first.progress(opened["c"], 3, None)
+    # The process is gone, and with it all that stood in its memory alone.
     journal.close()
     journal = Journal.open(tmp_path, kind="producer")
-    again = Meter(journal, SystemClock(), "fr-idf-1")
-    assert (again.untold, again.unheld) == (0, 1)
+    assert Meter(journal, SystemClock(), "fr-idf-1").closed == 3
+    facts = [journal.fact_at(record.position) for record in _again(journal, tmp_path).replay()]
+    rows = {
+        row.request_id: row for fact in facts if isinstance(fact, UsageMetered) for row in fact.rows
+    }
+    counted = [rows[opening(name).request_id].completion_tokens for name in ("a", "b", "c")]
+    assert counted == [None, 7, 3]
+
+
+def _again(journal: Journal, folder: Path) -> Journal:
     journal.close()
+    return Journal.open(folder, kind="producer")
 
 
 def test_an_admitted_request_may_be_asked_elsewhere_though_nothing_more_is_admitted(

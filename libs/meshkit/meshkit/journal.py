@@ -70,10 +70,12 @@ class Journal:
     """This journal's lasting id (``<kind>_<UUIDv7>``), drawn when it was first made."""
     epoch: int
     """Rises by one with each opening."""
+    folder: Path
+    """Where it stands; what belongs to it may stand beside it."""
 
     def __init__(self, folder: Path, lock: int, producer: str, *, bytes_max: int, clock: Clock) -> None:
         self.producer = producer
-        self._folder = folder
+        self.folder = folder
         self._lock = lock
         self._bytes_max = bytes_max
         self._clock = clock
@@ -237,13 +239,13 @@ class Journal:
         room = self._bytes_max + (0 if kind >= FACT else MARK_BYTES)
         if self._size + size > room:
             raise JournalFull(
-                f"{self._folder}: {self._bytes_max} bytes are taken by what is not told or not released yet"
+                f"{self.folder}: {self._bytes_max} bytes are taken by what is not told or not released yet"
             )
         segment = self._segments[-1]
         if segment.size >= self._segment_bytes:
             # A power cut may tear the last segment alone: one torn before it could not be opened again.
             self.sync()
-            segment = Segment.make(self._folder, self._next, self.epoch)
+            segment = Segment.make(self.folder, self._next, self.epoch)
             fresh = segment.open()
             self._segments.append(segment)
             self._size += segment.size
@@ -264,7 +266,7 @@ class Journal:
             self._write(TOLD, _POSITION.pack(self._told))
         except JournalFull:
             # Without the mark they are told again after a restart, with the same ids.
-            logger.warning("%s: full; what was told is not marked", self._folder)
+            logger.warning("%s: full; what was told is not marked", self.folder)
         self._delete()
 
     def _delete(self) -> None:

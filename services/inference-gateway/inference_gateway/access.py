@@ -9,7 +9,7 @@ from mesh_contracts.identity import AccessEntry
 from meshkit.clock import Clock
 
 from inference_gateway.domain.faults import Fault, invalid_key, unavailable
-from inference_gateway.domain.keys import access_key, bearer, opens
+from inference_gateway.domain.keys import access_key, bearer, opens, ours
 from inference_gateway.settings import ACCESS_AGE_MAX_S
 
 
@@ -51,7 +51,8 @@ class Access:
     def entry_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return what the key in an ``Authorization`` header opens, or why it opens nothing."""
         key = bearer(authorization)
-        if key is None:
+        entry = None if key is None else self._held.values.get(access_key(key))
+        if key is None or (entry is None and not ours(key)):
             return invalid_key("There is no API key in the request, or it is not one of ours.")
         if not self._held.ready:
             return unavailable(
@@ -64,7 +65,7 @@ class Access:
                 "The operator should look after the identity service.",
                 retry_after_s=60,
             )
-        return opens(self._held.values.get(access_key(key)), self._clock.now())
+        return opens(entry, self._clock.now())
 
     def project_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return the entry of a project's key: models belong to projects."""

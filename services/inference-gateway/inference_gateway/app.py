@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from typing import Any
 
@@ -25,7 +26,6 @@ from inference_gateway.http.events import EventDoor
 from inference_gateway.http.openai import Door
 from inference_gateway.http.site import Front, Porch, api
 from inference_gateway.meter import Meter
-from inference_gateway.progress import ProgressPage
 from inference_gateway.recording import STOPPING
 from inference_gateway.room import Room
 from inference_gateway.server import Server, listen
@@ -43,6 +43,9 @@ TELL_LOOKS, TELL_LOOK_S = 35, 0.02
 """How long a stop waits for the last batch to leave; the journal has it in any case."""
 
 COUNT_EVERY_S = 1.0
+
+COLLECT_AFTER = (10_000, 20, 20)
+"""Allocations (then rounds) between two collections of each generation: a request leaves hardly a cycle."""
 
 
 class Gateway(Service):
@@ -67,10 +70,8 @@ class Gateway(Service):
             self._journal.close()
             raise
         self.port: int = self._listening.getsockname()[1]
-        self._page = ProgressPage(settings.gateway_data_dir / "progress")
         self.meter = Meter(
             self._journal,
-            self._page,
             self.clock,
             settings.mesh_site,
             journal_bytes_max=journal_bytes_max,
@@ -112,6 +113,7 @@ class Gateway(Service):
         secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
         self.events = EventDoor(ring, access, secret)
         self._porch.front = Front(Door(room, access), self.events, api(asker))
+        _settle()
         self._work.begin("events", ring.run)
         self._work.begin("watch", self.calls.watch)
         self._work.begin("sweep", self._upstreams.sweep)
@@ -142,7 +144,6 @@ class Gateway(Service):
         await self._work.stop()
         await super().stop()
         self._journal.close()
-        self._page.close()
 
     def _missing_door(self) -> str | None:
         if self._porch.front is None or not self._server.started:
@@ -168,6 +169,13 @@ def assemble(settings: GatewaySettings, **bounds: Any) -> Gateway:
     ``bounds`` are those of ``Gateway``, and its clock.
     """
     return Gateway(settings, **bounds)
+
+
+def _settle() -> None:
+    """Have the collector of cycles look at what requests leave behind, not at the modules again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _follow(routes: "Watched[Route]", directory: Directory) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from inference_gateway.http.wire import ARRIVED, LEAVING
+
 _END = b"0\r\n\r\n"
 
 
@@ -19,6 +21,19 @@ class Cycle(RequestResponseCycle):
         self.left = then
         if self.disconnected:
             then()
+
+    def forget(self) -> None:
+        """Let go of what the request held: what it gave out points back to it."""
+        self.left = None
+        self.scope.pop(LEAVING, None)  # type: ignore[typeddict-item]
+        self.scope.pop(ARRIVED, None)  # type: ignore[typeddict-item]
+
+    def arrived(self) -> bytes | None:
+        """Return the whole body where all of it is here already, so that nobody waits for it."""
+        if self.more_body or self.disconnected:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        return body
 
     async def send(self, message: Any) -> None:
         """Write a part of the answer, waiting while the client does not read."""
@@ -65,6 +80,7 @@ class Cycle(RequestResponseCycle):
         if more:
             return
         self.response_complete = True
+        self.forget()
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 from typing import Any
+from urllib.parse import unquote
 
 from meshkit.telemetry import METRICS
 from uvicorn.protocols.http.flow_control import service_unavailable
@@ -10,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from inference_gateway.cycle import Cycle
 from inference_gateway.domain.faults import Fault
-from inference_gateway.http.wire import LEAVING
+from inference_gateway.http.wire import ARRIVED, LEAVING
 
 HOT = b"/v1/"
 """Where the hot routes are."""
@@ -45,6 +47,7 @@ TOO_LATE = Fault(
     code="head_timeout",
     message=f"The request's headers did not arrive within {HEAD_WAIT_S:.0f} s; send the request again.",
 )
+NEVER = math.inf
 LINES = {
     400: b"HTTP/1.1 400 Bad Request\r\n",
     408: b"HTTP/1.1 408 Request Timeout\r\n",
@@ -68,7 +71,8 @@ class BoundedHeads(HttpToolsProtocol):
         self._answering: RequestResponseCycle | None = None
         self._why = UNREADABLE
         self._discarded: int | None = None
-        self._due: asyncio.TimerHandle | None = None
+        self._due = NEVER
+        self._keeps = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
@@ -83,7 +87,8 @@ class BoundedHeads(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             if isinstance(cycle, Cycle) and cycle.left is not None:
-                cycle.left()
+                left, cycle.left = cycle.left, None
+                left()
 
     def data_received(self, data: bytes) -> None:
         """Read on, within the bounds."""
@@ -94,29 +99,31 @@ class BoundedHeads(HttpToolsProtocol):
             return
         if self._in_head:
             self._head_bytes += len(data)
-            if self._due is None:
+            if self._due is NEVER or self._keeps:
                 self._wait(HEAD_WAIT_S)
         super().data_received(data)
         if self._discarded is not None:
             return
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(TOO_LONG)
-        elif not self._in_head and self._due is None and self.cycle.response_complete:
+        elif not self._in_head and self._due is NEVER and self.cycle.response_complete:
             self._wait(REST_WAIT_S)
 
     def on_headers_complete(self) -> None:
         """Let the request begin. Raises ``HeadTooLong``."""
-        size = sum(len(name) + len(value) + LINE_BYTES for name, value in self.headers)
-        if size + len(self.url) > HEAD_BYTES_MAX:
+        if self._head_bytes > HEAD_BYTES_MAX and self._size_of_head() > HEAD_BYTES_MAX:
             self._why = TOO_LONG
             raise HeadTooLong
         self._in_head = False
         self._wait(None)
-        url = self.url
-        if url.startswith(HOT) and b"?" not in url and b"%" not in url:
-            self._on_hot(url)
+        if self.url.startswith(HOT):
+            self._on_hot(self.url)
         else:
             super().on_headers_complete()
+
+    def _size_of_head(self) -> int:
+        """Return how long the head is by itself: a body may have come with it."""
+        return len(self.url) + sum(len(name) + len(value) + LINE_BYTES for name, value in self.headers)
 
     def _on_hot(self, url: bytes) -> None:
         """Begin a request of the hot routes, as uvicorn does, on a cycle of our own."""
@@ -124,9 +131,11 @@ class BoundedHeads(HttpToolsProtocol):
         version = self.parser.get_http_version()
         scope["http_version"] = version
         scope["method"] = self.parser.get_method().decode("ascii")
-        scope["path"] = url.decode("ascii")
-        scope["raw_path"] = url
-        scope["query_string"] = b""
+        raw_path, _, query = url.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
         before = self.cycle
         cycle = self.cycle = Cycle(
             scope=scope,
@@ -142,6 +151,7 @@ class BoundedHeads(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         scope[LEAVING] = cycle.leaving
+        scope[ARRIVED] = cycle.arrived
         crowded = self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
         app: Any = service_unavailable if crowded else self.app
         if before is None or before.response_complete:
@@ -164,14 +174,33 @@ class BoundedHeads(HttpToolsProtocol):
         """Say why what came cannot be read."""
         self._refuse(self._why)
 
+    def on_response_complete(self) -> None:
+        """Begin the next request that came already, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._due is NEVER and self._in_head and not self._head_bytes:
+            self._wait(self.timeout_keep_alive)
+            self._keeps = True
+
+    def look(self, now: float) -> None:
+        """Do what is due: one look a moment for all connections, not a timer for each request."""
+        if now >= self._due:
+            self._late()
+
     def _wait(self, seconds: float | None) -> None:
-        if self._due is not None:
-            self._due.cancel()
-        self._due = None if seconds is None else self.loop.call_later(seconds, self._late)
+        self._keeps = False
+        self._due = NEVER if seconds is None else self.loop.time() + seconds
 
     def _late(self) -> None:
-        self._due = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        self._due = NEVER
+        if self._discarded is not None:
+            self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
             # The next request is late, but this one is being answered.
             self._wait(HEAD_WAIT_S)
         elif self._in_head and self._head_bytes:
@@ -197,4 +226,4 @@ class BoundedHeads(HttpToolsProtocol):
         self.transport.write(b"".join([*lines, body]))
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._due = self.loop.call_later(LINGER_S, self.transport.abort)
+        self._wait(LINGER_S)

@@ -36,16 +36,10 @@ class Meter:
     """Exactly one row for each admitted request, whatever dies; see ``domain.records``."""
 
     def __init__(
-        self,
-        journal: Journal,
-        page: ProgressPage,
-        clock: Clock,
-        site: Site,
-        *,
-        journal_bytes_max: int = JOURNAL_BYTES_MAX,
+        self, journal: Journal, clock: Clock, site: Site, *, journal_bytes_max: int = JOURNAL_BYTES_MAX
     ) -> None:
         self._journal = journal
-        self._page = page
+        self._page = ProgressPage(journal.folder / "progress")
         self._rows: dict[str, int] = {}
         self._admit_bytes_max = journal_bytes_max - min(RESERVE_BYTES, journal_bytes_max // 4)
         self._clock = clock

@@ -1,5 +1,6 @@
 """The HTTP server itself: uvicorn without its signals, started late and stopped in order."""
 
+import asyncio
 import contextlib
 import resource
 import socket
@@ -17,6 +18,9 @@ CONNECTIONS_MAX = 8_192
 
 FILES_MAX = 65_536
 """Open files this process asks for: a call holds two, the client's and the engine's."""
+
+LOOK_EVERY_S = 0.25
+"""How often connections are looked at for what is late."""
 
 KEEPALIVE_S = 75
 GRACE_S = 3
@@ -61,6 +65,7 @@ class Server:
     def __init__(self, app: Any, listening: socket.socket) -> None:
         config = uvicorn.Config(
             app,
+            interface="asgi3",
             http=BoundedHeads,
             ws="none",
             lifespan="off",
@@ -78,7 +83,20 @@ class Server:
 
     async def serve(self) -> None:
         """Serve until told to stop."""
-        await self._server.serve(sockets=[self._listening])
+        looking = asyncio.create_task(self._look())
+        try:
+            await self._server.serve(sockets=[self._listening])
+        finally:
+            looking.cancel()
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = loop.time()
+            for connection in list(self._server.server_state.connections):
+                assert isinstance(connection, BoundedHeads)
+                connection.look(now)
 
     def stop_listening(self) -> None:
         """Take no more connections; those that are idle are closed."""

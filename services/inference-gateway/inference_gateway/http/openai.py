@@ -112,7 +112,7 @@ class Door:
         crowded = self._crowded()
         if crowded is not None:
             return crowded
-        raw = await read_body(given, receive)
+        raw = await read_body(scope, given, receive)
         if isinstance(raw, Fault):
             return raw
         wanted = read(raw, operation)
@@ -177,8 +177,9 @@ class Door:
         )
         recording = Recording(room.meter, room.clock, opening, began=asked.began)
         call = Call(room, asked.operation, admitted.wanted, recording, kept=kept)
-        leaving: Callable[[Callable[[], None]], None] = scope[LEAVING]
-        leaving(call.left)
+        leaving: Callable[[Callable[[], None]], None] | None = scope.get(LEAVING)
+        if leaving is not None:
+            leaving(call.left)
         row = await call.run(send, asked.headers)
         status = 503 if row is None else row.status
         room.tally.answered(asked.operation.name, status, self._loop_time() - asked.began)

@@ -1,6 +1,7 @@
 """The whole HTTP application: the hot routes in front, Litestar with everything else behind."""
 
 import re
+from collections.abc import Awaitable
 from typing import Any
 
 from litestar import Litestar, Router, get
@@ -94,11 +95,13 @@ class Porch:
     def __init__(self) -> None:
         self.front: Front | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
         if self.front is not None:
-            await self.front(scope, receive, send)
-            return
+            return self.front(scope, receive, send)
+        return self._starting(scope, send)
+
+    async def _starting(self, scope: Scope, send: Send) -> None:
         said = "The gateway has just started and knows no keys yet. Try again."
         fault = unavailable("gateway_starting", said)
         headers = own_headers(dict(scope["headers"]), new_id("request"))
@@ -116,12 +119,14 @@ class Front:
         self._events = events
         self._behind: Any = behind
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request."""
+        if scope["path"].startswith("/v1/"):
+            return self._door(scope, receive, send)
+        return self._other(scope, receive, send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        if path.startswith("/v1/"):
-            await self._door(scope, receive, send)
-            return
         headers = own_headers(dict(scope["headers"]), new_id("request"))
         if path == PATH:
             await self._events(scope, receive, send, headers)

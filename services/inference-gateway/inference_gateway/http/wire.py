@@ -19,6 +19,9 @@ NO_CACHE = (b"cache-control", b"no-cache")
 LEAVING = "mesh.leaving"
 """Where the server puts, in each scope, the function that is given what to call when the client leaves."""
 
+ARRIVED = "mesh.arrived"
+"""Where the server puts the function that returns a body which is here already."""
+
 LABEL_CHARS_MAX = 128
 DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
 """How much of a body that is too large is thrown away before the connection is closed on it."""
@@ -47,8 +50,12 @@ def own_headers(given: dict[bytes, bytes], request_id: str) -> Headers:
     return headers
 
 
-async def read_body(given: dict[bytes, bytes], receive: Receive) -> bytes | Fault:
+async def read_body(scope: Scope, given: dict[bytes, bytes], receive: Receive) -> bytes | Fault:
     """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
+    arrived: Callable[[], bytes | None] | None = scope.get(ARRIVED)
+    here = None if arrived is None else arrived()
+    if here is not None:
+        return here if len(here) <= BODY_BYTES_MAX else _too_large()
     declared = given.get(b"content-length", b"")
     too_large = declared.isdigit() and int(declared) > BODY_BYTES_MAX
     if too_large and b"expect" in given:
