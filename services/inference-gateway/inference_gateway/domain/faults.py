@@ -11,7 +11,11 @@ UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """An expected no: its HTTP status, a stable code, and what to do."""
+    """An expected no: its HTTP status, a stable code, and what to do.
+
+    ``retry_after_ms`` is the same as ``retry_after_s``, finer, and wins where both are there.
+    ``should_retry`` overrules what a client makes of the status; absent leaves it to the client.
+    """
 
     status: int
     code: str
@@ -19,6 +23,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     type: str = INVALID
     param: str | None = None
     retry_after_s: int | None = None
+    retry_after_ms: int | None = None
+    should_retry: bool | None = None
     reasons: list[Any] = []
 
     def body(self) -> bytes:

@@ -26,6 +26,9 @@ LABEL_CHARS_MAX = 128
 DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
 """How much of a body that is too large is thrown away before the connection is closed on it."""
 
+RETRY_AFTER_MAX_S = 120
+"""The longest wait a client is asked for: OpenAI's gives up where it is longer."""
+
 
 class ClientLeft(Exception):
     """The client closed the connection."""
@@ -117,14 +120,27 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 async def send_fault(send: Send, fault: Fault, headers: Headers) -> None:
     """Send a refusal in OpenAI's envelope."""
-    more: Headers = [JSON]
-    if fault.retry_after_s is not None:
-        more.append((b"retry-after", str(fault.retry_after_s).encode()))
+    more: Headers = [JSON, *_when(fault)]
     if fault.status == 401:
         more.append((b"www-authenticate", b"Bearer"))
     if fault.status in {408, 413}:
         more.append((b"connection", b"close"))
     await send_whole(send, fault.status, [*headers, *more], fault.body())
+
+
+def _when(fault: Fault) -> Headers:
+    """Return when to come back, and whether at all."""
+    said: Headers = []
+    seconds = fault.retry_after_s
+    if fault.retry_after_ms is not None:
+        waits_ms = min(fault.retry_after_ms, RETRY_AFTER_MAX_S * 1000)
+        said.append((b"retry-after-ms", b"%d" % waits_ms))
+        seconds = -(-waits_ms // 1000)
+    if seconds is not None:
+        said.append((b"retry-after", b"%d" % min(seconds, RETRY_AFTER_MAX_S)))
+    if fault.should_retry is not None:
+        said.append((b"x-should-retry", b"true" if fault.should_retry else b"false"))
+    return said
 
 
 def body_late() -> Fault:
