@@ -1,12 +1,11 @@
-"""Which endpoint a project's model name means, and which replica is asked next."""
+"""Which endpoint a project's model name means, and where else its requests may go."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from mesh_contracts.placement import Replica, Route
 
 from inference_gateway.domain.faults import Fault, unavailable
-
-GONE = ("stopping", "stopped")
+from inference_gateway.domain.names import Names, Way, live
 
 
 class Directory:
@@ -16,6 +15,7 @@ class Directory:
         self._by_id: dict[str, Route] = {}
         self._by_name: dict[tuple[str, str], dict[str, Route]] = {}
         self._best: dict[tuple[str, str], Route] = {}
+        self._names: dict[str, Names] = {}
 
     def put(self, endpoint_id: str, route: Route | None) -> None:
         """Learn a route, or (``None``) forget it."""
@@ -28,39 +28,63 @@ class Directory:
             self._by_name.setdefault(name, {})[endpoint_id] = route
             self._choose(name)
 
+    def __iter__(self) -> Iterator[Route]:
+        """Go over every route, also those on their way out."""
+        return iter(list(self._by_id.values()))
+
     @property
     def replicas(self) -> int:
         """How many engines can be asked, over all endpoints."""
         return sum(len(route.replicas) for route in self._best.values())
 
+    def current(self, endpoint_id: str) -> Route | None:
+        """Return a route as it stands now: a call that waited holds an old one."""
+        return self._by_id.get(endpoint_id)
+
     def find(self, project: str, name: str) -> Route | None:
         """Return the route of a project's model."""
         return self._best.get((project, name))
 
+    def resolve(
+        self, project: str, name: str, *, session: str | None = None, chance: float = 0.0
+    ) -> tuple[Way, ...]:
+        """Return the ways a request may go, in order: what the name means, then its fallbacks.
+
+        A model's own name beats an alias, and an alias a LoRA. Of several endpoints with one alias
+        ``chance`` (from 0 to below 1) draws one by their weights; a ``session`` always draws the same.
+        Empty where the name means nothing in the project.
+        """
+        names = self._names.get(project)
+        return names.ways(name, session, chance) if names is not None else ()
+
     def of(self, project: str) -> list[Route]:
         """Return a project's routes by name, without those on their way out."""
-        return sorted(
-            (
-                route
-                for (owner, _), route in self._best.items()
-                if owner == project and route.state not in GONE
-            ),
-            key=lambda route: route.name,
-        )
+        names = self._names.get(project)
+        return names.listed() if names is not None else []
+
+    def called(self, project: str) -> list[tuple[str, Route]]:
+        """Return every name that can be asked for in a project, with a route it leads to, by name."""
+        names = self._names.get(project)
+        return names.called() if names is not None else []
 
     def _forget(self, name: tuple[str, str], endpoint_id: str) -> None:
         held = self._by_name[name]
         del held[endpoint_id]
         if held:
             self._choose(name)
-        else:
-            del self._by_name[name], self._best[name]
+            return
+        del self._by_name[name], self._best[name]
+        project, own = name
+        self._names[project].drop(own)
+        if self._names[project].empty:
+            del self._names[project]
 
     def _choose(self, name: tuple[str, str]) -> None:
-        self._best[name] = max(
+        best = self._best[name] = max(
             self._by_name[name].values(),
-            key=lambda route: (route.state not in GONE, route.created_at, route.endpoint_id),
+            key=lambda route: (live(route), route.created_at, route.endpoint_id),
         )
+        self._names.setdefault(name[0], Names()).put(best)
 
 
 def least_busy(

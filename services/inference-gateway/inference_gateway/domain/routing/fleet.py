@@ -1,0 +1,218 @@
+"""Which replica is asked next: the state of all replicas as one gateway knows them, and the choice."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from mesh_contracts.inference import CONSIDERED_MAX, Considered
+from mesh_contracts.placement import Replica, Route
+
+from inference_gateway.domain.routing.ask import Ask, By
+from inference_gateway.domain.routing.choice import pair
+from inference_gateway.domain.routing.pool import Pool
+from inference_gateway.domain.routing.prefixes import Prefixes, hashed
+from inference_gateway.domain.routing.replica import BUSY_S, State
+from inference_gateway.domain.routing.rules import Look, decide
+from inference_gateway.domain.routing.signals import Signals
+
+Outcome = Literal["ok", "fault", "left", "busy"]
+"""How a request ended for its replica: answered, at fault, given up by the client, refused with 429."""
+
+
+class Chosen:
+    """A replica to ask, and one request's way there: begun, answered, ended, each once."""
+
+    __slots__ = ("_compared", "_passed", "answered", "begun", "by", "over", "pool", "state", "tokens")
+
+    def __init__(
+        self,
+        pool: Pool,
+        by: By,
+        compared: list[tuple[State, int, int]],
+        passed: list[tuple[State, str]],
+        tokens: int,
+    ) -> None:
+        self.pool = pool
+        self.by = by
+        self.state = compared[0][0]
+        self.tokens = tokens
+        self._compared = compared
+        self._passed = passed
+        self.begun = self.answered = self.over = False
+
+    @property
+    def replica(self) -> Replica:
+        """Return the replica to ask."""
+        return self.state.replica
+
+    @property
+    def considered(self) -> list[Considered]:
+        """Return what was compared, as it stood then, the chosen one first; then what was passed over.
+
+        Of a healthy endpoint with many replicas only the two that were drawn are looked at.
+        """
+        seen = [
+            Considered(workload_id=state.id, load=load, in_flight=in_flight)
+            for state, load, in_flight in self._compared[:CONSIDERED_MAX]
+        ]
+        seen += [
+            Considered(workload_id=state.id, in_flight=state.in_flight, passed_over=why)
+            for state, why in self._passed[: CONSIDERED_MAX - len(seen)]
+        ]
+        return seen
+
+
+class Fleet:
+    """The replicas of every endpoint, as this gateway knows them.
+
+    A request is chosen for, begun and ended exactly once; ``first_byte`` is heard at most once in between.
+    ``now`` is of one clock that never steps back. ``freed`` is called with an endpoint's id when it may
+    have a place again.
+    """
+
+    def __init__(self, prefixes: Prefixes | None = None) -> None:
+        self._pools: dict[str, Pool] = {}
+        self._prefixes = prefixes or Prefixes()
+        self.freed: Callable[[str], None] | None = None
+
+    def put(self, endpoint_id: str, route: Route | None) -> None:
+        """Learn the replicas of an endpoint, or (``None``) forget it."""
+        if route is None:
+            self._pools.pop(endpoint_id, None)
+            self._prefixes.drop(endpoint_id)
+            return
+        pool = self._pools.get(endpoint_id)
+        if pool is None:
+            self._pools[endpoint_id] = Pool(route)
+        elif pool.route is not route:
+            pool.follow(route)
+            if route.routing.by == "prefix":
+                self._prefixes.of(endpoint_id).keep({one.workload_id for one in route.replicas})
+            else:
+                self._prefixes.drop(endpoint_id)
+
+    def choose(self, route: Route, ask: Ask, now: float, chance: float) -> Chosen | None:
+        """Return the replica to ask; nothing where each was tried or is full. ``chance``: 0 to below 1.
+
+        Of ``route`` only the endpoint counts: its replicas are those last ``put``, whatever a call that
+        has waited still holds.
+        """
+        pool = self._pools.get(route.endpoint_id)
+        if pool is None:
+            return None
+        states = pool.states
+        pool.turn += 1
+        if pool.plain and not pool.open and not ask.tried and ask.lora is None:
+            if len(states) > 1:
+                here, there = pair(len(states), chance) if len(states) > 2 else _in_turn(pool.turn)
+                one, two = states[here], states[there]
+                if pool.fits(one, now) and pool.fits(two, now):
+                    load, other = one.load(now), two.load(now)
+                    compared = [(one, load, one.in_flight), (two, other, two.in_flight)]
+                    if other < load:
+                        compared.reverse()
+                    return Chosen(pool, "least_load", compared, [], ask.tokens)
+            elif len(states) == 1 and pool.fits(states[0], now):
+                state = states[0]
+                return Chosen(pool, "only", [(state, state.load(now), state.in_flight)], [], ask.tokens)
+        return self._among(pool, ask, now, chance)
+
+    def begin(self, chosen: Chosen, now: float) -> None:
+        """Count a request in: it is sent to the replica that was chosen."""
+        assert not chosen.begun, "a request begins once"
+        chosen.begun = True
+        chosen.state.begin(chosen.tokens, now)
+
+    def first_byte(self, chosen: Chosen, seconds: float, prompt_tokens: int, now: float) -> None:
+        """Learn how long a replica took to begin its answer."""
+        if chosen.answered or chosen.over:
+            return
+        chosen.answered = True
+        state, pool = chosen.state, chosen.pool
+        state.answered(now)
+        pool.timed(state, seconds, prompt_tokens, now)
+        if state.breaker.probe_at is not None:
+            # A probe has told what it was sent for; its answer may go on for minutes.
+            state.breaker.succeed()
+            pool.count_open()
+            self._free(pool)
+
+    def end(self, chosen: Chosen, now: float, outcome: Outcome) -> None:
+        """Count a request out, and learn from how it went."""
+        assert chosen.begun, "what ends has begun"
+        assert not chosen.over, "a request ends once"
+        chosen.over = True
+        state, pool = chosen.state, chosen.pool
+        if not chosen.answered:
+            state.answered(now)
+        state.end(chosen.tokens)
+        if outcome == "fault":
+            state.breaker.fail(now)
+        elif outcome == "left" and not chosen.answered:
+            state.breaker.forgo()
+        else:
+            state.breaker.succeed()
+        if outcome == "busy":
+            state.busy_until = now + BUSY_S
+        if pool.open or state.breaker.probe_at is not None:
+            pool.count_open()
+        if state.gone:
+            pool.let_go(state)
+        self._free(pool)
+
+    def capacity(self, route: Route, now: float) -> int:
+        """Return how many requests would find a place now."""
+        pool = self._pools.get(route.endpoint_id)
+        return pool.room(now) if pool is not None else 0
+
+    def heed(self, endpoint_id: str, workload_id: str, signals: Signals, now: float) -> None:
+        """Learn what an engine says of its own load."""
+        pool = self._pools.get(endpoint_id)
+        state = pool.known(workload_id) if pool is not None else None
+        if state is not None:
+            state.heed(signals, now)
+
+    def in_flight(self, endpoint_id: str) -> tuple[int, int]:
+        """Return how many requests are at an endpoint's replicas, and what tokens they may still take."""
+        pool = self._pools.get(endpoint_id)
+        if pool is None:
+            return 0, 0
+        return sum(one.in_flight for one in pool.states), sum(one.tokens for one in pool.states)
+
+    def elsewhere(self, chosen: Chosen, now: float) -> bool:
+        """Tell whether another replica of the endpoint is well and has a place."""
+        pool = chosen.pool
+        return any(one is not chosen.state and pool.fits(one, now) for one in pool.states)
+
+    def usual_s(self, route: Route) -> float:
+        """Return how long an endpoint's first byte usually takes; nought while unknown."""
+        pool = self._pools.get(route.endpoint_id)
+        return pool.usual_s if pool is not None else 0.0
+
+    def _free(self, pool: Pool) -> None:
+        if self.freed is not None:
+            self.freed(pool.route.endpoint_id)
+
+    def _among(self, pool: Pool, ask: Ask, now: float, chance: float) -> Chosen | None:
+        """Choose with all that is known of the replicas, one by one."""
+        able, passed = pool.able(ask.tried, now)
+        probed = pool.due(now) if pool.open and not ask.tried else None
+        if probed is not None:
+            able, passed = [probed], [(state, why) for state, why in passed if state is not probed]
+        if not able:
+            return None
+        endpoint_id = pool.route.endpoint_id
+        prefix, table = None, None
+        if ask.prefix is not None and pool.route.routing.by == "prefix":
+            prefix, table = hashed(ask.prefix), self._prefixes.of(endpoint_id)
+        by, order = decide(Look(pool, able, ask, prefix, table, now, chance))
+        best = order[0]
+        if prefix is not None:
+            self._prefixes.note(endpoint_id, prefix, best.id)
+        if ask.lora is not None and ask.lora in pool.loras:
+            pool.warm.note(ask.lora, best.id, now)
+        compared = [(state, state.load(now), state.in_flight) for state in order]
+        return Chosen(pool, by, compared, passed, ask.tokens)
+
+
+def _in_turn(turn: int) -> tuple[int, int]:
+    return (0, 1) if turn & 1 else (1, 0)

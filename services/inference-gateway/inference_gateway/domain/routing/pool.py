@@ -1,0 +1,194 @@
+"""The replicas of one endpoint: which may be asked, and which of them keeps up with its peers."""
+
+from statistics import median
+
+from mesh_contracts.placement import EngineKind, Route
+
+from inference_gateway.domain.routing.affinity import Warm
+from inference_gateway.domain.routing.replica import (
+    PASSED_EJECTED,
+    PASSED_FULL,
+    PASSED_OPEN,
+    PASSED_TRIED,
+    SAMPLES_MIN,
+    SMOOTH,
+    State,
+)
+
+ROOM: dict[EngineKind, int] = {"llama": 4, "vllm": 256, "external": 1_024}
+"""Requests one replica takes at once where its endpoint does not say: what its engine computes at once."""
+
+PEERS_MIN = 3
+OUTLIER = 3.0
+OUTLIER_MIN_S = 0.05
+"""A replica is ejected whose first byte takes so many times its peers' median, and at least so long."""
+
+JUDGE_EVERY = 5
+"""First bytes of a replica after which it is compared with its peers again."""
+
+SILENCE = 10.0
+SILENT_MIN_S = 10.0
+"""A replica that gives no sign for so many times a usual first byte, and at least so long, gets no more."""
+
+
+class Pool:
+    """The states of one endpoint's replicas, in the order of its route."""
+
+    __slots__ = (
+        "_known",
+        "loras",
+        "open",
+        "patience_s",
+        "plain",
+        "route",
+        "states",
+        "turn",
+        "usual_s",
+        "warm",
+    )
+
+    def __init__(self, route: Route) -> None:
+        self._known: dict[str, State] = {}
+        self.usual_s = 0.0
+        self.states: list[State] = []
+        self.open = 0
+        self.plain = True
+        self.loras: frozenset[str] = frozenset()
+        self.patience_s = SILENT_MIN_S
+        self.turn = 0
+        self.warm = Warm()
+        self.follow(route)
+
+    def follow(self, route: Route) -> None:
+        """Hold the replicas of ``route`` from now on; what is known of those that stay, stays.
+
+        A replica that is gone is remembered while it has a request: it may come back in the meantime.
+        """
+        room = room_of(route)
+        self.route = route
+        self.states = []
+        for replica in route.replicas:
+            state = self._known.get(replica.workload_id)
+            if state is None:
+                state = self._known[replica.workload_id] = State(replica, room)
+            state.replica, state.room, state.gone = replica, room, False
+            self.states.append(state)
+        present = {state.id for state in self.states}
+        for state in list(self._known.values()):
+            if state.id not in present:
+                state.gone = True
+                self.let_go(state)
+        self.plain = route.routing.by == "least_load" and route.routing.sticky == "none"
+        self.loras = frozenset(route.routing.loras)
+        self.warm.keep(self.loras, present)
+        self.count_open()
+
+    def let_go(self, state: State) -> None:
+        """Forget a replica that is gone, once nothing is in flight there."""
+        if state.gone and not state.in_flight:
+            self._known.pop(state.id, None)
+
+    def known(self, workload_id: str) -> State | None:
+        """Return what is known of a replica."""
+        return self._known.get(workload_id)
+
+    def count_open(self) -> None:
+        """Count the open circuits anew: while there are none nobody looks for a probe that is due."""
+        self.open = sum(1 for state in self.states if state.breaker.probe_at is not None)
+
+    def fits(self, state: State, now: float) -> bool:
+        """Tell whether a replica is well and has a place."""
+        return (
+            state.in_flight < state.room
+            and state.breaker.probe_at is None
+            and state.ejected_until <= now
+            and state.busy_until <= now
+            and not (state.awaiting and state.silent(now, self.patience_s))
+        )
+
+    def able(self, tried: tuple[str, ...], now: float) -> tuple[list[State], list[tuple[State, str]]]:
+        """Return the replicas to choose among, and those passed over with the reason; none fit that is full.
+
+        The well come first; then the slow, then the silent, then those with an open circuit, where the
+        ones before have no place: what could be served is not refused. A place that a healthy replica
+        will have again is worth more than one at a replica that gives no sign.
+        """
+        well: list[State] = []
+        slow: list[State] = []
+        silent: list[State] = []
+        shut: list[State] = []
+        passed: list[tuple[State, str]] = []
+        crowded = False
+        for state in self.states:
+            if state.id in tried:
+                passed.append((state, PASSED_TRIED))
+                continue
+            if self.fits(state, now):
+                well.append(state)
+                continue
+            free = state.free(now) > 0
+            if state.breaker.probe_at is not None:
+                kind, why = shut, PASSED_OPEN
+            elif not free:
+                crowded = True
+                passed.append((state, PASSED_FULL))
+                continue
+            elif state.silent(now, self.patience_s):
+                kind, why = silent, PASSED_EJECTED
+            else:
+                kind, why = slow, PASSED_EJECTED
+            passed.append((state, why))
+            if free:
+                kind.append(state)
+        if well:
+            return well, passed
+        able = slow or ([] if crowded else silent or _soonest(shut))
+        return able, [(state, why) for state, why in passed if state not in able]
+
+    def due(self, now: float) -> State | None:
+        """Return a replica whose circuit is open and whose probe is due."""
+        for state in self.states:
+            if state.breaker.due(now) and state.free(now):
+                return state
+        return None
+
+    def room(self, now: float) -> int:
+        """Return how many requests would find a place now."""
+        return sum(state.free(now) for state in self.able((), now)[0])
+
+    def timed(self, state: State, seconds: float, prompt_tokens: int, now: float) -> None:
+        """Learn how long a first byte took, and what that says of the replica."""
+        self.usual_s += SMOOTH * (seconds - self.usual_s)
+        self.patience_s = max(SILENT_MIN_S, SILENCE * self.usual_s)
+        state.timed(seconds, prompt_tokens)
+        if state.samples >= SAMPLES_MIN and state.samples % JUDGE_EVERY == 0:
+            self._judge(state, now)
+
+    def _judge(self, state: State, now: float) -> None:
+        """Eject a replica whose first bytes come much later than its peers'; never more than a third."""
+        peers = [
+            other.first_byte_s
+            for other in self.states
+            if other is not state and other.samples >= SAMPLES_MIN
+        ]
+        if len(peers) + 1 < PEERS_MIN:
+            return
+        usual = median(peers)
+        if state.first_byte_s <= max(OUTLIER * usual, OUTLIER_MIN_S):
+            state.absolve()
+            return
+        out = sum(1 for other in self.states if other.ejected_until > now)
+        if out < len(self.states) // 3 and state.ejected_until <= now:
+            state.eject(now)
+
+
+def room_of(route: Route) -> int:
+    """Return how many requests one replica of an endpoint takes at once."""
+    return route.routing.parallel_max or ROOM[route.engine]
+
+
+def _soonest(shut: list[State]) -> list[State]:
+    """Return the one whose probe is due soonest, before any that is being probed."""
+    if not shut:
+        return []
+    return [min(shut, key=lambda state: (state.breaker.probing, state.breaker.probe_at or 0.0))]
