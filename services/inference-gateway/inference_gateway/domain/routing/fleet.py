@@ -1,14 +1,15 @@
 """Which replica is asked next: the state of all replicas as one gateway knows them, and the choice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
 from mesh_contracts.inference import CONSIDERED_MAX, Considered
 from mesh_contracts.placement import Replica, Route
 
 from inference_gateway.domain.routing.ask import Ask, By
 from inference_gateway.domain.routing.choice import pair
-from inference_gateway.domain.routing.pool import Pool
+from inference_gateway.domain.routing.pool import Passed, Pool
 from inference_gateway.domain.routing.prefixes import Prefixes, hashed
 from inference_gateway.domain.routing.replica import BUSY_S, State
 from inference_gateway.domain.routing.rules import Look, decide
@@ -18,26 +19,21 @@ Outcome = Literal["ok", "fault", "left", "busy"]
 """How a request ended for its replica: answered, at fault, given up by the client, refused with 429."""
 
 
-class Chosen:
-    """A replica to ask, and one request's way there: begun, answered, ended, each once."""
+class Chosen(msgspec.Struct, eq=False, gc=False):
+    """A replica to ask, and one request's way there: begun, answered, ended, each once.
 
-    __slots__ = ("_compared", "_passed", "answered", "begun", "by", "over", "pool", "state", "tokens")
+    ``compared`` (with load and requests in flight, the chosen one first) and ``passed`` are what stood then.
+    """
 
-    def __init__(
-        self,
-        pool: Pool,
-        by: By,
-        compared: list[tuple[State, int, int]],
-        passed: list[tuple[State, str]],
-        tokens: int,
-    ) -> None:
-        self.pool = pool
-        self.by = by
-        self.state = compared[0][0]
-        self.tokens = tokens
-        self._compared = compared
-        self._passed = passed
-        self.begun = self.answered = self.over = False
+    pool: Pool
+    by: By
+    compared: list[tuple[State, int, int]]
+    passed: Sequence[Passed]
+    tokens: int
+    state: State
+    began: float | None = None
+    answered: bool = False
+    over: bool = False
 
     @property
     def replica(self) -> Replica:
@@ -52,11 +48,11 @@ class Chosen:
         """
         seen = [
             Considered(workload_id=state.id, load=load, in_flight=in_flight)
-            for state, load, in_flight in self._compared[:CONSIDERED_MAX]
+            for state, load, in_flight in self.compared[:CONSIDERED_MAX]
         ]
         seen += [
-            Considered(workload_id=state.id, in_flight=state.in_flight, passed_over=why)
-            for state, why in self._passed[: CONSIDERED_MAX - len(seen)]
+            Considered(workload_id=state.id, in_flight=in_flight, passed_over=why)
+            for state, in_flight, why in self.passed[: CONSIDERED_MAX - len(seen)]
         ]
         return seen
 
@@ -101,6 +97,7 @@ class Fleet:
             return None
         states = pool.states
         pool.turn += 1
+        # Nearly every request is decided here; what follows costs several microseconds.
         if pool.plain and not pool.open and not ask.tried and ask.lora is None:
             if len(states) > 1:
                 here, there = pair(len(states), chance) if len(states) > 2 else _in_turn(pool.turn)
@@ -110,16 +107,17 @@ class Fleet:
                     compared = [(one, load, one.in_flight), (two, other, two.in_flight)]
                     if other < load:
                         compared.reverse()
-                    return Chosen(pool, "least_load", compared, [], ask.tokens)
+                    return Chosen(pool, "least_load", compared, (), ask.tokens, compared[0][0])
             elif len(states) == 1 and pool.fits(states[0], now):
                 state = states[0]
-                return Chosen(pool, "only", [(state, state.load(now), state.in_flight)], [], ask.tokens)
+                compared = [(state, state.load(now), state.in_flight)]
+                return Chosen(pool, "only", compared, (), ask.tokens, state)
         return self._among(pool, ask, now, chance)
 
     def begin(self, chosen: Chosen, now: float) -> None:
         """Count a request in: it is sent to the replica that was chosen."""
-        assert not chosen.begun, "a request begins once"
-        chosen.begun = True
+        assert chosen.began is None, "a request begins once"
+        chosen.began = now
         chosen.state.begin(chosen.tokens, now)
 
     def first_byte(self, chosen: Chosen, seconds: float, prompt_tokens: int, now: float) -> None:
@@ -138,7 +136,7 @@ class Fleet:
 
     def end(self, chosen: Chosen, now: float, outcome: Outcome) -> None:
         """Count a request out, and learn from how it went."""
-        assert chosen.begun, "what ends has begun"
+        assert chosen.began is not None, "what ends has begun"
         assert not chosen.over, "a request ends once"
         chosen.over = True
         state, pool = chosen.state, chosen.pool
@@ -151,7 +149,9 @@ class Fleet:
             state.breaker.forgo()
         else:
             state.breaker.succeed()
-        if outcome == "busy":
+        if outcome == "ok":
+            pool.took(now - chosen.began)
+        elif outcome == "busy":
             state.busy_until = now + BUSY_S
         if pool.open or state.breaker.probe_at is not None:
             pool.count_open()
@@ -183,6 +183,11 @@ class Fleet:
         pool = chosen.pool
         return any(one is not chosen.state and pool.fits(one, now) for one in pool.states)
 
+    def wait_s(self, endpoint_id: str, position: int) -> float | None:
+        """Return how long the ``position``-th in line will wait; nothing while that is unknown."""
+        pool = self._pools.get(endpoint_id)
+        return pool.wait_s(position) if pool is not None else None
+
     def usual_s(self, route: Route) -> float:
         """Return how long an endpoint's first byte usually takes; nought while unknown."""
         pool = self._pools.get(route.endpoint_id)
@@ -197,7 +202,7 @@ class Fleet:
         able, passed = pool.able(ask.tried, now)
         probed = pool.due(now) if pool.open and not ask.tried else None
         if probed is not None:
-            able, passed = [probed], [(state, why) for state, why in passed if state is not probed]
+            able, passed = [probed], [one for one in passed if one[0] is not probed]
         if not able:
             return None
         endpoint_id = pool.route.endpoint_id
@@ -211,7 +216,7 @@ class Fleet:
         if ask.lora is not None and ask.lora in pool.loras:
             pool.warm.note(ask.lora, best.id, now)
         compared = [(state, state.load(now), state.in_flight) for state in order]
-        return Chosen(pool, by, compared, passed, ask.tokens)
+        return Chosen(pool, by, compared, passed, ask.tokens, best)
 
 
 def _in_turn(turn: int) -> tuple[int, int]:

@@ -30,12 +30,20 @@ SILENCE = 10.0
 SILENT_MIN_S = 10.0
 """A replica that gives no sign for so many times a usual first byte, and at least so long, gets no more."""
 
+TOOK_SAMPLES_MIN = 4
+"""Requests that have ended before anybody is told how long a wait will be."""
+
+Passed = tuple[State, int, str]
+"""A replica that was passed over, what it had in flight then, and why."""
+
 
 class Pool:
     """The states of one endpoint's replicas, in the order of its route."""
 
     __slots__ = (
         "_known",
+        "_took_s",
+        "_took_samples",
         "loras",
         "open",
         "patience_s",
@@ -50,6 +58,8 @@ class Pool:
     def __init__(self, route: Route) -> None:
         self._known: dict[str, State] = {}
         self.usual_s = 0.0
+        self._took_s = 0.0
+        self._took_samples = 0
         self.states: list[State] = []
         self.open = 0
         self.plain = True
@@ -103,10 +113,10 @@ class Pool:
             and state.breaker.probe_at is None
             and state.ejected_until <= now
             and state.busy_until <= now
-            and not (state.awaiting and state.silent(now, self.patience_s))
+            and (state.awaiting == 0 or now - state.silent_since <= self.patience_s)
         )
 
-    def able(self, tried: tuple[str, ...], now: float) -> tuple[list[State], list[tuple[State, str]]]:
+    def able(self, tried: tuple[str, ...], now: float) -> tuple[list[State], list[Passed]]:
         """Return the replicas to choose among, and those passed over with the reason; none fit that is full.
 
         The well come first; then the slow, then the silent, then those with an open circuit, where the
@@ -117,11 +127,11 @@ class Pool:
         slow: list[State] = []
         silent: list[State] = []
         shut: list[State] = []
-        passed: list[tuple[State, str]] = []
+        passed: list[Passed] = []
         crowded = False
         for state in self.states:
             if state.id in tried:
-                passed.append((state, PASSED_TRIED))
+                passed.append((state, state.in_flight, PASSED_TRIED))
                 continue
             if self.fits(state, now):
                 well.append(state)
@@ -131,19 +141,19 @@ class Pool:
                 kind, why = shut, PASSED_OPEN
             elif not free:
                 crowded = True
-                passed.append((state, PASSED_FULL))
+                passed.append((state, state.in_flight, PASSED_FULL))
                 continue
             elif state.silent(now, self.patience_s):
                 kind, why = silent, PASSED_EJECTED
             else:
                 kind, why = slow, PASSED_EJECTED
-            passed.append((state, why))
+            passed.append((state, state.in_flight, why))
             if free:
                 kind.append(state)
         if well:
             return well, passed
         able = slow or ([] if crowded else silent or _soonest(shut))
-        return able, [(state, why) for state, why in passed if state not in able]
+        return able, [one for one in passed if one[0] not in able]
 
     def due(self, now: float) -> State | None:
         """Return a replica whose circuit is open and whose probe is due."""
@@ -155,6 +165,22 @@ class Pool:
     def room(self, now: float) -> int:
         """Return how many requests would find a place now."""
         return sum(state.free(now) for state in self.able((), now)[0])
+
+    def took(self, seconds: float) -> None:
+        """Learn how long a request took from its begin to its end."""
+        self._took_samples += 1
+        step = SMOOTH if self._took_samples > 1 else 1.0
+        self._took_s += step * (seconds - self._took_s)
+
+    def wait_s(self, position: int) -> float | None:
+        """Return how long the ``position``-th in line will wait; nothing while that is unknown.
+
+        Full replicas end as many requests in a second as are in flight, divided by what one takes.
+        """
+        busy = sum(state.in_flight for state in self.states)
+        if not busy or self._took_samples < TOOK_SAMPLES_MIN:
+            return None
+        return position * self._took_s / busy
 
     def timed(self, state: State, seconds: float, prompt_tokens: int, now: float) -> None:
         """Learn how long a first byte took, and what that says of the replica."""

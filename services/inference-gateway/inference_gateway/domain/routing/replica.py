@@ -1,6 +1,5 @@
 """One replica as this gateway knows it: what it has to do, how it does, and why it may be passed over."""
 
-from mesh_contracts.inference import Considered
 from mesh_contracts.placement import Replica
 
 from inference_gateway.domain.routing.affinity import point
@@ -89,15 +88,6 @@ class State:
     def silent(self, now: float, patience_s: float) -> bool:
         """Tell whether it owes a first byte and has given no sign for so long."""
         return self.awaiting > 0 and now - self.silent_since > patience_s
-
-    def seen(self, now: float, passed_over: str | None = None) -> Considered:
-        """Return the replica as it stands, for an explanation."""
-        return Considered(
-            workload_id=self.id,
-            load=self.load(now),
-            in_flight=self.in_flight,
-            passed_over=passed_over,
-        )
 
     def begin(self, tokens: int, now: float) -> None:
         """Count a request in."""
