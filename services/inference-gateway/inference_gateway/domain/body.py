@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from mesh_contracts.placement import EngineKind
 
-from inference_gateway.domain.faults import UNREADABLE, Fault
+from inference_gateway.domain.faults import UNREADABLE, Fault, invalid_json, wrong_field
 
 OURS = ("lora", "id_slot", "n_cmpl")
 """Fields of the built-in engine that are never a tenant's to send: two would reach into another request's
@@ -89,13 +89,9 @@ def read(raw: bytes, operation: Operation) -> Wanted | Fault:
         body = _DECODERS[operation.path].decode(raw)
         fields = _FIELDS.decode(raw)
     except msgspec.ValidationError as fault:
-        return _wrong_field(str(fault))
+        return wrong_field(str(fault))
     except UNREADABLE:
-        return Fault(
-            status=400,
-            code="invalid_json",
-            message="The body is not JSON. Send a JSON object with 'content-type: application/json'.",
-        )
+        return invalid_json()
     if operation.needs not in fields or not getattr(body, operation.needs):
         return Fault(
             status=422,
@@ -148,19 +144,6 @@ def unshortened(wanted: Wanted, engine: EngineKind) -> Fault | None:
         code="unsupported_by_engine",
         param="dimensions",
         message="The built-in engine gives whole vectors only. Leave out 'dimensions'.",
-    )
-
-
-def _wrong_field(said: str) -> Fault:
-    what, _, where = said.partition(" - at `$")
-    param = where.strip("`").lstrip(".") or None
-    if "missing required field" in what:
-        param = what.split("`")[1]
-    return Fault(
-        status=422,
-        code="invalid_field",
-        param=param,
-        message=f"{what}{f' at {param}' if param else ''}. Correct the field and send the request again.",
     )
 
 

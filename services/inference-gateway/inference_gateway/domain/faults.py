@@ -40,6 +40,29 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.encode({"error": said})
 
 
+def invalid_json() -> Fault:
+    """Return the refusal of a body that cannot be read at all."""
+    return Fault(
+        status=400,
+        code="invalid_json",
+        message="The body is not JSON. Send a JSON object with 'content-type: application/json'.",
+    )
+
+
+def wrong_field(said: str) -> Fault:
+    """Return the refusal of a field that is missing or of another type; ``said`` is msgspec's complaint."""
+    what, _, where = said.partition(" - at `$")
+    param = where.strip("`").lstrip(".") or None
+    if "missing required field" in what:
+        param = f"{param + '.' if param else ''}{what.split('`')[1]}"
+    return Fault(
+        status=422,
+        code="invalid_field",
+        param=param,
+        message=f"{what}{f' at {param}' if param else ''}. Correct the field and send the request again.",
+    )
+
+
 def invalid_key(why: str) -> Fault:
     """Return the refusal of a key."""
     return Fault(
