@@ -36,6 +36,8 @@ def missing(param: str, path: str) -> Refused:
 def decoded(raw: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[T, Fields]:
     """Return a body as it is understood here, and all its fields as written. Raises ``Refused``."""
     try:
+        # What is not looked into is not looked at either: bytes that are no text would pass.
+        raw.decode()
         return decoder.decode(raw), fields_of(raw)
     except msgspec.ValidationError as fault:
         raise Refused(wrong_field(str(fault))) from None

@@ -218,8 +218,7 @@ class Speaker:
             self._open = None
         if item.kind == "function_call":
             arguments = "".join(item.arguments)
-            more = {"name": item.name or "", "arguments": arguments}
-            self._say_of(item, "response.function_call_arguments.done", None, **more)
+            self._say_of(item, "response.function_call_arguments.done", None, arguments=arguments)
         else:
             self._close_part(item)
         self._say("response.output_item.done", output_index=item.place, item=item.whole(status))
@@ -248,7 +247,7 @@ class Speaker:
             where["content_index"] = within.place
         self._say(name, **where, **said)
 
-    def _say(self, name: str, **said: Any) -> None:
+    def _say(self, name: str, /, **said: Any) -> None:
         self._out.append(event(name, {"sequence_number": self._number, **said}))
         self._number += 1
 
