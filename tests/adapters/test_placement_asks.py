@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mesh_contracts.ask import Page, Problem
 from mesh_contracts.placement import (
+    Alias,
     ChangeEndpoint,
     CheckNode,
     CordonNode,
@@ -21,6 +22,7 @@ from mesh_contracts.placement import (
     Replicas,
     Resources,
     ReturnNode,
+    Routing,
 )
 from meshkit.testing import test_id
 
@@ -117,10 +119,44 @@ async def test_bounds_change_only_at_the_generation_that_was_read(site: Site) ->
         ChangeEndpoint,
         TENANT,
         endpoint="story",
-        replicas=Replicas(min=0, max=1),
+        replicas=Replicas(min=0, max=1, sleep_after_ms=0),
         generation=changed.generation,
     )
-    assert fewer.state == "asleep"
+    assert (fewer.state, fewer.wanted) == ("asleep", 0)
+    assert fewer.replicas.sleep_after_ms == 0
+
+
+async def test_what_a_change_does_not_name_stays_and_one_that_names_nothing_is_refused(
+    site: Site,
+) -> None:
+    made = await site.create(replicas=Replicas(min=1, max=3, target=7))
+    routing = Routing(by="round_robin", aliases=[Alias(name="chat")])
+    led = await site.ask(
+        ChangeEndpoint, TENANT, endpoint="story", routing=routing, generation=made.generation
+    )
+    assert (led.routing, led.replicas) == (routing, made.replicas)
+
+    async def routed() -> bool:
+        route = await site.route(made.id)
+        return route is not None and route.routing == routing
+
+    await eventually(routed)
+    more = await site.ask(
+        ChangeEndpoint,
+        TENANT,
+        endpoint="story",
+        replicas=Replicas(min=2, max=3),
+        generation=led.generation,
+    )
+    assert (more.routing, more.replicas.target, more.wanted) == (routing, 4, 2)
+    for fields, param in (
+        ({}, "replicas"),
+        ({"routing": Routing(fallbacks=["story"])}, "routing.fallbacks"),
+    ):
+        refused = await site.ask(
+            ChangeEndpoint, TENANT, endpoint="story", generation=more.generation, **fields
+        )
+        assert (refused.status, refused.param) == (422, param)
 
 
 async def test_a_deleted_endpoint_stops_then_frees_its_name_and_its_route(site: Site) -> None:

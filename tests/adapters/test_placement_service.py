@@ -131,7 +131,7 @@ async def test_a_failed_check_names_the_row_and_moves_the_replica_without_a_gap(
     node = await node_is(site, bad, "cordoned")
     assert node.reasons[0].code == "health_fail"
     assert "row 17" in node.reasons[0].detail
-    [cordoned] = await site.told(NodeCordoned)
+    [cordoned] = await eventually(lambda: site.told(NodeCordoned))
     assert cordoned.reasons == node.reasons
 
     async def successor() -> Any:

@@ -15,7 +15,9 @@ from placement.domain.plan import BACKOFF_MAX_S, after_failure, plan
 from tests.domain.test_placement_decide import server
 
 
-def wanted(**fields: object) -> Wanted:
+def wanted(replicas: Replicas | None = None, **fields: object) -> Wanted:
+    """Return an endpoint that is asked as little as can be, where ``wanted`` does not say more."""
+    replicas = replicas or Replicas(min=1, max=2)
     base = Wanted(
         endpoint_id="e1",
         organization="o1",
@@ -27,7 +29,8 @@ def wanted(**fields: object) -> Wanted:
         engine=Engine(),
         resources=Resources(),
         residency=Residency(),
-        replicas=Replicas(min=1, max=2),
+        replicas=replicas,
+        wanted=replicas.min,
         state="pending",
         ready=0,
         generation=1,
@@ -160,6 +163,65 @@ def test_no_replicas_is_asleep_and_says_so() -> None:
     answer = plan(wanted(replicas=Replicas(min=0, max=1)), [placed("w1")], [server("n1")], NOW)
     assert answer.state == "asleep"
     assert len(answer.stops) == 1
+    assert answer.drains == answer.stops, "a request that came at the last moment is still answered"
+    codes = [reason.code for reason in answer.reasons]
+    assert codes == ["scaled_to_zero", "engines_stopping"]
+    gone = plan(wanted(replicas=Replicas(min=0, max=1)), [], [server("n1")], NOW)
+    assert (gone.state, [reason.code for reason in gone.reasons]) == ("asleep", ["scaled_to_zero"])
+    assert "a request wakes it" in (gone.reasons[0].unblock or "")
+
+
+def test_what_is_woken_starts_and_what_fits_nowhere_says_so() -> None:
+    woken = wanted(replicas=Replicas(min=0, max=1), wanted=1, state="asleep")
+    answer = plan(woken, [], [server("n1")], NOW)
+    assert (answer.state, len(answer.places)) == ("starting", 1)
+    nowhere = plan(woken, [], [], NOW)
+    assert (nowhere.state, [reason.code for reason in nowhere.reasons]) == (
+        "pending",
+        ["no_ready_node"],
+    )
+
+
+def test_one_more_that_demand_asks_for_does_not_make_an_endpoint_degraded() -> None:
+    more = wanted(state="serving", ready=1, wanted=2)
+    answer = plan(more, [placed("w1")], [server("n1"), server("n2")], NOW)
+    assert (answer.state, len(answer.places)) == ("serving", 1)
+    assert [reason.code for reason in answer.reasons] == ["replica_starting"]
+    least = wanted(state="serving", ready=2, replicas=Replicas(min=2, max=4), wanted=3)
+    assert plan(least, [placed("w1")], [server("n1")], NOW).state == "degraded"
+
+
+def test_a_replica_too_many_finishes_what_it_has_and_serves_again_where_it_is_needed_after_all() -> (
+    None
+):
+    one, two = placed("one", "n1"), placed("two", "n2", created_at=NOW + timedelta(seconds=1))
+    fewer = plan(wanted(state="serving", ready=2), [one, two], [server("n1"), server("n2")], NOW)
+    assert (fewer.stops, fewer.drains, fewer.ready) == ((two,), (two,), 1)
+    until = NOW + timedelta(seconds=60)
+    draining = msgspec.structs.replace(two, state="stopping", drains_until=until)
+    again = plan(wanted(state="serving", ready=1, wanted=2), [one, draining], [server("n1")], NOW)
+    assert (again.returns, again.places, again.ready) == ((draining,), (), 2)
+    told = msgspec.structs.replace(draining, drains_until=None)
+    anew = plan(wanted(state="serving", ready=1, wanted=2), [one, told], [server("n1")], NOW)
+    assert (anew.returns, len(anew.places)) == ((), 1)
+
+
+def test_what_never_answered_or_is_deleted_is_not_waited_for() -> None:
+    young = placed("young", "n2", "starting")
+    assert plan(wanted(state="serving", ready=1), [placed("old"), young], [], NOW).drains == ()
+    deleted = wanted(deleted=True, state="serving", ready=1)
+    assert plan(deleted, [placed("w1")], [server("n1")], NOW).drains == ()
+
+
+def test_a_second_replica_that_keeps_failing_is_not_forgiven_because_the_first_serves() -> None:
+    later = NOW + timedelta(hours=1)
+    grown = wanted(state="serving", ready=1, wanted=2, failures=5)
+    trying = placed("w2", "n2", "starting", created_at=later)
+    assert plan(grown, [placed("w1"), trying], [server("n2")], later).failures == 5
+    answered = placed("w2", "n2", created_at=later, ready_at=later)
+    whole = wanted(state="serving", ready=2, wanted=2, failures=5)
+    assert plan(whole, [placed("w1"), answered], [], later + timedelta(seconds=59)).failures == 5
+    assert plan(whole, [placed("w1"), answered], [], later + timedelta(seconds=60)).failures == 0
 
 
 @pytest.mark.parametrize(("before", "wait_s"), [(0, 0), (1, 1), (2, 2), (3, 4), (50, BACKOFF_MAX_S)])

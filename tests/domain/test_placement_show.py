@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from mesh_contracts.ask import Problem
 from mesh_contracts.placement import (
+    Alias,
     CreateEndpoint,
     EndpointState,
     Engine,
@@ -14,6 +15,7 @@ from mesh_contracts.placement import (
     Replicas,
     Residency,
     Resources,
+    Routing,
     WorkloadState,
 )
 from meshkit.testing import NOW, wish
@@ -54,6 +56,40 @@ def test_an_external_route_leads_to_the_url_without_its_version() -> None:
     assert [(item.scheme, item.address, item.trust) for item in route.replicas] == [
         ("https", "models.example:8443/base", "external")
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "states", "held"),
+    [
+        ({"state": "asleep", "wanted": 0}, [], True),
+        ({"state": "asleep", "wanted": 0, "failures": 9}, ["stopping"], True),
+        ({"state": "starting"}, ["assigned"], True),
+        ({"state": "degraded"}, ["failed", "starting"], True),
+        ({"state": "pending", "missing": 1}, [], False),
+        ({"state": "degraded", "missing": 1, "retry_at": NOW, "failures": 1}, ["failed"], True),
+        ({"state": "degraded", "missing": 1, "retry_at": NOW, "failures": 3}, ["failed"], False),
+        ({"state": "degraded", "failures": 3}, ["starting"], False),
+        ({"state": "serving", "ready": 1}, ["ready"], False),
+        ({"state": "stopping", "deleted": True}, ["stopping"], False),
+        ({"state": "serving", "engine": EXTERNAL}, [], False),
+    ],
+)
+def test_a_request_is_worth_holding_only_where_a_replica_comes(
+    fields: dict[str, object], states: list[str], held: bool
+) -> None:
+    route = route_of(wanted(**fields), [placed(state, state=state) for state in states])
+    assert route.wakes is held
+
+
+def test_how_requests_are_led_stands_in_the_route_and_is_shown_with_how_many_demand_wants() -> None:
+    routing = Routing(by="prefix", fallbacks=["other"], aliases=[Alias(name="chat", weight=5)])
+    endpoint = wanted(routing=routing, wanted=2)
+    assert route_of(endpoint, []).routing == routing
+    shown = show_endpoint(endpoint, [], NOW)
+    assert (shown.routing, shown.wanted) == (routing, 2)
+    assert show_endpoint(wanted(engine=EXTERNAL), [], NOW).wanted is None
+    drained = show_endpoint(endpoint, [placed("w", state="stopping", drains_until=NOW)], NOW)
+    assert [reason.code for reason in drained.workloads[0].reasons] == ["draining"]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +144,9 @@ def test_an_endpoint_that_never_starts_is_listed_as_stuck_beside_its_reason() ->
 
 def test_an_intent_lists_what_lives_and_no_more() -> None:
     items = [(wanted(), placed(state, state=state)) for state in ("assigned", "ready", "stopping")]
+    items.append((wanted(), placed("draining", state="stopping", drains_until=NOW)))
     intent = intent_of("n1", 3, items)
-    assert [spec.workload_id for spec in intent.workloads] == ["assigned", "ready"]
+    assert [spec.workload_id for spec in intent.workloads] == ["assigned", "ready", "draining"]
     assert intent.check == 3
 
 
@@ -124,6 +161,11 @@ def test_a_builtin_embedding_model_makes_embeddings_without_being_told() -> None
     [
         ({"replicas": Replicas(min=2, max=1)}, "replicas.min"),
         ({"replicas": Replicas(min=1, max=1_000)}, "replicas.max"),
+        ({"replicas": Replicas(min=0, max=0)}, "replicas.max"),
+        ({"replicas": Replicas(sleep_after_ms=86_400_001)}, "replicas.sleep_after_ms"),
+        ({"routing": Routing(fallbacks=["m"])}, "routing.fallbacks"),
+        ({"routing": Routing(fallbacks=["other", "other"])}, "routing.fallbacks"),
+        ({"routing": Routing(aliases=[Alias(name="m")])}, "routing.aliases"),
         ({"resources": Resources(gpus=1, gpu_milli=5)}, "resources.gpu_milli"),
         ({"resources": Resources(gpu_milli=1_001)}, "resources.gpu_milli"),
         ({"model": Model(id="gpt-9")}, "model.id"),

@@ -6,6 +6,7 @@ decides which node runs which replica (``domain.decide``, ``domain.plan``), who 
 into the bucket ``intents`` and who answers for a model into ``routes``; tells ``placement.*``.
 Start with ``domain/decide.py``, then ``settle.py``: every door ends there.
 
-What it does not do yet: quota, preemption, gangs, topology, power, autoscaling (an endpoint runs
-``replicas.min``), draining by deadline.
+How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``).
+
+What it does not do yet: quota, preemption, gangs, topology, power, draining nodes by deadline.
 """

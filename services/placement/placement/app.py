@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
+from mesh_contracts.inference import DemandChanged
 from mesh_contracts.node import (
     HealthChanged,
     NodeJoined,
@@ -47,6 +48,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.reads(WorkloadReady, handlers.on_workload_ready)
     service.reads(WorkloadStopped, handlers.on_workload_stopped)
     service.reads(WorkloadFailed, handlers.on_workload_failed)
+    service.reads(DemandChanged, handlers.on_demand_changed)
 
     service.answers(CreateEndpoint, asks.create_endpoint)
     service.answers(ListEndpoints, asks.list_endpoints)

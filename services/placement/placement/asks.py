@@ -26,11 +26,15 @@ from placement.domain.admit import (
     bad_jurisdictions,
     bad_replicas,
     bad_resources,
+    bad_routing,
+    invalid,
 )
 from placement.domain.decide import Grant, decide
 from placement.domain.fleet import Wanted
+from placement.domain.scale import Need
 from placement.domain.show import show_endpoint
 from placement.reading import Project
+from placement.scaling import rescale
 from placement.settle import settle
 
 
@@ -84,6 +88,9 @@ async def create_endpoint(
         resources=ask.resources,
         residency=ask.residency,
         replicas=ask.replicas,
+        wanted=ask.replicas.min,
+        need=Need(awake_at=now),
+        routing=ask.routing,
         state="pending",
         ready=0,
         generation=1,
@@ -122,16 +129,17 @@ async def get_endpoint(
 async def change_endpoint(
     ask: ChangeEndpoint, principal: Principal, tx: Transaction, clock: Clock
 ) -> Endpoint | Problem:
-    """Give the endpoint other bounds, and start or stop replicas accordingly."""
+    """Give the endpoint other bounds or another routing, and start or stop replicas accordingly."""
     await store.one_at_a_time(tx)
     wanted = await _wanted(ask.endpoint, principal, tx)
     if isinstance(wanted, Problem):
         return wanted
-    fault = _moved_on(wanted, ask.generation) or bad_replicas(ask.replicas) or _gone(wanted)
+    fault = _moved_on(wanted, ask.generation) or _bad_change(ask, wanted.name) or _gone(wanted)
     if fault is not None:
         return fault
     now = clock.now()
-    await store.wish(tx, wanted, replicas=(ask.replicas.min, ask.replicas.max))
+    await store.wish(tx, wanted, replicas=ask.replicas, routing=ask.routing)
+    await rescale(tx, [wanted.endpoint_id], now)
     await settle(tx, ask, now, endpoints=[wanted.endpoint_id])
     return await _shown(tx, wanted.endpoint_id, now)
 
@@ -229,6 +237,13 @@ def _moved_on(wanted: Wanted, generation: int) -> Problem | None:
         detail=f"it is at generation {wanted.generation}, not {generation}: read it again, then repeat your change",
         param="generation",
     )
+
+
+def _bad_change(ask: ChangeEndpoint, name: str) -> Problem | None:
+    if ask.replicas is None and ask.routing is None:
+        return invalid("replicas", "say what is to change: replicas, routing, or both", "missing_field")
+    fault = None if ask.replicas is None else bad_replicas(ask.replicas)
+    return fault or (None if ask.routing is None else bad_routing(ask.routing, name))
 
 
 def _gone(wanted: Wanted) -> Problem | None:

@@ -1,6 +1,7 @@
 """The door for facts, one function each."""
 
 from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
+from mesh_contracts.inference import DemandChanged
 from mesh_contracts.node import (
     HealthChanged,
     NodeJoined,
@@ -14,14 +15,18 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import reading, store
+from placement import demands, reading, store
 from placement.domain.fleet import Placed, Server
 from placement.domain.health import on_checked, on_joined
+from placement.scaling import rescale
 from placement.settle import put_intent, settle
 from placement.turns import now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
-"""Facts of a node about what is not its own; they change nothing."""
+"""Facts of a node, or a gateway, about what is not its own; they change nothing."""
+
+UNKNOWN = "mesh_placement_unknown_endpoints_total"
+"""Endpoints of which a gateway tells demand, and which are not (or no longer) known here."""
 
 WorkloadFact = WorkloadStarted | WorkloadReady | WorkloadStopped | WorkloadFailed
 
@@ -83,6 +88,10 @@ async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clo
     """Note that the engine's process runs; one that was ready has begun anew, at another address."""
     await store.one_at_a_time(tx)
     item = await _own(fact, tx)
+    if item is not None and item.draining:
+        # What it was to finish died with the process before.
+        await store.move(tx, item, "stopping", clock.now(), item.reasons)
+        await put_intent(tx, item.node_id)
     if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
         await store.move(tx, item, "starting", now)
@@ -114,6 +123,22 @@ async def on_workload_failed(fact: WorkloadFailed, tx: Transaction, clock: Clock
         ended = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
         reason = Reason(code="engine_failed", detail=f"{fact.reason}{ended}")
         await now_ended(tx, fact, clock.now(), item, reason)
+
+
+async def on_demand_changed(fact: DemandChanged, tx: Transaction, clock: Clock) -> None:
+    """Have as many replicas as demand asks for, where this is the gateway's last word."""
+    if fact.key != fact.producer:
+        METRICS.count(FORGED, kind="demand_changed")
+        return
+    now = clock.now()
+    await store.one_at_a_time(tx)
+    kept = await demands.keep(tx, fact, now)
+    named = {one.endpoint_id for one in fact.demands}
+    if len(kept) < len(named):
+        METRICS.count(UNKNOWN, len(named) - await demands.known(tx, fact.site, list(named)))
+    changed = await rescale(tx, kept, now)
+    if changed:
+        await settle(tx, fact, now, endpoints=changed)
 
 
 async def _server(tx: Transaction, node_id: str) -> Server:

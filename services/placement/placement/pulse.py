@@ -1,4 +1,4 @@
-"""Time and heartbeats: who is silent, whose pause is over, what the facts left out."""
+"""Time and heartbeats: who is silent, whose pause or window is over, what the facts left out."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,11 +18,12 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import reading, store
+from placement import demands, reading, store
 from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.silence import Judgement, judge
-from placement.settle import settle
+from placement.scaling import rescale
+from placement.settle import put_intent, settle
 from placement.turns import now_ended, now_lost, now_ready, turn_node
 
 TICK_S = 1.0
@@ -98,6 +99,8 @@ class Pulse:
         async with self._opened().transaction() as tx:
             known = await reading.all_nodes(tx, self._site)
             due = await reading.due(tx, self._site, self._clock.now())
+            looks = await demands.to_look_at(tx, self._site, self._clock.now())
+            drained = await demands.drained(tx, self._site, self._clock.now())
             if self._ticks % COMPARE_EVERY == 1:
                 _show(await reading.tally(tx, self._site))
         nodes = {row["node_id"]: row["state"] for row in known}
@@ -106,15 +109,18 @@ class Pulse:
         heard = [row["node_id"] for row in known if row["silent"] and self._speaks(row["node_id"])]
         compares = self._ticks % COMPARE_EVERY == 0
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
-        if judged.lost or judged.suspected or back or heard or due or compares:
+        if judged.lost or judged.suspected or back or heard or due or looks or drained or compares:
             async with self._opened().transaction() as tx:
                 await store.one_at_a_time(tx)
                 await self._apply(tx, judged, back)
                 if heard:
                     await store.note_silent(tx, heard, silent=False)
                     await settle(tx, self._occasion(), self._clock.now())
+                due += await rescale(tx, looks, self._clock.now())
                 if due:
                     await settle(tx, self._occasion(), self._clock.now(), endpoints=due)
+                for node_id in await demands.end_drains(tx, drained) if drained else ():
+                    await put_intent(tx, node_id)
                 if compares:
                     await self._repair(tx)
         if self._ticks % PRUNE_EVERY == 0:
@@ -122,6 +128,7 @@ class Pulse:
             async with self._opened().transaction() as tx:
                 await store.forget_ended(tx, before, PRUNE_BATCH)
                 await store.forget_stopped(tx, before, PRUNE_BATCH)
+                await demands.forget(tx, self._clock.now(), PRUNE_BATCH)
             self._forget(nodes)
 
     def _judge(self, watched: list[str]) -> Judgement:

@@ -8,16 +8,20 @@ from typing import Any
 
 import msgspec
 from mesh_contracts.node import Check
-from mesh_contracts.placement import Engine, Model, Reason, Replicas, Residency, Resources
+from mesh_contracts.placement import Engine, Model, Reason, Replicas, Residency, Resources, Routing
 from meshkit.store import Row, Transaction
 
 from placement.domain.fleet import MILLI_PER_GPU, Card, Held, Placed, Server, Wanted
+from placement.domain.scale import Need
 from placement.store import loads
 
 PAGE_MAX = 500
 """Items of a list that are answered at one time, whatever is asked for."""
 ENDED_SHOWN = 5
 """Workloads that have ended and are still shown (and counted) of one endpoint."""
+
+WINDOWS = ("target", "up_after_ms", "down_after_ms", "sleep_after_ms")
+"""Columns of an endpoint that say how it follows demand."""
 
 _SERVER = (
     "SELECT node_id, name, site, state, since, generation, reasons, checks, jurisdiction, memory_mib,"
@@ -223,7 +227,10 @@ async def find_projects(tx: Transaction, text: str) -> list[Project]:
 
 def _wanted(row: Row) -> Wanted:
     fields: dict[str, Any] = dict(row)
-    replicas = Replicas(min=fields.pop("replicas_min"), max=fields.pop("replicas_max"))
+    bounds = {name: fields.pop(name) for name in WINDOWS}
+    replicas = Replicas(min=fields.pop("replicas_min"), max=fields.pop("replicas_max"), **bounds)
+    fields["routing"] = loads(fields["routing"], Routing)
+    fields["need"] = loads(fields["need"], Need)
     fields["model"] = loads(fields["model"], Model)
     fields["engine"] = loads(fields["engine"], Engine)
     fields["resources"] = loads(fields["resources"], Resources)

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -25,6 +25,8 @@ from placement.domain.plan import Plan, plan
 from placement.domain.show import intent_of, route_of
 
 KEY_BYTES = 32
+DRAIN_MOST_S = 60.0
+"""How long a replica that demand no longer asks for may take to finish the requests it has."""
 
 
 def draw_key() -> str:
@@ -52,8 +54,13 @@ async def settle(
         workloads = await reading.load_workloads(tx, wanted.endpoint_id)
         answer = plan(wanted, workloads, list(fleet.values()), now)
         await _start(tx, cause, now, wanted, answer=answer, fleet=fleet, draw=draw)
+        for item in answer.returns:
+            await store.move(tx, item, "ready", now)
         for item in answer.stops:
-            await store.move(tx, item, "stopping", now, item.reasons)
+            if item in answer.drains:
+                await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
+            else:
+                await store.move(tx, item, "stopping", now, item.reasons)
         await store.settle(tx, wanted, answer, now)
         await _tell(tx, cause, now, wanted, answer)
         await put_route(tx, wanted.endpoint_id)

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 from mesh_contracts import wire
 from mesh_contracts.identity import ProjectAdmitted
 from mesh_contracts.node import Check, Device, NodeJoined
-from mesh_contracts.placement import Reason
+from mesh_contracts.placement import Reason, Replicas, Routing
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Transaction
 
 from placement.domain.fleet import ENDED, Placed, Server, Wanted
 from placement.domain.health import Turn
 from placement.domain.plan import Place, Plan
+from placement.domain.scale import Scaled
 
 T = TypeVar("T")
 SITE_LOCK = 0x706C6163
@@ -103,11 +104,13 @@ async def keep_endpoint(tx: Transaction, wanted: Wanted) -> None:
     """Write a new endpoint down."""
     await tx.change(
         "INSERT INTO endpoint (endpoint_id, organization, project, name, site, model, engine, resources,"
-        " residency, replicas_min, replicas_max, state, created_at, since)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+        " residency, routing, replicas_min, replicas_max, target, up_after_ms, down_after_ms,"
+        " sleep_after_ms, wanted, need, look_at, state, created_at, since) VALUES ($1, $2, $3, $4, $5, $6,"
+        " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $21)",
         *(wanted.endpoint_id, wanted.organization, wanted.project, wanted.name, wanted.site),
         *(dumps(wanted.model), dumps(wanted.engine), dumps(wanted.resources), dumps(wanted.residency)),
-        *(wanted.replicas.min, wanted.replicas.max, wanted.state, wanted.created_at),
+        *(dumps(wanted.routing), *_bounds(wanted.replicas), wanted.wanted, dumps(wanted.need)),
+        *(wanted.look_at, wanted.state, wanted.created_at),
     )
 
 
@@ -115,19 +118,35 @@ async def wish(
     tx: Transaction,
     wanted: Wanted,
     *,
-    replicas: tuple[int, int] | None = None,
+    replicas: Replicas | None = None,
+    routing: Routing | None = None,
     deleted: bool | None = None,
 ) -> None:
     """Note another wish for an endpoint. Raises StaleSnapshot when it moved since it was read."""
-    low, high = replicas or (wanted.replicas.min, wanted.replicas.max)
+    replicas = replicas or wanted.replicas
     changed = await tx.change(
-        "UPDATE endpoint SET replicas_min = $3, replicas_max = $4, deleted = $5, generation = generation + 1"
+        "UPDATE endpoint SET replicas_min = $3, replicas_max = $4, target = $5, up_after_ms = $6,"
+        " down_after_ms = $7, sleep_after_ms = $8, routing = $9, deleted = $10,"
+        " wanted = least(greatest(wanted, $3), $4), generation = generation + 1"
         " WHERE endpoint_id = $1 AND generation = $2",
-        *(wanted.endpoint_id, wanted.generation, low, high),
+        *(wanted.endpoint_id, wanted.generation, *_bounds(replicas), dumps(routing or wanted.routing)),
         wanted.deleted if deleted is None else deleted,
     )
     if changed == 0:
         raise StaleSnapshot(wanted.endpoint_id)
+
+
+def _bounds(replicas: Replicas) -> tuple[int, ...]:
+    times = (replicas.up_after_ms, replicas.down_after_ms, replicas.sleep_after_ms)
+    return (replicas.min, replicas.max, replicas.target, *times)
+
+
+async def keep_scale(tx: Transaction, endpoint_id: str, scaled: Scaled) -> None:
+    """Note how many replicas demand asks for, and what is remembered of it."""
+    await tx.change(
+        "UPDATE endpoint SET wanted = $2, need = $3, look_at = $4 WHERE endpoint_id = $1",
+        *(endpoint_id, scaled.wanted, dumps(scaled.need), scaled.look_at),
+    )
 
 
 async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_at: datetime) -> None:
@@ -170,7 +189,7 @@ async def move(
     """Put a workload in another state; once it has ended what it held is free, and its key forgotten."""
     await tx.change(
         "UPDATE workload SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4,"
-        " api_key = CASE WHEN $5 THEN '' ELSE api_key END WHERE workload_id = $1",
+        " drains_until = NULL, api_key = CASE WHEN $5 THEN '' ELSE api_key END WHERE workload_id = $1",
         *(item.workload_id, state, now, dumps(list(reasons)), state in ENDED),
     )
     if state not in ENDED:
@@ -185,6 +204,14 @@ async def move(
             "UPDATE device SET taken_milli = taken_milli - $3 WHERE node_id = $1 AND device_id = $2",
             *(item.node_id, held.device_id, held.milli),
         )
+
+
+async def drain(tx: Transaction, item: Placed, now: datetime, until: datetime) -> None:
+    """Let a workload finish what it has, until then at most; its node goes on running it."""
+    await tx.change(
+        "UPDATE workload SET state = 'stopping', since = $2, drains_until = $3 WHERE workload_id = $1",
+        *(item.workload_id, now, until),
+    )
 
 
 async def answer_at(tx: Transaction, item: Placed, scheme: str, address: str, now: datetime) -> None:

@@ -5,13 +5,15 @@ from urllib.parse import urlsplit
 
 import msgspec
 from mesh_contracts.ask import Problem
-from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Resources
+from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Resources, Routing
 
 from placement.domain.fleet import MILLI_PER_GPU
 
 BUILTIN_MODELS = {"tiny": False, "all-minilm-l6-v2": True}
 """Models that ship with the mesh, and whether each makes embeddings."""
 REPLICAS_MAX = 64
+WINDOW_MS_MAX = 24 * 3_600_000
+"""The longest window over which demand is looked at: what is older is forgotten."""
 TEXT_CHARS_MAX = 1_024
 JURISDICTIONS_MAX = 250
 """As many as there are countries."""
@@ -30,6 +32,7 @@ def admit(ask: CreateEndpoint) -> Engine | Problem:
     fault = (
         bad_texts(ask)
         or bad_replicas(ask.replicas)
+        or bad_routing(ask.routing, ask.name)
         or bad_resources(ask.resources)
         or bad_jurisdictions(ask.residency.jurisdictions)
         or (
@@ -82,6 +85,28 @@ def bad_replicas(replicas: Replicas) -> Problem | None:
         return invalid("replicas.max", f"replicas.max must be between 1 and {REPLICAS_MAX}")
     if replicas.min > replicas.max:
         return invalid("replicas.min", f"replicas.min must not pass replicas.max ({replicas.max})")
+    for name in ("up_after_ms", "down_after_ms", "sleep_after_ms"):
+        if getattr(replicas, name) > WINDOW_MS_MAX:
+            return invalid(f"replicas.{name}", f"{name} may be at most {WINDOW_MS_MAX} (a day)")
+    return None
+
+
+def bad_routing(routing: Routing, name: str) -> Problem | None:
+    """Return what is wrong with how requests are led, if anything.
+
+    An alias may be the name of another endpoint: that endpoint keeps its own name.
+    """
+    lists = {
+        "routing.aliases": [alias.name for alias in routing.aliases],
+        "routing.fallbacks": routing.fallbacks,
+        "routing.loras": routing.loras,
+    }
+    for param, names in lists.items():
+        if name in names:
+            return invalid(param, f"{param} names {name!r} itself: leave it out")
+        twice = next((one for one in names if names.count(one) > 1), None)
+        if twice is not None:
+            return invalid(param, f"{param} names {twice!r} twice: leave one out")
     return None
 
 

@@ -13,8 +13,11 @@ from mesh_contracts.placement import (
     Replicas,
     Residency,
     Resources,
+    Routing,
     WorkloadState,
 )
+
+from placement.domain.scale import Need
 
 MILLI_PER_GPU = 1_000
 LIVING = ("assigned", "starting", "ready")
@@ -85,6 +88,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None = None
     ready_at: datetime | None = None
     replaces: str | None = None
+    drains_until: datetime | None = None
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -97,9 +101,14 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its node hands its work over."""
         return self.node_state in LEAVING
 
+    @property
+    def draining(self) -> bool:
+        """Whether it finishes what it has, and is not told to stop yet."""
+        return self.state == "stopping" and self.drains_until is not None
+
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint: what was asked for, and what became of it so far."""
+    """One endpoint: what was asked for, what demand makes of it, and what became of it so far."""
 
     endpoint_id: str
     organization: str
@@ -112,6 +121,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources
     residency: Residency
     replicas: Replicas
+    wanted: int
     state: EndpointState
     ready: int
     generation: int
@@ -122,7 +132,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     missing: int = 0
     retry_at: datetime | None = None
     route_digest: bytes | None = None
+    look_at: datetime | None = None
     reasons: tuple[Reason, ...] = ()
+    routing: Routing = Routing()
+    need: Need = Need()
 
     @property
     def external(self) -> bool:
@@ -132,7 +145,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def count(self) -> int:
         """How many replicas should run on nodes now."""
-        return 0 if self.deleted or self.external else self.replicas.min
+        return 0 if self.deleted or self.external else self.wanted
 
 
 class Occasion(msgspec.Struct, frozen=True, kw_only=True):

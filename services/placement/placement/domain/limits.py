@@ -42,7 +42,7 @@ ENDPOINT_AT_REST = ("serving", "asleep", "stopped")
 WORKLOAD: dict[str, Limit] = {
     "assigned": Limit(60, _AGENT),
     "starting": Limit(300, "look at the engine's log on its node: it does not answer"),
-    "stopping": Limit(60, _AGENT),
+    "stopping": Limit(120, _AGENT),
 }
 """States that a workload should leave."""
 WORKLOAD_AT_REST = ("ready", "stopped", "failed")

@@ -25,10 +25,16 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do for an endpoint, and what it is once that is done; ``failures`` count in a row."""
+    """What to do for an endpoint, and what it is once that is done; ``failures`` count in a row.
+
+    Of ``stops``, those in ``drains`` finish the requests they have before their nodes are told;
+    ``returns`` are such as serve again, since they are needed after all.
+    """
 
     places: tuple[Place, ...]
     stops: tuple[Placed, ...]
+    drains: tuple[Placed, ...]
+    returns: tuple[Placed, ...]
     missing: int
     state: EndpointState
     ready: int
@@ -44,28 +50,36 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], n
     A replica on a node that hands over its work stays until its successor answers. ``workloads``
     are all that have not ended, and the last that have.
     """
-    if _steady(wanted, now):
+    waits = wanted.retry_at is not None and now < wanted.retry_at
+    if _steady(wanted, workloads, now) or (wanted.count == 0 and not waits):
         wanted = msgspec.structs.replace(wanted, failures=0)
     workloads = sorted(workloads, key=lambda item: (item.created_at, item.workload_id))
+    returns = _returns(wanted.count, workloads)
+    workloads = [_serving(item) if item in returns else item for item in workloads]
     living = [item for item in workloads if item.living]
     staying = [item for item in living if not item.leaving]
     leaving = [item for item in living if item.leaving]
-    waits = wanted.retry_at is not None and now < wanted.retry_at
     lacking = max(0, wanted.count - len(staying))
     places, refusal = ([], None) if waits else _places(wanted, workloads, fleet, lacking)
-    stops = _stops(wanted.count, staying, leaving)
+    surplus = _surplus(wanted.count, staying)
+    stops = surplus + _handed_over(wanted.count, staying, leaving)
+    drains = [item for item in surplus if item.state == "ready" and not wanted.deleted]
     missing = lacking - len(places)
 
     stopped = {item.workload_id for item in stops}
     ready = 1 if wanted.external and not wanted.deleted else 0
     ready += sum(1 for item in living if item.state == "ready" and item.workload_id not in stopped)
     going = len(living) - len(stops) + len(places)
-    unfinished = going + sum(1 for item in workloads if item.state == "stopping") + len(stops)
-    state = _state(wanted, ready, going, unfinished)
-    reasons = _reasons(wanted, state, ready, missing, refusal, leaving=bool(leaving), waits=waits)
+    ending = sum(1 for item in workloads if item.state == "stopping") + len(stops)
+    state = _state(wanted, ready, going, going + ending)
+    reasons = _reasons(
+        wanted, state, ready, missing, refusal, leaving=bool(leaving), waits=waits, ending=ending
+    )
     return Plan(
         places=tuple(places),
         stops=tuple(stops),
+        drains=tuple(drains),
+        returns=returns,
         missing=missing,
         state=state,
         ready=ready,
@@ -87,10 +101,23 @@ def after_failure(failures: int, ready_at: datetime | None, now: datetime) -> tu
     return failures + 1, now + timedelta(seconds=wait_s)
 
 
-def _steady(wanted: Wanted, now: datetime) -> bool:
-    """Tell whether it has served so long that failures before are over (none was noted just now)."""
-    served_s = (now - wanted.since).total_seconds()
-    return wanted.state == "serving" and wanted.retry_at is None and served_s >= STEADY_AFTER_S
+def _steady(wanted: Wanted, workloads: Sequence[Placed], now: datetime) -> bool:
+    """Tell whether all have served so long that failures before are over (none was noted just now)."""
+    whole = wanted.state == "serving" and wanted.ready >= wanted.count and wanted.retry_at is None
+    began = [item.ready_at for item in workloads if item.living and item.ready_at is not None]
+    served_s = (now - max([wanted.since, *began])).total_seconds()
+    return whole and served_s >= STEADY_AFTER_S
+
+
+def _returns(count: int, workloads: Sequence[Placed]) -> tuple[Placed, ...]:
+    """Return which of those that only finish what they have are to serve again."""
+    staying = sum(1 for item in workloads if item.living and not item.leaving)
+    draining = [item for item in workloads if item.draining and not item.leaving]
+    return tuple(draining[: max(0, count - staying)])
+
+
+def _serving(item: Placed) -> Placed:
+    return msgspec.structs.replace(item, state="ready", drains_until=None)
 
 
 def _places(
@@ -116,21 +143,19 @@ def _places(
     return places, None
 
 
-def _stops(count: int, staying: list[Placed], leaving: list[Placed]) -> list[Placed]:
-    surplus = len(staying) - count
-    stops = []
-    if surplus > 0:
-        # What does not answer yet goes first, then the youngest.
-        order = sorted(staying, key=lambda item: (item.state == "ready", -item.created_at.timestamp()))
-        stops += order[:surplus]
+def _surplus(count: int, staying: list[Placed]) -> list[Placed]:
+    # What does not answer yet goes first, then the youngest.
+    order = sorted(staying, key=lambda item: (item.state == "ready", -item.created_at.timestamp()))
+    return order[: max(0, len(staying) - count)]
+
+
+def _handed_over(count: int, staying: list[Placed], leaving: list[Placed]) -> list[Placed]:
     covered = sum(1 for item in staying if item.state == "ready")
     still_needed = max(0, count - covered)
     # An engine that served before, and begins anew with its machine, serves on where nobody else can.
     serving = [item for item in leaving if item.state == "ready" or item.ready_at is not None]
     serving.sort(key=lambda item: item.state != "ready")
-    stops += [item for item in leaving if item not in serving]
-    stops += serving[still_needed:]
-    return stops
+    return [item for item in leaving if item not in serving] + serving[still_needed:]
 
 
 def _state(wanted: Wanted, ready: int, going: int, unfinished: int) -> EndpointState:
@@ -140,7 +165,8 @@ def _state(wanted: Wanted, ready: int, going: int, unfinished: int) -> EndpointS
         return "serving"
     if wanted.count == 0:
         return "asleep"
-    if ready >= wanted.count:
+    if ready >= min(wanted.count, max(wanted.replicas.min, 1)):
+        # One more that demand asks for is on its way, or its reasons say why not; what was promised serves.
         return "serving"
     if ready > 0 or wanted.state in {"serving", "degraded"} or wanted.failures >= CRASH_LOOP_AFTER:
         return "degraded"
@@ -156,11 +182,13 @@ def _reasons(
     *,
     leaving: bool,
     waits: bool,
+    ending: int,
 ) -> tuple[Reason, ...]:
     reasons: list[Reason] = []
     if state == "asleep":
-        unblock = "raise replicas.min: the mesh does not wake an endpoint by itself yet"
-        reasons.append(Reason(code="scaled_to_zero", detail="replicas.min is 0", unblock=unblock))
+        detail = "no request came for a while, and replicas.min is 0"
+        unblock = "a request wakes it; with replicas.min 1 it stays awake"
+        reasons.append(Reason(code="scaled_to_zero", detail=detail, unblock=unblock))
     if refusal is not None:
         reasons += [msgspec.structs.replace(item, count=missing) for item in refusal.reasons]
     if wanted.failures >= CRASH_LOOP_AFTER and ready < wanted.count:
@@ -175,9 +203,9 @@ def _reasons(
     if leaving and not wanted.deleted:
         detail = "a node hands its work over; the old replica answers until its successor does"
         reasons.append(Reason(code="moving", detail=detail))
-    if not reasons and state in {"starting", "degraded"} and ready < wanted.count:
+    if not reasons and state not in {"stopping", "stopped"} and ready < wanted.count:
         detail = f"{ready} of {wanted.count} replicas answer"
         reasons.append(Reason(code="replica_starting", detail=detail, count=wanted.count - ready))
-    if state == "stopping":
+    if state == "stopping" or (state == "asleep" and ending):
         reasons.append(Reason(code="engines_stopping", detail="its engines are being stopped"))
     return tuple(reasons)

@@ -22,6 +22,7 @@ from placement.domain import limits
 from placement.domain.decide import free_milli
 from placement.domain.fleet import Placed, Server, Wanted
 from placement.domain.limits import stuck
+from placement.domain.plan import CRASH_LOOP_AFTER
 
 WAITING: dict[str, Reason] = {
     "assigned": Reason(code="waiting_for_agent", detail="its node's agent has not started it yet"),
@@ -29,6 +30,9 @@ WAITING: dict[str, Reason] = {
     "stopping": Reason(code="engine_stopping", detail="its engine is being stopped"),
 }
 """What a workload waits for, where nothing more is known."""
+DRAINING = Reason(
+    code="draining", detail="it gets no new requests, and stops once those it has are finished"
+)
 SILENT = Reason(
     code="silent_with_others",
     detail="no heartbeat, as of many others at once: it is not given up, and takes no new work",
@@ -62,6 +66,8 @@ def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) ->
         project=wanted.project_name,
         reasons=[*wanted.reasons, *stuck(limits.ENDPOINT, wanted.state, wanted.since, now)],
         workloads=[_show_workload(item, now) for item in workloads],
+        routing=wanted.routing,
+        wanted=None if wanted.external else wanted.count,
     )
 
 
@@ -138,11 +144,28 @@ def route_of(wanted: Wanted, workloads: Sequence[Placed]) -> Route:
         created_at=wanted.created_at,
         replicas=replicas,
         reasons=[*wanted.reasons, *refused],
+        routing=wanted.routing,
+        wakes=wakes(wanted, workloads),
     )
 
 
+def wakes(wanted: Wanted, workloads: Sequence[Placed]) -> bool:
+    """Tell whether a request is worth holding though no replica answers.
+
+    It is where the endpoint sleeps (the request wakes it), and where a replica is on its way: not
+    where none fits, nor where its engine fails again and again. Then the reasons are told at once.
+    """
+    if wanted.deleted or wanted.external:
+        return False
+    if wanted.state == "asleep":
+        return True
+    comes = any(item.living and item.state != "ready" and not item.leaving for item in workloads)
+    tried_again = wanted.retry_at is not None and wanted.missing > 0
+    return wanted.failures < CRASH_LOOP_AFTER and (comes or tried_again)
+
+
 def intent_of(node_id: str, check: int, running: Sequence[tuple[Wanted, Placed]]) -> Intent:
-    """Return all that a node should run: what lives there, until it is wished to stop."""
+    """Return all that a node should run: what lives there, or finishes the requests it has."""
     return Intent(
         node_id=node_id,
         check=check,
@@ -160,13 +183,14 @@ def intent_of(node_id: str, check: int, running: Sequence[tuple[Wanted, Placed]]
                 api_key=item.api_key,
             )
             for wanted, item in running
-            if item.living
+            if item.living or item.draining
         ],
     )
 
 
 def _show_workload(item: Placed, now: datetime) -> Workload:
     waits = (WAITING[item.state],) if item.state in WAITING else ()
+    waits = (DRAINING,) if item.draining else waits
     late = stuck(limits.WORKLOAD, item.state, item.since, now)
     return Workload(
         id=item.workload_id,
