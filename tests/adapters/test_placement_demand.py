@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mesh_contracts.inference import Demand, DemandChanged
 from mesh_contracts.node import WorkloadStatus
-from mesh_contracts.placement import CreateEndpoint, Model, Replicas, Route
+from mesh_contracts.placement import CreateEndpoint, EndpointChanged, Model, Replicas, Route
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store
@@ -281,5 +281,7 @@ async def test_what_a_gateway_tells_on_its_stream_wakes_an_endpoint(
 
         await eventually(routed)
         assert (await state_of(site)).wanted == 1
+        told = await eventually(lambda: site.told(EndpointChanged))
+        assert [(fact.state, fact.wanted) for fact in told[:2]] == [("asleep", 0), ("starting", 1)]
     finally:
         await site.close()

@@ -46,7 +46,10 @@ class SilenceSuspected(Fact, frozen=True, kw_only=True, tag="placement.silence.s
 
 
 class EndpointChanged(Fact, frozen=True, kw_only=True, tag="placement.endpoint.changed/1"):
-    """An endpoint is in a new state. Its key is the endpoint's id."""
+    """An endpoint is in a new state. Its key is the endpoint's id.
+
+    ``ready`` replicas answer; ``wanted`` is how many demand asks for (absent where others run it).
+    """
 
     per_tenant: ClassVar[bool] = True
 
@@ -55,6 +58,7 @@ class EndpointChanged(Fact, frozen=True, kw_only=True, tag="placement.endpoint.c
     state: EndpointState
     ready: Count
     reasons: list[Reason] = msgspec.field(default_factory=list)
+    wanted: Count | None = None
 
 
 class WorkloadAssigned(Fact, frozen=True, kw_only=True, tag="placement.workload.assigned/1"):

@@ -108,6 +108,10 @@ class Routing(
     answer_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 4_096
     cache_shared: bool = False
 
+    def __hash__(self) -> int:
+        # As a default it is looked up by its hash where a schema is made of it, and lists have none.
+        return hash((self.by, self.sticky, self.parallel_max))
+
 
 class Resources(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True

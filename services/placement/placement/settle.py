@@ -179,6 +179,7 @@ async def _tell(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, answ
                 state=answer.state,
                 ready=answer.ready,
                 reasons=list(answer.reasons),
+                wanted=None if wanted.external else wanted.count,
             )
         )
     if answer.refusal is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh_tools.cli import show
 from mesh_tools.cli.door import Door, Refused, part
+from mesh_tools.cli.leading import LEADING, SCALING, leading, scaling
 from mesh_tools.cli.show import age, field, reasons
 from mesh_tools.cli.verbs import Verbs, argument, door
 
@@ -38,8 +39,10 @@ def verbs(noun: str) -> Verbs:
         ),
         argument("--url", "an external engine's address"),
         argument("--embedding", "it embeds texts", action="store_true"),
-        argument("--min", "replicas at least (1)", type=int, default=1),
+        argument("--min", "replicas at least (1); 0 lets it sleep", type=int, default=1),
         argument("--max", "replicas at most (as --min, and 1 at least)", type=int),
+        *SCALING,
+        *LEADING,
         *SHAPE,
         argument("--wait", "seconds to wait until it serves (0)", type=float, default=0.0),
     )
@@ -50,6 +53,16 @@ def verbs(noun: str) -> Verbs:
         ENDPOINT,
         argument("--min", "replicas at least", type=int, required=True),
         argument("--max", "replicas at most (as --min, and 1 at least)", type=int),
+    )
+    made.add(
+        "change",
+        change,
+        "other bounds, another way of choosing replicas; what is not said stays",
+        ENDPOINT,
+        argument("--min", "replicas at least; 0 lets it sleep", type=int),
+        argument("--max", "replicas at most", type=int),
+        *SCALING,
+        *LEADING,
     )
     made.add("delete", delete, "stop serving", ENDPOINT)
     made.add("explain", explain, "where one more replica would go, and why not elsewhere", *SHAPE)
@@ -66,7 +79,9 @@ def list_endpoints(wanted: argparse.Namespace) -> None:
         ("name", field("name")),
         ("project", field("project")),
         ("state", field("state")),
-        ("ready", lambda one: f"{one['ready']} of {one['replicas']['min']}..{one['replicas']['max']}"),
+        ("ready", field("ready")),
+        ("wanted", field("wanted")),
+        ("bounds", lambda one: "{min}..{max}".format(**{"min": 1, "max": 1, **one["replicas"]})),
         ("model", field("model", "id")),
         ("engine", lambda one: one["engine"].get("kind", "llama")),
         ("since", age("since")),
@@ -90,9 +105,11 @@ def create(wanted: argparse.Namespace) -> None:
         "project": wanted.project,
         "model": {"id": wanted.model or wanted.name, "source": wanted.source},
         "engine": engine,
-        "replicas": _replicas(wanted),
+        "replicas": {**_replicas(wanted), **scaling(wanted)},
         **_shape(wanted),
     }
+    if routing := leading(wanted):
+        body["routing"] = routing
     mesh = door(wanted)
     made = mesh.call("POST", "/api/v1/endpoints", body)
     until = time.monotonic() + wanted.wait
@@ -110,13 +127,19 @@ def scale(wanted: argparse.Namespace) -> None:
     """Change the bounds, provided nobody else changed the endpoint meanwhile."""
     mesh = door(wanted)
     before = _get(mesh, wanted.endpoint)
-    changed = mesh.call(
-        "PATCH",
-        f"/api/v1/endpoints/{part(before['id'])}",
-        {"replicas": _replicas(wanted)},
-        {"if-match": str(before["generation"])},
-    )
-    _changed(wanted, changed)
+    _change(wanted, mesh, before, {"replicas": {**before.get("replicas", {}), **_replicas(wanted)}})
+
+
+def change(wanted: argparse.Namespace) -> None:
+    """Change what was said, provided nobody else changed the endpoint meanwhile."""
+    mesh = door(wanted)
+    before = _get(mesh, wanted.endpoint)
+    bounds = {name: given for name in ("min", "max") if (given := getattr(wanted, name)) is not None}
+    said = {"replicas": {**bounds, **scaling(wanted)}, "routing": leading(wanted)}
+    body = {name: {**before.get(name, {}), **fields} for name, fields in said.items() if fields}
+    if not body:
+        raise Refused("say what is to change: mesh endpoint change --help lists it")
+    _change(wanted, mesh, before, body)
 
 
 def delete(wanted: argparse.Namespace) -> None:
@@ -145,6 +168,13 @@ def explain(wanted: argparse.Namespace) -> None:
 def _get(mesh: Door, name: str) -> dict[str, Any]:
     found: dict[str, Any] = mesh.call("GET", f"/api/v1/endpoints/{part(name)}")
     return found
+
+
+def _change(
+    wanted: argparse.Namespace, mesh: Door, before: dict[str, Any], body: dict[str, Any]
+) -> None:
+    path, if_match = f"/api/v1/endpoints/{part(before['id'])}", {"if-match": str(before["generation"])}
+    _changed(wanted, mesh.call("PATCH", path, body, if_match))
 
 
 def _replicas(wanted: argparse.Namespace) -> dict[str, int]:

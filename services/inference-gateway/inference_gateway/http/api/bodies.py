@@ -1,7 +1,7 @@
 """Bodies of requests under ``/api/v1``: what may be said, and nothing else."""
 
 import msgspec
-from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
+from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources, Routing
 from mesh_contracts.units import Name, Text, Time
 
 
@@ -44,12 +44,14 @@ class NewEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: Replicas = msgspec.field(default_factory=Replicas)
     resources: Resources = msgspec.field(default_factory=Resources)
     residency: Residency = msgspec.field(default_factory=Residency)
+    routing: Routing = msgspec.field(default_factory=Routing)
 
 
 class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Other bounds for an endpoint."""
+    """Other bounds or another routing; what is named is replaced whole, what is not stays."""
 
-    replicas: Replicas
+    replicas: Replicas | None = None
+    routing: Routing | None = None
 
 
 class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

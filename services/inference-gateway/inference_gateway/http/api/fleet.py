@@ -142,6 +142,7 @@ class Endpoints(Controller):
             replicas=data.replicas,
             resources=data.resources,
             residency=data.residency,
+            routing=data.routing,
         )
         answer = shown(made, 202)
         answer.headers["location"] = f"/api/v1/endpoints/{made.id}"
@@ -172,7 +173,11 @@ class Endpoints(Controller):
         endpoint: FromPath[str],
         data: JSONBody[EndpointChange],
     ) -> Response[placement.Endpoint]:
-        """Change the bounds; ``If-Match`` holds the generation that was read."""
+        """Change the bounds, the routing, or both; ``If-Match`` holds the generation that was read."""
+        if data.replicas is None and data.routing is None:
+            raise refused(
+                422, "missing_field", "Invalid request", "Say what is to change: 'replicas', 'routing'."
+            )
         generation = generation_of(request)
         if generation is None:
             raise refused(
@@ -187,6 +192,7 @@ class Endpoints(Controller):
             placement.ChangeEndpoint,
             endpoint=endpoint,
             replicas=data.replicas,
+            routing=data.routing,
             generation=generation,
         )
         return shown(changed, 202)
