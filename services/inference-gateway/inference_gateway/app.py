@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import gc
 import logging
+import random
 from typing import Any
 
-from mesh_contracts.metering import ProducerMark
+import aiohttp
+from mesh_contracts.metering import Ceiling, ProducerMark
 from mesh_contracts.placement import Route
 from meshkit.bucket import Watched
 from meshkit.clock import Clock
@@ -18,20 +20,29 @@ from meshkit.tasks import Supervised
 from meshkit.telemetry import METRICS
 
 from inference_gateway.access import Access
+from inference_gateway.activity import Activity
 from inference_gateway.calls import Calls
+from inference_gateway.demand import DemandTeller
+from inference_gateway.domain.admission import Admission
 from inference_gateway.domain.directory import Directory
+from inference_gateway.domain.faults import unavailable
+from inference_gateway.domain.routing.fleet import Fleet
 from inference_gateway.eventring import EventRing
 from inference_gateway.http.api.asking import Asker
+from inference_gateway.http.deciding import Deciding
 from inference_gateway.http.events import EventDoor
-from inference_gateway.http.openai import Door
+from inference_gateway.http.openai import Doors
 from inference_gateway.http.site import Front, Porch, api
+from inference_gateway.leasing import Leasing
 from inference_gateway.meter import Meter
 from inference_gateway.recording import STOPPING
 from inference_gateway.room import Room
 from inference_gateway.server import Server, listen
 from inference_gateway.settings import ACTIVE_MAX, GatewaySettings
+from inference_gateway.signals import Scraper
 from inference_gateway.tally import Tally
 from inference_gateway.upstream import Upstreams
+from inference_gateway.waiting import Lines
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +54,9 @@ TELL_LOOKS, TELL_LOOK_S = 35, 0.02
 """How long a stop waits for the last batch to leave; the journal has it in any case."""
 
 COUNT_EVERY_S = 1.0
+
+CEILING = "ceiling."
+"""How the keys of ceilings begin in the bucket ``limits``."""
 
 COLLECT_AFTER = (10_000, 20, 20)
 """Allocations (then rounds) between two collections of each generation: a request leaves hardly a cycle."""
@@ -78,6 +92,7 @@ class Gateway(Service):
         )
         self.calls = Calls(active_max)
         self.directory = Directory()
+        self.lines: Lines | None = None
         self._upstreams: Upstreams | None = None
         self._porch = Porch()
         self._server = Server(self._porch, self._listening)
@@ -95,24 +110,15 @@ class Gateway(Service):
         if self.meter.closed:
             # Said here and not where it is done: a log has its form only once the service runs.
             logger.warning("closed %d requests that a kill had cut", self.meter.closed)
-        _follow(self._routes(), self.directory)
-        _heed(self._limits(), self.meter)
-        access = Access(self._access(), self.clock)
         self._upstreams = Upstreams()
-        room = Room(
-            calls=self.calls,
-            clock=self.clock,
-            directory=self.directory,
-            in_flight={},
-            meter=self.meter,
-            tally=Tally(),
-            upstreams=self._upstreams,
-        )
+        secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
+        room = self._furnish(secret)
+        access = Access(self._access(), self.clock)
         asker = Asker(self.bus, access, self.clock, self.settings.mesh_site)
         ring = EventRing(self.bus)
-        secret = read_secret(self.settings.mesh_secret_file).reveal().encode()
         self.events = EventDoor(ring, access, secret)
-        self._porch.front = Front(Door(room, access), self.events, api(asker))
+        doors = Doors(room, Deciding(room, access, random.random))
+        self._porch.front = Front(doors, self.events, api(asker))
         _settle()
         self._work.begin("events", ring.run)
         self._work.begin("watch", self.calls.watch)
@@ -121,10 +127,57 @@ class Gateway(Service):
         self._work.begin("drain", lambda: self.meter.drain(self.bus))
         self._work.begin("tell-again", lambda: self.meter.tell_missing(self.bus))
         self._work.begin("count", self._count)
+        self._work.begin("lease", lambda: self._leasing.run(self.bus))
+        self._work.begin("demand", self._demand.run)
+        self._work.begin("scrape", self._scrape)
+
+    def _furnish(self, secret: bytes) -> Room:
+        """Return the room, and have it follow what the buckets say."""
+        lines = self.lines = Lines(Fleet(), random.random)
+        admission = Admission()
+        activity = Activity(self.directory, lines)
+        _follow(self._routes(), self.directory, lines, activity)
+        _heed(self._limits(), self.meter, admission)
+        self._leasing = Leasing(
+            admission,
+            producer=self.meter.producer,
+            epoch=self.meter.epoch,
+            settled_below=self.meter.settled_below,
+        )
+        self._demand = DemandTeller(
+            self._journal,
+            self.clock,
+            self.settings.mesh_site,
+            activity.snapshot,
+            on_told=self.meter.told_besides,
+        )
+        lines.on_waiting = lambda _: self._demand.ring()
+        assert self._upstreams is not None
+        return Room(
+            activity=activity,
+            admission=admission,
+            calls=self.calls,
+            clock=self.clock,
+            directory=self.directory,
+            lines=lines,
+            meter=self.meter,
+            salt=secret,
+            tally=Tally(),
+            upstreams=self._upstreams,
+        )
+
+    async def _scrape(self) -> None:
+        async with aiohttp.ClientSession() as session:
+            await Scraper(
+                self.lines.fleet, lambda: self.directory, self.lines.waited_for, session
+            ).run()
 
     async def stop(self) -> None:
         """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""
         self.calls.closing = True
+        if self.lines is not None:
+            said = "This gateway is stopping. Send the request again."
+            self.lines.close(unavailable("gateway_stopping", said))
         if self.events is not None:
             self.events.close()
         self._server.stop_listening()
@@ -178,18 +231,28 @@ def _settle() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def _follow(routes: "Watched[Route]", directory: Directory) -> None:
-    routes.on_change(directory.put)
-    for endpoint_id, route in routes.values.items():
+def _follow(routes: "Watched[Route]", directory: Directory, lines: Lines, activity: Activity) -> None:
+    def changed(endpoint_id: str, route: Route | None) -> None:
         directory.put(endpoint_id, route)
+        lines.put(endpoint_id, route)
+        activity.put(endpoint_id, route)
+
+    routes.on_change(changed)
+    for endpoint_id, route in routes.values.items():
+        changed(endpoint_id, route)
 
 
-def _heed(limits: "Watched[ProducerMark]", meter: Meter) -> None:
+def _heed(limits: "Watched[ProducerMark | Ceiling]", meter: Meter, admission: Admission) -> None:
     own = f"producer.{meter.producer}"
 
-    def changed(key: str, mark: ProducerMark | None) -> None:
+    def changed(key: str, value: ProducerMark | Ceiling | None) -> None:
         if key == own:
-            meter.heed(mark)
+            assert not isinstance(value, Ceiling)
+            meter.heed(value)
+        elif key.startswith(CEILING):
+            assert not isinstance(value, ProducerMark)
+            admission.heed(key.removeprefix(CEILING), value)
 
     limits.on_change(changed)
-    meter.heed(limits.values.get(own))
+    for key, value in limits.values.items():
+        changed(key, value)

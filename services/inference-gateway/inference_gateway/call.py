@@ -1,61 +1,72 @@
-"""One admitted request: asked of a replica, relayed, recorded once."""
+"""One admitted request: asked of a replica, relayed, recorded once, settled once."""
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 
+import msgspec
 from mesh_contracts.inference import Tried, UsageRow
-from mesh_contracts.placement import Replica, Route
-from meshkit import semconv
-from meshkit.telemetry import METRICS, SpanKind, span
+from meshkit.telemetry import METRICS
 
-from inference_gateway.domain.body import Operation, Wanted, for_engine
-from inference_gateway.domain.directory import least_busy, not_serving
+from inference_gateway.attempt import Attempt
 from inference_gateway.domain.faults import Fault, unavailable
-from inference_gateway.domain.refusals import Refusal, journal_full, refusal_of, unreachable
+from inference_gateway.domain.names import Way
+from inference_gateway.domain.refusals import Refusal, journal_full, unreachable
+from inference_gateway.domain.routing.ask import Ask
+from inference_gateway.domain.routing.fleet import Chosen, Outcome
 from inference_gateway.domain.sse import EventTooLong
-from inference_gateway.http.wire import Headers, Send
+from inference_gateway.http.deciding import Admitted, Door, admitted, fitting
 from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
 from inference_gateway.relay import EngineRefused, Relay
 from inference_gateway.reply import Reply
 from inference_gateway.room import Room
 from inference_gateway.settings import (
-    ANSWER_BYTES_MAX,
     ATTEMPTS_MAX,
     CLIENT_STUCK_S,
     FIRST_BYTE_WAIT_S,
+    SIGN_OF_LIFE_S,
 )
-from inference_gateway.upstream import Broken, Exchange
-
-REFUSAL_BYTES_MAX = 64 * 1024
+from inference_gateway.upstream import Broken
+from inference_gateway.waiting import Waiting
 
 BAD_NEWS_WITHIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """Why a replica gave nothing that could be relayed, and in one word how."""
+
+    refusal: Refusal
+    kind: str
+
+
 class Call:
     """One request from its admission to its end. ``run`` it once."""
 
     def __init__(
-        self, room: Room, operation: Operation, wanted: Wanted, recording: Recording, *, kept: bool
+        self, room: Room, door: Door, admitted: Admitted, recording: Recording, *, kept: bool
     ) -> None:
         self._room = room
-        self._operation = operation
-        self._wanted = wanted
+        self._door = door
+        self._admitted = admitted
+        self._held = admitted.held
+        self._wanted = admitted.wanted
         self._recording = recording
         self._kept = kept
-        self._loop = asyncio.get_running_loop()
+        self._loop = room.lines.loop
         self._task: asyncio.Task[object] | None = None
         self._reply: Reply | None = None
+        self._attempt = 0
         self._why: str | None = None
         self.due = self._loop.time() + FIRST_BYTE_WAIT_S
         self.due_why = "engine_first_byte_timeout"
 
-    async def run(self, send: Send, headers: Headers) -> UsageRow | None:
-        """Answer the client; return the row (nothing where the request was not admitted)."""
+    async def run(self, reply: Reply) -> UsageRow | None:
+        """Answer the client; return the row (nothing where no replica was asked)."""
         self._task = asyncio.current_task()
-        reply = self._reply = Reply(send, headers, self._wait_for_client)
+        self._reply = reply
         self._room.calls.enter(self)
         try:
             await self._answer(reply)
@@ -73,6 +84,7 @@ class Call:
         finally:
             self._room.calls.leave(self)
             self._recording.close(self._why or "gateway_fault", started=reply.started)
+            self._settle()
         return self._recording.row
 
     def cut(self, why: str) -> None:
@@ -85,116 +97,159 @@ class Call:
         """End the call: its client closed the connection."""
         self.cut(CLIENT_LEFT)
 
+    def wait_for_client(self) -> None:
+        """Expect that the client takes what comes next, in time."""
+        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
+
     async def _answer(self, reply: Reply) -> None:
-        """Ask one replica after the other until one answers; nothing is asked twice once bytes flow."""
+        """Go one way after the other until one answers."""
+        refusal: Refusal | None = None
+        for number, way in enumerate(self._admitted.ways):
+            if number:
+                refused = self._turn_to(way)
+                if refused is not None:
+                    continue
+            got = await self._go(way, reply)
+            if got is None:
+                return
+            refusal = refusal or got
+            if not got.elsewhere:
+                refusal = got
+                break
+        assert refusal is not None, "there is a way at least"
+        if self._recording.admitted and self._recording.row is None:
+            self._recording.fail(refusal.fault.status, refusal.fault.code)
+        await reply.refuse(refusal.fault)
+
+    def _turn_to(self, way: Way) -> Fault | None:
+        """Hold what a fallback may take, instead of what the way before might have."""
+        room, route = self._room, way.route
+        unfit = fitting((way,), self._wanted, self._door.operation)
+        if unfit is not None:
+            return unfit
+        at, entry = self._admitted.at, self._admitted.entry
+        held = admitted(room, entry, self._wanted, operation=self._door.operation, route=route, at=at)
+        if isinstance(held, Fault):
+            return held
+        self._held.settle(0, 0, self._loop.time())
+        self._held = held
+        return None
+
+    async def _go(self, way: Way, reply: Reply) -> Refusal | None:
+        """Ask one replica after the other; nothing is asked twice once an engine's bytes flow."""
         tried: list[str] = []
         refusal: Refusal | None = None
         stale = False
-        for attempt in range(1, ATTEMPTS_MAX + 1):
-            route, replica = self._next(tried)
-            if route is None or replica is None:
-                break
-            if not self._recording.open(route, replica, attempt):
-                await reply.refuse(journal_full())
-                return
-            try:
-                await self._ask(route, replica, reply, fresh=stale)
-            except EngineRefused as refused:
-                refusal = refused.refusal
-                if not refusal.elsewhere:
-                    break
-                self._tried(replica, refusal.fault.code)
-            except (Broken, EventTooLong) as broken:
-                kind = broken.kind if isinstance(broken, Broken) else "too_large"
-                if reply.started:
-                    await self._relay(route, reply).break_off("engine_lost")
-                    return
-                refusal = Refusal(unreachable(route.name), elsewhere=True)
-                METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
-                if not stale and kind == "stale":
-                    # An engine may close a kept connection just as we write: no sign of illness.
-                    stale = True
-                    continue
-                self._tried(replica, f"engine_{kind}")
-            else:
-                return
-            tried.append(replica.workload_id)
+        for _ in range(ATTEMPTS_MAX):
+            chosen = await self._place(way, tuple(tried), reply)
+            if isinstance(chosen, Fault):
+                return refusal or Refusal(chosen, elsewhere=True)
+            failed = await self._ask(way, chosen, reply, fresh=stale)
+            if failed is None or not failed.refusal.elsewhere:
+                return None if failed is None else failed.refusal
+            refusal = failed.refusal
+            if not stale and failed.kind == "stale":
+                # An engine may close a kept connection just as we write: no sign of illness.
+                stale = True
+                continue
+            workload_id = chosen.replica.workload_id
+            tried.append(workload_id)
+            self._recording.why.tried.append(Tried(workload_id=workload_id, reason=failed.kind))
             METRICS.count("mesh_gateway_retries_total")
-        await self._refuse(refusal, reply)
+        return refusal
 
-    def _tried(self, replica: Replica, reason: str) -> None:
-        self._recording.why.tried.append(Tried(workload_id=replica.workload_id, reason=reason))
-
-    def _next(self, tried: list[str]) -> tuple[Route | None, Replica | None]:
-        opening = self._recording.opening
-        route = self._room.directory.find(opening.project, opening.model)
-        if route is None:
-            return None, None
-        busy = self._room.in_flight
-        return route, least_busy(route.replicas, busy, tried, self._room.calls.turn())
-
-    def _relay(self, route: Route, reply: Reply) -> Relay:
-        return Relay(route, self._wanted, self._recording, reply, self._await)
-
-    async def _ask(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> None:
-        busy = self._room.in_flight
-        busy[replica.workload_id] = busy.get(replica.workload_id, 0) + 1
+    async def _ask(self, way: Way, chosen: Chosen, reply: Reply, *, fresh: bool) -> Failed | None:
+        """Ask one replica; return nothing where the client was answered, however it went."""
+        outcome: Outcome = "left"
+        attempt = self._attempt_of(way, chosen, reply)
         try:
-            if self._kept:
-                await self._ask_seen(route, replica, reply, fresh=fresh)
-            else:
-                await self._exchange(route, replica, reply, fresh=fresh)
+            if not self._recording.open(way.route, chosen.replica, self._attempt):
+                await reply.refuse(journal_full())
+                return None
+            await attempt.run(fresh=fresh)
+            outcome = "ok"
+        except EngineRefused as refused:
+            outcome = _outcome(refused.refusal)
+            return Failed(refused.refusal, refused.refusal.fault.code)
+        except (Broken, EventTooLong) as broken:
+            kind = broken.kind if isinstance(broken, Broken) else "too_large"
+            outcome = "left" if kind == "stale" else "fault"
+            METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
+            if not reply.said:
+                return Failed(Refusal(unreachable(way.route.name), elsewhere=True), kind)
+            await attempt.relay.break_off("engine_lost")
+        except asyncio.CancelledError:
+            outcome = "left" if self._why in {None, CLIENT_LEFT} else "fault"
+            raise
         finally:
-            busy[replica.workload_id] -= 1
-            if not busy[replica.workload_id]:
-                del busy[replica.workload_id]
+            self._room.lines.fleet.end(chosen, self._loop.time(), outcome)
+        return None
 
-    async def _ask_seen(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> None:
-        host, _, port = replica.address.partition("/")[0].rpartition(":")
-        attributes = {
-            semconv.HTTP_REQUEST_METHOD: "POST",
-            semconv.SERVER_ADDRESS: host,
-            semconv.SERVER_PORT: port,
-            semconv.MESH_ENDPOINT_ID: route.endpoint_id,
-        }
-        with span(f"POST {self._operation.path}", kind=SpanKind.CLIENT, attributes=attributes) as seen:
-            status = await self._exchange(route, replica, reply, fresh=fresh)
-            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
-
-    async def _exchange(self, route: Route, replica: Replica, reply: Reply, *, fresh: bool) -> int:
-        body = for_engine(self._wanted, route.engine, route.model_id)
-        exchange: Exchange = await self._room.upstreams.send(
-            replica,
-            self._operation.path,
-            body,
-            self._recording.opening.traceparent,
-            fresh=fresh,
-            whole=not self._wanted.stream,
+    async def _place(self, way: Way, tried: tuple[str, ...], reply: Reply) -> Chosen | Fault:
+        """Return a replica that takes the request now, having waited for one where that is worth it."""
+        wanted = self._wanted
+        ask = Ask(
+            key_id=self._admitted.entry.key_id,
+            tokens=self._held.estimate.tokens,
+            session=wanted.session,
+            prefix=wanted.fields.get(self._door.operation.needs),
+            lora=way.lora,
+            tried=tried,
+            tier=wanted.tier,
         )
+        got = self._room.lines.enter(way.route, ask)
+        if not isinstance(got, Waiting):
+            return got
+        why = self._recording.why
+        since = self._loop.time()
+        why.position = why.position or got.position
+        # The line itself knows how long anybody waits in it.
+        self.due = math.inf
+        signs = SIGN_OF_LIFE_S if wanted.stream else None
         try:
-            await exchange.begun()
-            if exchange.status != 200:
-                raw = await _refusal_in(exchange)
-                raise EngineRefused(refusal_of(exchange.status, raw, route.name))
-            relay = self._relay(route, reply)
-            if self._wanted.stream:
-                await relay.stream(exchange)
-            else:
-                await relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
-            return exchange.status
+            while True:
+                chosen = await got.chosen(signs)
+                if chosen is not None:
+                    return chosen
+                await reply.wait()
+                self.due = math.inf
         finally:
-            exchange.release()
+            got.leave()
+            why.queue_us = (why.queue_us or 0) + int((self._loop.time() - since) * 1e6)
+            self._await(FIRST_BYTE_WAIT_S, "engine_first_byte_timeout")
 
-    async def _refuse(self, refusal: Refusal | None, reply: Reply) -> None:
-        """Answer that no replica would; an admitted request gets its row."""
-        if refusal is not None:
-            fault: Fault = refusal.fault
+    def _explain(self, way: Way, chosen: Chosen) -> None:
+        why = self._recording.why
+        why.chosen_by = "canary" if way.canary and chosen.by in {"only", "least_load"} else chosen.by
+        why.considered = chosen.considered
+        why.counted = self._held.counted
+        why.asked_as = way.asked_as
+        why.reserved = self._held.estimate.tokens
+
+    def _attempt_of(self, way: Way, chosen: Chosen, reply: Reply) -> Attempt:
+        self._attempt += 1
+        self._explain(way, chosen)
+        return Attempt(
+            self._room,
+            way,
+            chosen,
+            held=self._held,
+            recording=self._recording,
+            relay=Relay(way.route, self._wanted, self._recording, reply, self._await),
+            path=self._door.operation.path,
+            wanted=self._wanted,
+            kept=self._kept,
+        )
+
+    def _settle(self) -> None:
+        """Give back what was held of the limits and not taken."""
+        row, now = self._recording.row, self._loop.time()
+        if row is None or row.state == "failed":
+            self._held.settle(*_taken(row), now)
         else:
-            route, _ = self._next([])
-            fault = not_serving(route) if route else unreachable(self._recording.opening.model)
-        if self._recording.admitted:
-            self._recording.fail(fault.status, fault.code)
-        await reply.refuse(fault)
+            self._held.settle(row.prompt_tokens, row.completion_tokens, now)
+        if row is not None:
+            self._room.activity.ended(row.endpoint_id, row.completion_tokens or 0, now)
 
     async def _say_cut(self, why: str, reply: Reply) -> None:
         self._recording.close(why, started=reply.started)
@@ -203,23 +258,23 @@ class Call:
         # Nothing watches this call any more: the client has a moment to take the bad news.
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(BAD_NEWS_WITHIN_S):
-                if reply.started:
+                if reply.said:
                     await reply.break_off(why)
                 else:
                     said = f"The model did not answer in time ({why}). Send the request again."
                     await reply.refuse(unavailable(why, said))
-
-    def _wait_for_client(self) -> None:
-        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
 
     def _await(self, seconds: float, why: str) -> None:
         self.due = self._loop.time() + seconds
         self.due_why = why
 
 
-async def _refusal_in(exchange: Exchange) -> bytes:
-    raw = b""
-    with suppress(Broken):
-        while len(raw) < REFUSAL_BYTES_MAX and (part := await exchange.read()):
-            raw += part
-    return raw[:REFUSAL_BYTES_MAX]
+def _outcome(refusal: Refusal) -> Outcome:
+    if refusal.fault.status == 429:
+        return "busy"
+    return "fault" if refusal.elsewhere else "ok"
+
+
+def _taken(row: UsageRow | None) -> tuple[int, int]:
+    """Return what a request took that no engine answered: nothing, where nothing was counted."""
+    return (0, 0) if row is None else (row.prompt_tokens or 0, row.completion_tokens or 0)

@@ -25,8 +25,9 @@ class Cycle(RequestResponseCycle):
     def forget(self) -> None:
         """Let go of what the request held: what it gave out points back to it."""
         self.left = None
-        self.scope.pop(LEAVING, None)  # type: ignore[typeddict-item]
-        self.scope.pop(ARRIVED, None)  # type: ignore[typeddict-item]
+        scope: Any = self.scope
+        scope.pop(LEAVING, None)
+        scope.pop(ARRIVED, None)
 
     def arrived(self) -> bytes | None:
         """Return the whole body where all of it is here already, so that nobody waits for it."""

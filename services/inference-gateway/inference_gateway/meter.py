@@ -175,6 +175,10 @@ class Meter:
             self._restored_up_to = self._batches[-1].position if self._batches else None
         return True
 
+    def told_besides(self, position: int) -> None:
+        """Learn that a fact which is not usage stands in the journal at ``position``: nothing needs it here."""
+        self._last = max(self._last, position)
+
     async def drain(self, bus: Bus) -> None:
         """Publish the batches in order, for ever."""
         await self._journal.drain(bus)

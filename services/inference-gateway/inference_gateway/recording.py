@@ -11,6 +11,7 @@ from meshkit.errors import JournalFull
 
 from inference_gateway.domain import records
 from inference_gateway.domain.records import Opening
+from inference_gateway.domain.refusals import CODE
 from inference_gateway.domain.stream import Reading, Usage
 from inference_gateway.meter import Meter
 
@@ -172,7 +173,7 @@ class Recording:
             first_token_us=None if first is None else int((first - self._began) * 1e6),
             output_token_us=each,
             queue_us=self.why.queue_us,
-            finish_reason=self.finish_reason or (reading.finish_reason if reading else None),
+            finish_reason=_code(self.finish_reason or (reading.finish_reason if reading else None)),
             explained=self.why.explained(),
         )
 
@@ -184,3 +185,8 @@ class Recording:
 
     def _now(self) -> datetime:
         return max(self._clock.now(), self.opening.started_at)
+
+
+def _code(said: str | None) -> str | None:
+    """Return an engine's word where it can stand in a ledger; other words are for the client alone."""
+    return said if said is not None and CODE.fullmatch(said) else None

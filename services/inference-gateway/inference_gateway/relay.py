@@ -52,10 +52,14 @@ class Relay:
         except UNREADABLE:
             raise EngineRefused(Refusal(malformed(), elsewhere=True)) from None
         self._recording.finish_reason = answer.finish_reason
-        if self._recording.complete(answer.usage):
-            await self._reply.whole(answer.body)
-        else:
+        if not self._recording.complete(answer.usage):
             await self._reply.refuse(journal_full())
+            return
+        try:
+            await self._reply.whole(answer.body)
+        except UNREADABLE:
+            # What the engine made is counted; it cannot be said in the shape that was asked for.
+            await self._reply.refuse(malformed())
 
     async def stream(self, exchange: Exchange) -> None:
         """Relay a stream. Raises ``EngineRefused`` or ``Broken`` where nothing was relayed, ``Broken`` later."""
@@ -70,7 +74,7 @@ class Relay:
         feed = Splitter().feed
         while data := await exchange.read():
             out = reading.take_all(feed(data))
-            if not reply.started:
+            if not reply.said:
                 if reading.fault is not None:
                     break
                 if not out and not reading.done:
@@ -93,13 +97,13 @@ class Relay:
             await self._reply.break_off(why)
         else:
             # All was said and counted; only the engine's last word is missing.
-            await self._reply.end(self._reply.last_word)
+            await self._reply.end()
 
     async def _finish(self, reading: Reading) -> None:
         """End a stream whose engine says no more: whole, or broken off."""
         if self._recording.row is None:
             if reading.finish_reason is None or reading.fault is not None:
-                if not self._reply.started:
+                if not self._reply.said:
                     raise EngineRefused(Refusal(malformed(), elsewhere=True))
                 await self.break_off(reading.fault or "engine_ended_early")
                 return

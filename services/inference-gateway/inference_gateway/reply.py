@@ -1,17 +1,30 @@
-"""What one client is sent: whole, in parts, or the bad news."""
+"""What one client is sent: whole, in parts, or the bad news; in the shape it asked in."""
 
 import asyncio
 from collections.abc import Callable
 
-from inference_gateway.domain.faults import Fault
+from inference_gateway.domain.dialects import Dialect
+from inference_gateway.domain.faults import UNREADABLE, Fault
+from inference_gateway.domain.sse import EventTooLong, data_of
 from inference_gateway.domain.stream import DONE, error_event
-from inference_gateway.http.wire import JSON, NO_CACHE, SSE, Headers, Send, send_fault, send_whole
+from inference_gateway.http.wire import (
+    JSON,
+    NO_CACHE,
+    SSE,
+    Headers,
+    Send,
+    fault_headers,
+    send_fault,
+    send_whole,
+)
+
+WAITING = b": waiting for a replica\n\n"
 
 
 class Reply:
-    """One answer on its way. ``started`` once its status has left, ``done`` once all of it has.
+    """One answer on its way. ``started`` once its status has left, ``said`` once something of the engine has.
 
-    ``about_to`` is called before each wait for the client.
+    ``done`` is true once all of it has left. ``about_to`` is called before each wait for the client.
     """
 
     def __init__(self, send: Send, headers: Headers, about_to: Callable[[], None]) -> None:
@@ -20,41 +33,74 @@ class Reply:
         self._about_to = about_to
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self.last_word = DONE
         self.started = False
+        self.said = False
         self.done = False
+
+    def add(self, headers: Headers) -> None:
+        """Say these headers, too, once the answer begins."""
+        self._headers += headers
 
     async def whole(self, body: bytes) -> None:
         """Send a plain answer."""
-        self.started = True
+        self.started = self.said = True
         self._about_to()
         await send_whole(self._send, 200, [*self._headers, JSON, self._processing()], body)
         self.done = True
 
     async def refuse(self, fault: Fault) -> None:
-        """Send a refusal, before anything else was sent."""
+        """Send a refusal, before anything of an engine was sent."""
+        self._about_to()
+        if self.started:
+            # Signs of life have left already: the refusal follows as the stream's only event.
+            await self._last(self._broken(fault.code, fault.message))
+            return
         self.started = True
-        self._about_to()
-        await send_fault(self._send, fault, self._headers)
+        await self._refuse(fault)
         self.done = True
 
-    async def part(self, out: bytes) -> None:
-        """Send some of a stream."""
+    async def wait(self) -> None:
+        """Send a sign of life in the place of an answer that is not there yet."""
         self._about_to()
         await self._start()
-        await self._send({"type": "http.response.body", "body": out, "more_body": True})
+        await self._send({"type": "http.response.body", "body": WAITING, "more_body": True})
 
-    async def end(self, out: bytes) -> None:
-        """Send the last of a stream."""
+    async def part(self, events: list[bytes]) -> None:
+        """Send some events of a stream. Raises ``EventTooLong`` where they cannot be said in this shape."""
         self._about_to()
+        self.said = True
         await self._start()
-        await self._send({"type": "http.response.body", "body": out})
-        self.done = True
+        out = self._spoken(events)
+        if out:
+            await self._send({"type": "http.response.body", "body": out, "more_body": True})
+
+    async def end(self, last: bytes = DONE) -> None:
+        """Send the last of a stream; ``last`` is the engine's own word for it."""
+        self._about_to()
+        await self._last(self._ending(last))
 
     async def break_off(self, why: str) -> None:
         """End a stream with the reason why it does not go on."""
         said = f"The answer broke off ({why}); what came so far is recorded. Send the request again."
-        await self.end(error_event(why, said))
+        self._about_to()
+        await self._last(self._broken(why, said))
+
+    async def _refuse(self, fault: Fault) -> None:
+        await send_fault(self._send, fault, self._headers)
+
+    def _spoken(self, events: list[bytes]) -> bytes:
+        return events[0] if len(events) == 1 else b"".join(events)
+
+    def _ending(self, last: bytes) -> bytes:
+        return last
+
+    def _broken(self, code: str, message: str) -> bytes:
+        return error_event(code, message)
+
+    async def _last(self, out: bytes) -> None:
+        await self._start()
+        await self._send({"type": "http.response.body", "body": out})
+        self.done = True
 
     async def _start(self) -> None:
         if not self.started:
@@ -63,5 +109,50 @@ class Reply:
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _processing(self) -> tuple[bytes, bytes]:
-        took_ms = int((self._loop.time() - self._began) * 1e3)
-        return b"openai-processing-ms", str(took_ms).encode()
+        return b"openai-processing-ms", b"%d" % ((self._loop.time() - self._began) * 1e3)
+
+
+class Spoken(Reply):
+    """An answer in another shape than the engine's: read as chat completions, said by a dialect."""
+
+    def __init__(
+        self,
+        send: Send,
+        headers: Headers,
+        about_to: Callable[[], None],
+        *,
+        dialect: Dialect,
+        asked: bytes,
+        name: str,
+        request_id: str,
+        now_s: int,
+    ) -> None:
+        super().__init__(send, headers, about_to)
+        self._dialect = dialect
+        self._asked = asked
+        self._name = name
+        self._request_id = request_id
+        self._now_s = now_s
+        self._speaker = dialect.speaker(asked, name, request_id, now_s)
+
+    async def whole(self, body: bytes) -> None:
+        """Send a plain answer."""
+        said = self._dialect.whole(self._asked, body, self._name, self._request_id, self._now_s)
+        await super().whole(said)
+
+    async def _refuse(self, fault: Fault) -> None:
+        body = self._dialect.refusal(fault, self._request_id)
+        await send_whole(self._send, fault.status, [*self._headers, *fault_headers(fault)], body)
+
+    def _spoken(self, events: list[bytes]) -> bytes:
+        chunks = [data for event in events if (data := data_of(event)) is not None]
+        try:
+            return self._speaker.begin() + self._speaker.part(chunks)
+        except UNREADABLE:
+            raise EventTooLong from None
+
+    def _ending(self, last: bytes) -> bytes:  # noqa: ARG002 - every shape has its own
+        return self._speaker.begin() + self._speaker.end()
+
+    def _broken(self, code: str, message: str) -> bytes:
+        return self._speaker.broken(code, message)

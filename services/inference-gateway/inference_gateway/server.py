@@ -13,7 +13,7 @@ from meshkit.errors import ConfigError
 from inference_gateway.heads import BoundedHeads
 
 BACKLOG = 2_048
-CONNECTIONS_MAX = 8_192
+CONNECTIONS_MAX = 16_384
 """Connections at once; on further ones a request is answered 503."""
 
 FILES_MAX = 65_536

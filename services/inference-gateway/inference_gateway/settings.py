@@ -18,7 +18,7 @@ class GatewaySettings(Settings, frozen=True, kw_only=True):
 ACCESS_AGE_MAX_S = 24 * 3600.0
 """How old what is known of keys may be; past it every request is refused, and told why."""
 
-ACTIVE_MAX = 4_096
+ACTIVE_MAX = 8_192
 """Requests under ``/v1`` at once; further ones are answered 503."""
 
 BODY_BYTES_MAX = 8 * 1024**2
@@ -66,3 +66,6 @@ HEARTBEAT_S = 10.0
 
 TRACES_PER_S_MAX = 20.0
 """Requests a second whose trace is kept: all of them at a person's pace, a sample of them under load."""
+
+SIGN_OF_LIFE_S = 5.0
+"""How often a streaming client that waits in line is shown that it is not forgotten."""

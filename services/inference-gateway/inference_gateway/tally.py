@@ -31,6 +31,10 @@ class Tally:
         """Count one refusal by its code."""
         self._refusals[code] += 1
 
+    def crowded(self) -> None:
+        """Count one request that found no room at all."""
+        METRICS.count("mesh_gateway_overloaded_total")
+
     def used(self, row: UsageRow) -> None:
         """Count what one request took."""
         self._input += row.prompt_tokens or 0

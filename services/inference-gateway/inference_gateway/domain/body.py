@@ -1,5 +1,6 @@
 """A request's body: read once, checked, and turned into what the engine is sent."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,6 +36,15 @@ class StreamOptions(msgspec.Struct, frozen=True):
     continuous_usage_stats: bool | None = None
 
 
+CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
+"""The fields by which engines are told how long an answer may be; which one wins differs among them."""
+
+EMPTY = msgspec.Raw(b"[]")
+SESSION_CHARS_MAX = 256
+SESSIONS = ("prompt_cache_key", "safety_identifier", "user")
+"""The fields that name a session, the finest first."""
+
+
 class _Common(msgspec.Struct, frozen=True):
     """What is checked here; every other field is the engine's to judge and passes through."""
 
@@ -51,7 +61,7 @@ class _Common(msgspec.Struct, frozen=True):
 
 
 class _Chat(_Common, frozen=True):
-    messages: list[dict[str, msgspec.Raw]] = []
+    messages: msgspec.Raw = EMPTY
 
 
 class _Complete(_Common, frozen=True):
@@ -67,6 +77,7 @@ _DECODERS: dict[str, msgspec.json.Decoder[Any]] = {
     COMPLETE.path: msgspec.json.Decoder(_Complete),
     EMBED.path: msgspec.json.Decoder(_Embed),
 }
+_words = msgspec.json.Decoder(str)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode = msgspec.json.encode
 
@@ -81,6 +92,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     choices: int
     prompts: int
     fields: dict[str, msgspec.Raw]
+    body: bytes
+    session: str | None = None
+    """What keeps the requests of one conversation or user together, where the client says it."""
+    tier: str | None = None
+    """The client's ``service_tier``: where the request waits, if it has to."""
 
 
 def read(raw: bytes, operation: Operation) -> Wanted | Fault:
@@ -92,13 +108,9 @@ def read(raw: bytes, operation: Operation) -> Wanted | Fault:
         return wrong_field(str(fault))
     except UNREADABLE:
         return invalid_json()
-    if operation.needs not in fields or not getattr(body, operation.needs):
-        return Fault(
-            status=422,
-            code="missing_field",
-            param=operation.needs,
-            message=f"The field '{operation.needs}' is missing or empty; {operation.path} cannot do without it.",
-        )
+    missing = _missing(body, fields, operation)
+    if missing is not None:
+        return missing
     options = body.stream_options
     stream = bool(body.stream) and operation.streams
     return Wanted(
@@ -109,7 +121,37 @@ def read(raw: bytes, operation: Operation) -> Wanted | Fault:
         choices=max(body.n or 1, 1),
         prompts=_prompts(getattr(body, "prompt", "")),
         fields=fields,
+        body=raw,
+        session=_text(fields, *SESSIONS),
+        tier=_text(fields, "service_tier"),
     )
+
+
+def _missing(body: Any, fields: dict[str, msgspec.Raw], operation: Operation) -> Fault | None:
+    """Return the refusal where what the operation cannot do without is absent, empty or no list of messages."""
+    needed = getattr(body, operation.needs)
+    if operation.needs in fields and needed:
+        if not isinstance(needed, msgspec.Raw):
+            return None
+        text = bytes(needed)
+        if text.startswith(b"[") and text[1:].lstrip() != b"]":
+            return None
+        if not text.startswith((b"[", b"null")):
+            return wrong_field(f"Expected `array`, got something else - at `$.{operation.needs}`")
+    return Fault(
+        status=422,
+        code="missing_field",
+        param=operation.needs,
+        message=f"The field '{operation.needs}' is missing or empty; {operation.path} cannot do without it.",
+    )
+
+
+def _text(fields: dict[str, msgspec.Raw], *names: str) -> str | None:
+    for name in names:
+        if name in fields:
+            with suppress(*UNREADABLE):
+                return _words.decode(fields[name])[:SESSION_CHARS_MAX]
+    return None
 
 
 def _prompts(prompt: str | list[Any]) -> int:
@@ -147,9 +189,25 @@ def unshortened(wanted: Wanted, engine: EngineKind) -> Fault | None:
     )
 
 
-def for_engine(wanted: Wanted, engine: EngineKind, model_id: str) -> bytes:
-    """Return the body to send: the engine's own model name, and counts asked for with each chunk."""
+def for_engine(
+    wanted: Wanted,
+    engine: EngineKind,
+    model_id: str,
+    *,
+    cap: int | None = None,
+    salt: str | None = None,
+) -> bytes:
+    """Return the body to send: the engine's own model name, and counts asked for with each chunk.
+
+    ``cap`` is how long an answer may be, in place of whatever else says so; ``salt`` keeps a prefix cache apart.
+    """
     fields = dict(wanted.fields)
+    if cap is not None:
+        for name in CAPS:
+            fields.pop(name, None)
+        fields["max_tokens"] = msgspec.Raw(b"%d" % cap)
+    if salt is not None:
+        fields["cache_salt"] = msgspec.Raw(_encode(salt))
     fields["model"] = msgspec.Raw(_encode(model_id))
     if engine != "external":
         for name in OURS:

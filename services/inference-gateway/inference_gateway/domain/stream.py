@@ -116,16 +116,16 @@ class Reading:
         """Tokens the engine made so far, as far as this stream shows."""
         return self._reported + self._chunks
 
-    def take_all(self, events: list[bytes]) -> bytes:
+    def take_all(self, events: list[bytes]) -> list[bytes]:
         """Return what the client is sent for these events, up to a fault or the end."""
-        if len(events) == 1:
-            return self.take(events[0])
-        parts = []
+        shown = []
         for event in events:
-            parts.append(self.take(event))
+            out = self.take(event)
+            if out:
+                shown.append(out)
             if self.fault is not None or self.done:
                 break
-        return b"".join(parts)
+        return shown
 
     def take(self, event: bytes) -> bytes:
         """Return what the client is sent for ``event``: as it is, changed, or nothing where it is withheld."""

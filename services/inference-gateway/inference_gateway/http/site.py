@@ -15,7 +15,7 @@ from inference_gateway.domain.faults import unavailable
 from inference_gateway.http.api import asking, fleet, ledgers, tenants
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
 from inference_gateway.http.events import PATH, EventDoor, send_problem
-from inference_gateway.http.openai import Door
+from inference_gateway.http.openai import Doors
 from inference_gateway.http.problems import (
     Refused,
     from_fault,
@@ -114,7 +114,7 @@ class Porch:
 class Front:
     """Sends the hot routes past the framework; gives every other answer its request id."""
 
-    def __init__(self, door: Door, events: EventDoor, behind: Litestar) -> None:
+    def __init__(self, door: Doors, events: EventDoor, behind: Litestar) -> None:
         self._door = door
         self._events = events
         self._behind: Any = behind

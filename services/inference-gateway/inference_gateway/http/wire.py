@@ -120,12 +120,17 @@ async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> 
 
 async def send_fault(send: Send, fault: Fault, headers: Headers) -> None:
     """Send a refusal in OpenAI's envelope."""
+    await send_whole(send, fault.status, [*headers, *fault_headers(fault)], fault.body())
+
+
+def fault_headers(fault: Fault) -> Headers:
+    """Return what a refusal's head says, whatever the shape of its body."""
     more: Headers = [JSON, *_when(fault)]
     if fault.status == 401:
         more.append((b"www-authenticate", b"Bearer"))
     if fault.status in {408, 413}:
         more.append((b"connection", b"close"))
-    await send_whole(send, fault.status, [*headers, *more], fault.body())
+    return more
 
 
 def _when(fault: Fault) -> Headers:

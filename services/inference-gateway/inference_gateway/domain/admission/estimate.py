@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 from mesh_contracts.placement import Routing
 
-from inference_gateway.domain.body import Operation
+from inference_gateway.domain.body import CAPS, Operation
 
 TOKENS_MAX = 2**53
 """A cap beyond it is taken as it: no counter is larger."""
@@ -39,9 +39,6 @@ ESCAPED_LETTER = re.compile(rb"(?<!\\)(?:\\\\)*\\u00(?:[46][1-9a-fA-F]|[57][0-9a
 
 RESPACED = 2
 """Tokens that a template may add at each separator where it writes JSON anew (spaces, line ends)."""
-
-CAPS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
-"""The fields by which engines are told how long an answer may be; which one wins differs among them."""
 
 CHOICES = ("n", "best_of", "n_cmpl")
 

@@ -81,6 +81,14 @@ class Held:
         return accounts
 
     @property
+    def cap(self) -> int | None:
+        """How long the engine must be told that one answer may be, where tokens or money are limited at all."""
+        cap = self.estimate.cap
+        if cap is None or not any(entry[1] is not None or entry[0].hard for entry in self._entries):
+            return None
+        return cap
+
+    @property
     def counted(self) -> list[Counted]:
         """What the request was counted against, and what was left of it right after."""
         return [
