@@ -206,7 +206,7 @@ def test_an_engine_that_fails_in_the_middle_is_a_fault_and_nothing_of_it_is_show
 def test_nothing_is_read_after_the_end_or_a_fault() -> None:
     reading = Reading("llama", "chat", show_usage=False)
     out = reading.take_all([chunk("a", made=1), b"data: [DONE]", chunk("b", made=2)])
-    assert out.count(b"data:") == 1
+    assert b"".join(out).count(b"data:") == 1
     assert reading.tokens == 1
 
 

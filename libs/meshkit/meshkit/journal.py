@@ -81,6 +81,7 @@ class Journal:
         self._clock = clock
         self._segments = Segment.found(folder)
         self._size = 0
+        self._closed = False
         self._facts: dict[int, tuple[Segment, int]] = {}
         self._untold: deque[int] = deque()
         self._bell = asyncio.Event()
@@ -207,7 +208,10 @@ class Journal:
         self._segments[-1].sync(self._file)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file; a second time there is nothing to let go of."""
+        if self._closed:
+            return
+        self._closed = True
         os.close(self._file)
         os.close(self._lock)
 

@@ -167,10 +167,10 @@ class Gateway(Service):
         )
 
     async def _scrape(self) -> None:
+        lines = self.lines
+        assert lines is not None, "it begins after the room is furnished"
         async with aiohttp.ClientSession() as session:
-            await Scraper(
-                self.lines.fleet, lambda: self.directory, self.lines.waited_for, session
-            ).run()
+            await Scraper(lines.fleet, lambda: self.directory, lines.waited_for, session).run()
 
     async def stop(self) -> None:
         """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""

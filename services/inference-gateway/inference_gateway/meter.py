@@ -178,6 +178,7 @@ class Meter:
     def told_besides(self, position: int) -> None:
         """Learn that a fact which is not usage stands in the journal at ``position``: nothing needs it here."""
         self._last = max(self._last, position)
+        self._release()
 
     async def drain(self, bus: Bus) -> None:
         """Publish the batches in order, for ever."""

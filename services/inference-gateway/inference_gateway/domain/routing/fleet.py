@@ -176,7 +176,7 @@ class Fleet:
         pool = self._pools.get(endpoint_id)
         if pool is None:
             return 0, 0
-        return sum(one.in_flight for one in pool.states), sum(one.tokens for one in pool.states)
+        return pool.under_way()
 
     def elsewhere(self, chosen: Chosen, now: float) -> bool:
         """Tell whether another replica of the endpoint is well and has a place."""

@@ -102,6 +102,11 @@ class Pool:
         """Return what is known of a replica."""
         return self._known.get(workload_id)
 
+    def under_way(self) -> tuple[int, int]:
+        """Return how many requests are at its replicas, those on their way out too, and the tokens they may take."""
+        known = self._known.values()
+        return sum(one.in_flight for one in known), sum(one.tokens for one in known)
+
     def count_open(self) -> None:
         """Count the open circuits anew: while there are none nobody looks for a probe that is due."""
         self.open = sum(1 for state in self.states if state.breaker.probe_at is not None)
