@@ -65,6 +65,12 @@ def test_a_request_wakes_what_sleeps_at_once_and_one_by_one_is_enough_for_it() -
     assert Endpoint(BOUNDS).tell(0, waking=True) == 1, "one that waits where nothing serves"
 
 
+def test_what_sleeps_is_not_woken_by_the_word_that_nobody_asks() -> None:
+    endpoint = Endpoint(BOUNDS)
+    assert endpoint.tell(0) == 0
+    assert endpoint.look_at is None
+
+
 def test_a_crowd_wakes_one_first_and_more_once_it_stayed() -> None:
     endpoint = Endpoint(BOUNDS)
     assert endpoint.tell(11) == 1
