@@ -9,7 +9,6 @@ from inference_gateway import demand
 from inference_gateway.demand import BACKLOG_MAX, DemandTeller
 from inference_gateway.domain.demand import Seen
 from inference_gateway.meter import Meter
-from inference_gateway.progress import ProgressPage
 from mesh_contracts import wire
 from mesh_contracts.inference import DEMANDS_MAX, DemandChanged
 from mesh_contracts.units import DEFAULT_SITE
@@ -103,10 +102,8 @@ def test_the_meter_takes_demand_in_the_journal_for_nothing_of_its_own(tmp_path: 
     hall.teller.look()
     hall.journal.close()
     again = Hall(tmp_path)
-    page = ProgressPage(tmp_path / "page")
-    meter = Meter(again.journal, page, again.clock, DEFAULT_SITE)
+    meter = Meter(again.journal, again.clock, DEFAULT_SITE)
     assert (meter.unheld, meter.untold, meter.open_requests, meter.closed) == (0, 0, 0, 0)
-    page.close()
     again.journal.close()
 
 
