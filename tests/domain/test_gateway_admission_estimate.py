@@ -53,6 +53,8 @@ def test_the_template_adds_its_overhead_and_the_context_bounds_the_whole() -> No
         ({"max_tokens": 5, "n": 3}, 15, None),
         ({"max_tokens": 5, "n": 2, "best_of": 4}, 20, None),
         ({"max_tokens": 5, "n_cmpl": 6}, 30, None),
+        ({"max_tokens": 5, "best_of": "4"}, 5 * 128, None),
+        ({"max_tokens": 5, "best_of": None}, 5, None),
         ({"max_tokens": 10**30}, 2**53, None),
     ],
 )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -12,6 +13,8 @@ from meshkit.testing import NOW, test_id
 from metering.domain.rate import rate
 
 from tests.domain.admissions import DAY_END, DAY_START, asked, budget, leases, money
+
+pytestmark = pytest.mark.slow
 
 PRICE = Price(
     price_id="price_1",

@@ -82,15 +82,7 @@ class Admission:
         find = self._scopes.get
         bound = [scope for scope in map(find, scopes) if scope is not None]
         if not bound:
-            return Held(
-                known=self._known,
-                scopes=scopes,
-                model=model,
-                estimate=estimate,
-                at=at,
-                entries=[],
-                cost=0,
-            )
+            return Held(self._known, (scopes, model, at), estimate, [], 0)
         tokens = estimate.prompt_tokens + estimate.answer_tokens
         now_ns = int(now * 1e9)
         cost = self._known.prices.cost(model, estimate.prompt_tokens, estimate.answer_tokens, at)
@@ -102,15 +94,7 @@ class Admission:
             entries.append(scope.take(tokens, cost or 0, at))
             if not scope.touched:
                 self._touch(scope)
-        return Held(
-            known=self._known,
-            scopes=scopes,
-            model=model,
-            estimate=estimate,
-            at=at,
-            entries=entries,
-            cost=cost or 0,
-        )
+        return Held(self._known, (scopes, model, at), estimate, entries, cost or 0)
 
     def wishes(self, now: float, at: datetime) -> list[LeaseWish]:
         """Return what to ask for: those in need first, then those in use, then the idle in turn."""

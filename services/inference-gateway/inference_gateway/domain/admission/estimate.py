@@ -41,6 +41,8 @@ RESPACED = 2
 """Tokens that a template may add at each separator where it writes JSON anew (spaces, line ends)."""
 
 CHOICES = ("n", "best_of", "n_cmpl")
+CHOICES_MAX = 128
+"""How many answers a number stands for that is written so that only some engines read it."""
 
 _whole = msgspec.json.Decoder(int | None)
 
@@ -90,9 +92,9 @@ def upper_bound(
     each, cap = _cap(fields, routing.answer_tokens)
     if context:
         each = min(each, context)
-    return Estimate(
-        prompt_tokens=prompt, answer_tokens=each * _choices(fields) * max(prompts, 1), cap=cap
-    )
+    if "n" in fields or "best_of" in fields or "n_cmpl" in fields:
+        each *= _choices(fields)
+    return Estimate(prompt_tokens=prompt, answer_tokens=each * prompts, cap=cap)
 
 
 def _cap(fields: Mapping[str, msgspec.Raw], otherwise: int) -> tuple[int, int | None]:
@@ -107,11 +109,10 @@ def _cap(fields: Mapping[str, msgspec.Raw], otherwise: int) -> tuple[int, int | 
 
 
 def _choices(fields: Mapping[str, msgspec.Raw]) -> int:
-    most = 1
-    for name in CHOICES:
-        if name in fields:
-            most = max(most, _number(fields[name]) or 1)
-    return most
+    """Return how many answers are made to a prompt; a number that cannot be read is a large one."""
+    given = [fields[name] for name in CHOICES if name in fields]
+    known = [_number(raw) for raw in given if bytes(raw) != b"null"]
+    return max([1, *(CHOICES_MAX if number is None else number for number in known)])
 
 
 def _number(raw: msgspec.Raw) -> int | None:

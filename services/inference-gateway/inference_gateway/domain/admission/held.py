@@ -1,6 +1,5 @@
 """What one admitted request holds of every limit, until it is settled."""
 
-from collections.abc import Callable
 from datetime import datetime
 
 from mesh_contracts.inference import Counted
@@ -11,28 +10,30 @@ from inference_gateway.domain.admission.money import Account, PriceBook
 from inference_gateway.domain.admission.scope import Scope, Taken, left_of
 
 Headers = list[tuple[bytes, bytes]]
+Tightest = tuple[int, int, Bucket]
+"""What is left, of which limit, in which bucket."""
+
+Asked = tuple[tuple[str, str, str, str], str, datetime]
+"""The four scopes of a request, its model, and when it started."""
+
+REQUESTS = (
+    b"x-ratelimit-limit-requests",
+    b"x-ratelimit-remaining-requests",
+    b"x-ratelimit-reset-requests",
+)
+TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
 class Held:
     """Tokens, money and a place among those in progress. ``settle`` it once, whatever happens."""
 
-    __slots__ = ("_at", "_cost", "_entries", "_known", "_model", "_scopes", "_settled", "estimate")
+    __slots__ = ("_asked", "_cost", "_entries", "_known", "_settled", "estimate")
 
     def __init__(
-        self,
-        *,
-        known: "Known",
-        scopes: tuple[str, str, str, str],
-        model: str,
-        estimate: Estimate,
-        at: datetime,
-        entries: list[Taken],
-        cost: int,
+        self, known: "Known", asked: "Asked", estimate: Estimate, entries: list[Taken], cost: int
     ) -> None:
         self._known = known
-        self._scopes = scopes
-        self._model = model
-        self._at = at
+        self._asked = asked
         self._entries = entries
         self._cost = cost
         self._settled = False
@@ -46,39 +47,40 @@ class Held:
         """
         assert not self._settled, "a request is settled once"
         self._settled = True
-        estimate = self.estimate
+        estimate, entries = self.estimate, self._entries
         prompt = estimate.prompt_tokens if prompt_tokens is None else prompt_tokens
         answer = estimate.answer_tokens if completion_tokens is None else completion_tokens
-        accounts = self._accounts()
-        cost = self._cost
-        if accounts:
-            known = self._known.prices.cost(self._model, prompt, answer, self._at)
-            cost = cost if known is None else known
-        if self._entries:
+        accounts = [entry[2] for entry in entries if entry[2] is not None]
+        late = self._late(accounts)
+        reserved = cost = self._cost
+        if accounts or late:
+            _, model, at = self._asked
+            known = self._known.prices.cost(model, prompt, answer, at)
+            cost = reserved if known is None else known
+        if entries:
             taken, used, now_ns = estimate.tokens, prompt + answer, int(now * 1e9)
-            for scope, bucket, account, *_ in self._entries:
+            for entry in entries:
+                scope, bucket, account = entry[:3]
                 scope.active -= 1
                 if bucket is not None:
                     bucket.settle(taken, used, now_ns)
                 if account is not None:
+                    account.settle(reserved, cost)
                     scope.demand.spent += cost
-        for account, reserved in accounts:
-            account.settle(reserved, cost)
+        for account in late:
+            account.settle(0, cost)
 
-    def _accounts(self) -> list[tuple[Account, int]]:
-        """Return what the cost is charged to, and what was reserved there.
-
-        Also an account that was opened since: the ledger's line will count against it.
-        """
-        accounts = [(entry[2], self._cost) for entry in self._entries if entry[2] is not None]
-        find = self._known.scopes.get
-        for scope_id in self._scopes:
-            scope = find(scope_id)
-            if scope is not None and scope.account is not None:
-                late = scope.account
-                if late.holds(self._at) and all(late is not known for known, _ in accounts):
-                    accounts.append((late, 0))
-        return accounts
+    def _late(self, accounts: list[Account]) -> list[Account]:
+        """Return the accounts that were opened since: the ledger's line will count against them, too."""
+        scopes, _, at = self._asked
+        return [
+            scope.account
+            for scope in map(self._known.scopes.get, scopes)
+            if scope is not None
+            and scope.account is not None
+            and scope.account not in accounts
+            and scope.account.holds(at)
+        ]
 
     @property
     def cap(self) -> int | None:
@@ -109,15 +111,22 @@ class Held:
         """
         if not self._entries:
             return []
-        scopes = [entry[0] for entry in self._entries]
         now_ns = int(now * 1e9)
-        said: Headers = []
-        for name, bucket_of, limit_of in (
-            (b"requests", _requests, lambda scope: scope.ceiling.requests_per_minute),
-            (b"tokens", _tokens, lambda scope: scope.ceiling.tokens_per_minute),
-        ):
-            said += _headers(name, scopes, bucket_of, limit_of, now_ns)
-        return said
+        requests: Tightest | None = None
+        tokens: Tightest | None = None
+        for entry in self._entries:
+            scope = entry[0]
+            bucket, limit = scope.requests, scope.ceiling.requests_per_minute
+            if bucket is not None and limit is not None:
+                left = bucket.left(now_ns)
+                if requests is None or left < requests[0]:
+                    requests = (left, limit, bucket)
+            bucket, limit = scope.tokens, scope.ceiling.tokens_per_minute
+            if bucket is not None and limit is not None:
+                left = bucket.left(now_ns)
+                if tokens is None or left < tokens[0]:
+                    tokens = (left, limit, bucket)
+        return [*_headers(REQUESTS, requests, now_ns), *_headers(TOKENS, tokens, now_ns)]
 
 
 class Known:
@@ -130,37 +139,12 @@ class Known:
         self.prices = PriceBook()
 
 
-def _requests(scope: Scope) -> Bucket | None:
-    return scope.requests
-
-
-def _tokens(scope: Scope) -> Bucket | None:
-    return scope.tokens
-
-
-def _headers(
-    name: bytes,
-    scopes: list[Scope],
-    bucket_of: Callable[[Scope], Bucket | None],
-    limit_of: Callable[[Scope], int | None],
-    now_ns: int,
-) -> Headers:
-    tightest: tuple[int, int, int] | None = None
-    for scope in scopes:
-        bucket = bucket_of(scope)
-        limit = limit_of(scope)
-        if bucket is not None and limit is not None:
-            found = (bucket.left(now_ns), limit, bucket.full_ns(now_ns))
-            if tightest is None or found < tightest:
-                tightest = found
+def _headers(names: tuple[bytes, bytes, bytes], tightest: Tightest | None, now_ns: int) -> Headers:
     if tightest is None:
         return []
-    left, limit, full_ns = tightest
-    return [
-        (b"x-ratelimit-limit-" + name, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + name, b"%d" % left),
-        (b"x-ratelimit-reset-" + name, _duration(full_ns)),
-    ]
+    left, limit, bucket = tightest
+    said = (b"%d" % limit, b"%d" % left, _duration(bucket.full_ns(now_ns)))
+    return list(zip(names, said, strict=True))
 
 
 def _duration(ns: int) -> bytes:
