@@ -1,7 +1,7 @@
-"""Other people's clients at our door: ``other_clients.py CLIENT`` prints what it saw as one JSON object.
+"""Other people's clients at our door: ``other_clients.py CLIENT`` says what it saw.
 
-Runs in an environment of its own (``clients.lock``), so it imports nothing of ours. The door and the
-key come in ``MESH_URL`` and ``MESH_API_KEY``.
+Its last line is one JSON object. It runs in an environment of its own (``clients.lock``), so it imports
+nothing of ours. The door and the key come in ``MESH_URL`` and ``MESH_API_KEY``.
 """
 
 import json
@@ -141,4 +141,4 @@ CLIENTS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(CLIENTS[sys.argv[1]]()))
+    sys.stdout.write(f"\n{json.dumps(CLIENTS[sys.argv[1]]())}\n")

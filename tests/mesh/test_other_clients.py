@@ -14,10 +14,11 @@ from mesh_tools.bench import environment
 from tests.domain.dialect_chunks import NOW_S, REQUEST_ID, answers, events, spoken
 from tests.mesh.harness import Mesh
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SCRIPT = Path(__file__).with_name("other_clients.py")
-CLIENT_WITHIN_S = 60
+CLIENT_WITHIN_S = 200
+"""The first time, a client of 10,000 lines is compiled before it says a word."""
 PROMPT_TOKENS = 5
 """What 'hello' is to the tiny model, with its template."""
 
@@ -45,7 +46,7 @@ def seen_by(clients: Path, client: str, mesh: Mesh | None, said: str = "") -> di
         timeout=CLIENT_WITHIN_S,
     )
     assert done.returncode == 0, done.stderr[-4_000:]
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return seen
 
 
