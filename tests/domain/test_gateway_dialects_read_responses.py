@@ -172,6 +172,10 @@ def test_functions_that_are_not_allowed_are_not_shown() -> None:
         ({"include": ["file_search_call.results"]}, "include[0]"),
         ({"tools": [TOOL, {"type": "web_search"}]}, "tools[1].type"),
         ({"tools": [TOOL], "tool_choice": {"type": "mcp", "server_label": "s"}}, "tool_choice.type"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "tools": [OTHER]}},
+            "tool_choice.tools",
+        ),
         ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
         ({"input": [USER, {"type": "web_search_call", "id": "w"}]}, "input[1].type"),

@@ -186,18 +186,19 @@ def test_a_stream_without_counts_says_null() -> None:
     assert stream([chunk(content="h"), chunk("stop")])[-1]["response"]["usage"] is None
 
 
+def likely(text: str, token: str) -> bytes:
+    told = {"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []}
+    choice = {"index": 0, "delta": {"content": text}, "logprobs": {"content": [told]}}
+    return json.dumps({"choices": [choice]}).encode()
+
+
 def test_log_probabilities_come_with_the_deltas_and_with_the_whole() -> None:
-    token = {"token": "h", "logprob": -0.5, "bytes": [104], "top_logprobs": []}
-    choice = {
-        "index": 0,
-        "delta": {"content": "h"},
-        "logprobs": {"content": [token]},
-        "finish_reason": None,
-    }
-    found = stream([json.dumps({"choices": [choice]}).encode(), chunk("stop")])
+    found = stream([likely("", "a"), likely("h", "b"), likely("", "c"), chunk("stop")])
     delta = next(one for one in found if one["type"] == "response.output_text.delta")
-    assert delta["logprobs"] == [token]
-    assert found[-1]["response"]["output"][0]["content"][0]["logprobs"] == [token]
+    assert [token["token"] for token in delta["logprobs"]] == ["a", "b"]
+    told = found[-1]["response"]["output"][0]["content"][0]["logprobs"]
+    assert [token["token"] for token in told] == ["a", "b", "c"]
+    assert told[0] == {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
 
 
 def test_a_response_repeats_what_was_asked() -> None:
@@ -256,11 +257,11 @@ def test_a_chunk_of_another_shape_is_refused_before_anything_of_its_group_is_sai
 
 
 def test_an_answer_too_long_to_be_kept_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_module, "HELD_CHARS_MAX", 10)
+    monkeypatch.setattr(chat_module, "HELD_BYTES_MAX", 200)
     talking = speaker()
-    talking.part([chunk(content="x" * 10)])
+    talking.part([chunk(content="x" * 100)])
     with pytest.raises(EventTooLong):
-        talking.part([chunk(content="x")])
+        talking.part([chunk(content="x" * 100)])
 
 
 def test_what_a_plain_answer_counts_is_what_the_engine_counted() -> None:

@@ -7,8 +7,14 @@ import msgspec
 from inference_gateway.domain.sse import EventTooLong
 from inference_gateway.domain.stream import Tokens
 
-HELD_CHARS_MAX = 16 * 1024**2
-"""How much of one answer a speaker keeps to say it again whole at its end, as some dialects must."""
+HELD_BYTES_MAX = 64 * 1024**2
+"""How much memory one answer may take that a speaker keeps to say it again whole, as some dialects must."""
+
+PIECE_BYTES = 64
+"""What a kept piece of text takes beside its own characters."""
+
+LIKELIHOOD_BYTES = 512
+"""What the log probability of one token takes, kept."""
 
 encode = msgspec.json.encode
 
@@ -137,9 +143,17 @@ class Budget:
         self._held = 0
 
     def keep(self, text: str) -> None:
-        """Count ``text`` in. Raises ``EventTooLong`` past ``HELD_CHARS_MAX``."""
-        self._held += len(text)
-        if self._held > HELD_CHARS_MAX:
+        """Count a piece of text in. Raises ``EventTooLong`` past ``HELD_BYTES_MAX``."""
+        self._add(PIECE_BYTES + len(text))
+
+    def keep_likelihoods(self, likelihoods: list[dict[str, Any]]) -> None:
+        """Count log probabilities in, with those of the tokens beside them. Raises ``EventTooLong``."""
+        told = sum(1 + len(token["top_logprobs"]) for token in likelihoods)
+        self._add(told * LIKELIHOOD_BYTES)
+
+    def _add(self, held: int) -> None:
+        self._held += held
+        if self._held > HELD_BYTES_MAX:
             raise EventTooLong
 
 

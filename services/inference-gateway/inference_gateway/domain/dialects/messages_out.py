@@ -2,7 +2,8 @@
 
 Blocks stream one after the other, as in Anthropic's own streams: the pieces of a second tool call wait
 until the first is whole, which is when the engine says why it ended. A stream learns its counts at its
-end, so its first event says 0 and its last but one says all. ``stop_sequence`` is null where the engine
+end, so its first event says 0 and its last but one says all; a plain answer that an engine did not count
+says 0, for the shape knows no null there. ``stop_sequence`` is null where the engine
 does not say which ended it, and thoughts carry an empty signature: nobody signs them.
 """
 
@@ -200,7 +201,7 @@ class Speaker:
 
     def _hear_call(self, place: int, piece: ToolCall) -> None:
         if self._kind == "tool_use" and place != self._call:
-            self._budget.keep(piece.function.arguments or " ")
+            self._budget.keep(piece.function.arguments or "")
             self._waiting.setdefault(place, []).append(piece)
             return
         if self._kind != "tool_use":

@@ -212,24 +212,29 @@ def _tools(asked: _Asked) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if asked.parallel_tool_calls is not None:
         body["parallel_tool_calls"] = asked.parallel_tool_calls
-    choice = asked.tool_choice
-    if isinstance(choice, _Choice):
-        if choice.type == "function":
-            body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
-        elif choice.type == "allowed_tools":
-            # Engines know no such choice: those that are not allowed are not shown.
-            allowed = {named.name for named in choice.tools}
-            tools = [tool for tool in tools if tool.name in allowed]
-            body["tool_choice"] = choice.mode
-        else:
-            raise unsupported(
-                "tool_choice.type",
-                f"No tool of type '{choice.type[:40]}' runs here; choose one of type 'function'.",
-            )
-    elif choice is not None:
-        body["tool_choice"] = choice
+    if asked.tool_choice is not None:
+        body["tool_choice"], tools = _chosen(asked.tool_choice, tools)
     body["tools"] = [{"type": "function", "function": _function(tool)} for tool in tools]
     return body
+
+
+def _chosen(choice: str | _Choice, tools: list[_Tool]) -> tuple[Any, list[_Tool]]:
+    """Return how freely the model chooses, and among what."""
+    if isinstance(choice, str):
+        return choice, tools
+    if choice.type == "function":
+        return {"type": "function", "function": {"name": choice.name}}, tools
+    if choice.type != "allowed_tools":
+        raise unsupported(
+            "tool_choice.type",
+            f"No tool of type '{choice.type[:40]}' runs here; choose one of type 'function'.",
+        )
+    # Engines know no such choice: those that are not allowed are not shown.
+    names = {named.name for named in choice.tools}
+    allowed = [tool for tool in tools if tool.name in names]
+    if not allowed:
+        raise unsupported("tool_choice.tools", "None of 'tools' is allowed; name one that is there.")
+    return choice.mode, allowed
 
 
 def _function(tool: _Tool) -> dict[str, Any]:

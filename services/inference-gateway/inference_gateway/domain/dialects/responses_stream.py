@@ -9,7 +9,6 @@ from typing import Any
 from inference_gateway.domain.dialects.chat import (
     Budget,
     Calls,
-    Choice,
     Completion,
     ToolCall,
     Usage,
@@ -82,6 +81,7 @@ class Speaker:
         self._calls = Calls()
         self._by_call: dict[int, _Item] = {}
         self._budget = Budget()
+        self._unsaid: list[Json] = []
         self._usage: Usage | None = None
         self._finish_reason: str | None = None
         self._begun = False
@@ -131,10 +131,13 @@ class Speaker:
         said = choice.delta
         if said.thoughts:
             self._think(said.thoughts)
+        if said.content is not None and not said.thoughts:
+            # Half a character is no text yet, but it is a token.
+            self._unsaid += self._kept(likelihoods_of(choice))
         if said.content:
-            self._add("output_text", said.content, choice)
+            self._add("output_text", said.content)
         if said.refusal:
-            self._add("refusal", said.refusal, choice)
+            self._add("refusal", said.refusal)
         for piece in said.tool_calls or []:
             self._call(piece)
         if choice.finish_reason is not None:
@@ -147,14 +150,14 @@ class Speaker:
         self._keep(part.texts, text)
         self._say_of(item, "response.reasoning_text.delta", part, delta=text)
 
-    def _add(self, kind: str, text: str, choice: Choice) -> None:
+    def _add(self, kind: str, text: str) -> None:
         item = self._current("message")
         part = self._part_of(item, kind)
         self._keep(part.texts, text)
         if kind == "refusal":
             self._say_of(item, "response.refusal.delta", part, delta=text)
             return
-        likelihoods = likelihoods_of(choice)
+        likelihoods, self._unsaid = self._unsaid, []
         part.likelihoods += likelihoods
         self._say_of(item, "response.output_text.delta", part, delta=text, logprobs=likelihoods)
 
@@ -202,6 +205,9 @@ class Speaker:
 
     def _close_part(self, item: _Item) -> None:
         part = item.parts[-1]
+        if part.kind == "output_text":
+            part.likelihoods += self._unsaid
+            self._unsaid = []
         said = part.whole()
         if part.kind == "refusal":
             self._say_of(item, "response.refusal.done", part, refusal=said["refusal"])
@@ -236,6 +242,10 @@ class Speaker:
             item.whole(("completed" if item.done else "incomplete") if item.place != last else ended)
             for item in self._items
         ]
+
+    def _kept(self, likelihoods: list[Json]) -> list[Json]:
+        self._budget.keep_likelihoods(likelihoods)
+        return likelihoods
 
     def _keep(self, held: list[str], text: str) -> None:
         self._budget.keep(text)

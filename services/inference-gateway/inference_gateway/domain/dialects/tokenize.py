@@ -99,7 +99,7 @@ def ask(text: Text, engine: EngineKind, model_id: str) -> Question:
     if engine == "llama":
         if text.prompt is None:
             return Question("/apply-template", msgspec.json.encode(text.fields))
-        return _tokens_of(text.prompt)
+        return _tokens_of(text.prompt, text.fields.get("add_special_tokens", True))
     body: dict[str, Any] = {**text.fields, "model": model_id}
     if text.prompt is not None:
         body["prompt"] = text.prompt
@@ -152,9 +152,9 @@ _templates = msgspec.json.Decoder(_Template)
 _answers = msgspec.json.Decoder(_Answer)
 
 
-def _tokens_of(prompt: str) -> Question:
+def _tokens_of(prompt: str, special: Any = True) -> Question:
     """Return the question for a prompt's tokens, counted as the engine itself counts a prompt."""
-    body = {"content": prompt, "add_special": True, "parse_special": True}
+    body = {"content": prompt, "add_special": special, "parse_special": True}
     return Question("/tokenize", msgspec.json.encode(body))
 
 
