@@ -4,8 +4,8 @@ Each cell has an engine and a model name of its own, so that its row is known by
 the client was gone before it was told a request id.
 """
 
-import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -35,6 +35,8 @@ class Cell:
     kind: EngineKind = "llama"
     second: bool = False
     """Whether there are two replicas, and the one that is not asked first is healthy."""
+    held: str | None = None
+    """A stage at which the engine waits until its connection is closed."""
     saw: Saw = field(default_factory=Saw)
     rows: list[UsageRow] = field(default_factory=list)
     engines: list[FaultyEngine] = field(default_factory=list)
@@ -43,7 +45,8 @@ class Cell:
     def name(self) -> str:
         shape = "streamed" if self.stream else "plain"
         beside = "-second" if self.second else ""
-        return f"{self.fault}-{shape}-{self.client}-{self.kind}{beside}".replace("_", "-").lower()
+        client = f"held-{self.held}" if self.held else self.client
+        return f"{self.fault}-{shape}-{client}-{self.kind}{beside}".replace("_", "-").lower()
 
     async def open(self, town: Town) -> None:
         """Start the engines and put the route; the door learns it in its own time."""
@@ -51,7 +54,8 @@ class Cell:
         if self.second and self.fault != REFUSES:
             behaviour = first_met(behaviour)
         faulty = FaultyEngine([behaviour], name=self.name, refuses=self.fault == REFUSES)
-        faulty.held_at = {"before_the_first_byte": "head", "midway": "middle"}.get(self.client)
+        waits = {"before_the_first_byte": "head", "midway": "middle"}
+        faulty.held_at = self.held or waits.get(self.client)
         self.engines = [faulty]
         if self.second:
             self.engines.append(FaultyEngine([behaviour], name=f"{self.name}-beside"))
@@ -73,10 +77,9 @@ class Cell:
         }
         if self.stream:
             body["stream_options"] = {"include_usage": True}
-        try:
-            self.saw = await client.ask(body)
-        except TimeoutError:
-            self.saw = client.saw
+        self.saw = client.saw
+        with suppress(TimeoutError):
+            await client.ask(body)
 
     async def close(self) -> None:
         for engine in self.engines:
@@ -247,14 +250,3 @@ def every() -> list[Cell]:
             FAULTS, (False, True), (STAYS, *LEAVES, SLOW), ENGINES
         )
     ]
-
-
-async def play(town: Town, cells: Sequence[Cell], port: int, *, at_once: int) -> None:
-    """Ask all, so many at once; their engines and routes stand already."""
-    slots = asyncio.Semaphore(at_once)
-
-    async def one(cell: Cell) -> None:
-        async with slots:
-            await cell.ask(port, town.key)
-
-    await asyncio.gather(*(one(cell) for cell in cells))

@@ -5,8 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,64 +23,12 @@ from meshkit.errors import JournalFull
 from meshkit.journal import Journal
 from meshkit.testing import NOW, test_id
 
+from tests.adapters.gateway_process import environment, process
 from tests.adapters.gateways import ORGANIZATION, PROJECT, Engine, Town, sse, streaming, town
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer, free_port
 
 WORDS = 400
-
-
-def environment(here: Town, port: int) -> dict[str, str]:
-    told = here.settings()
-    return {
-        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
-        "NATS_URL": told.nats_url,
-        "NATS_CREDENTIALS": str(told.nats_credentials),
-        "MESH_SECRET_FILE": str(told.mesh_secret_file),
-        "GATEWAY_DATA_DIR": str(here.folder / "process"),
-        "GATEWAY_PORT": str(port),
-    }
-
-
-class Process:
-    """``python -m inference_gateway`` in its own process."""
-
-    def __init__(self, here: Town) -> None:
-        self.here = here
-        self.port = free_port()
-        self.base = f"http://127.0.0.1:{self.port}"
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "inference_gateway"),
-            env=environment(self.here, self.port),
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-        async with asyncio.timeout(20):
-            while True:
-                with suppress(aiohttp.ClientError):
-                    headers = {"authorization": f"Bearer {self.here.key}"}
-                    async with self.here.http.get(f"{self.base}/v1/models", headers=headers) as got:
-                        if got.status == 200 and len(json.loads(await got.read())["data"]) == 1:
-                            return
-                await asyncio.sleep(0.02)
-
-    async def end(self, how: signal.Signals) -> int:
-        assert self._process is not None
-        with suppress(ProcessLookupError):
-            self._process.send_signal(how)
-        return await self._process.wait()
-
-
-@asynccontextmanager
-async def process(here: Town) -> AsyncIterator[Process]:
-    made = Process(here)
-    await made.start()
-    try:
-        yield made
-    finally:
-        await made.end(signal.SIGKILL)
 
 
 class Seen:
