@@ -4,7 +4,11 @@ import argparse
 import sys
 from importlib import import_module
 
-KNOWN = {"bus": "mesh_tools.bench.bus", "start": "mesh_tools.bench.start"}
+KNOWN = {
+    "bus": "mesh_tools.bench.bus",
+    "routing": "mesh_tools.bench.routing",
+    "start": "mesh_tools.bench.start",
+}
 NOT_YET = ("gateway", "placement", "probe", "identity", "metering", "carbon")
 
 

@@ -108,3 +108,23 @@ async def replay(
         return await stream(port, key, model, arrival, within_s)
 
     return await asyncio.gather(*(one(arrival) for arrival in arrivals))
+
+
+async def models(port: int, key: str) -> set[str]:
+    """Return the models that the door serves to a key; none while it does not answer."""
+    ask = f"GET /v1/models HTTP/1.1\r\nhost: door\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return set()
+    try:
+        writer.write(ask.encode())
+        said = await reader.read()
+    except OSError:
+        return set()
+    finally:
+        writer.close()
+    head, _, body = said.partition(b"\r\n\r\n")
+    if b" 200 " not in head.split(b"\r\n", 1)[0]:
+        return set()
+    return {str(model["id"]) for model in json.loads(body)["data"]}
