@@ -1,6 +1,5 @@
 """What an engine sends arrives as it was sent, byte for byte, except where the gateway says it changes it."""
 
-import asyncio
 import json
 import random
 import re
@@ -24,7 +23,7 @@ MAY_DIFFER = ("model", "usage", "timings", "choices", "end", "error", "heartbeat
 """All in which a client's bytes may differ from the engine's; ``DECISION`` says how, and that nothing else does."""
 DECISION = ROOT / "contracts" / "decisions" / "0013-bytes-pass-as-they-came.md"
 
-SEEDS = 25
+SEEDS, MANY_SEEDS = 12, 500
 STYLES = {
     "as engines do": Style(ends=("\n",), comments=False, other_lines=False, multi_line=False),
     "with CRLF": Style(ends=("\r\n",)),
@@ -93,26 +92,32 @@ def same(got: bytes, sent: bytes, what: str) -> None:
 async def test_a_stream_arrives_byte_for_byte_wherever_its_reads_are_cut(
     here: Town, style: str
 ) -> None:
+    await _relayed(here, style, range(3 if STYLES[style].huge else SEEDS))
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("style", STYLES)
+async def test_many_more_streams_arrive_byte_for_byte(here: Town, style: str) -> None:
+    await _relayed(here, style, range(SEEDS, 30 if STYLES[style].huge else MANY_SEEDS))
+
+
+async def _relayed(here: Town, style: str, seeds: range) -> None:
     said = Said()
     async with faulty(said.answer) as (engine,):
         await here.serve(engine.replica(), engine="external", model_id="chat")
-        for seed in range(4 if STYLES[style].huge else SEEDS):
+        for seed in seeds:
             chance = random.Random(f"{style} {seed}")
             sent = written(chance, "chat", STYLES[style])
             said.pieces = cut(chance, sent)
             saw = await asked(here, engine, stream_options={"include_usage": True})
             same(saw.body, sent, f"{style}, seed {seed}")
-        await _billed(here, 8)
+        await _billed(here, len(seeds), 8)
 
 
-async def _billed(here: Town, words: int) -> None:
+async def _billed(here: Town, requests: int, words: int) -> None:
     """Fail unless each request has one row, with the engine's own count."""
-    async with asyncio.timeout(10):
-        while True:
-            rows = [row for fact in await here.told() for row in fact.rows]
-            if len(rows) == len({row.request_id for row in rows}) and rows:
-                break
-            await asyncio.sleep(0.02)
+    rows = await here.rows(requests, within_s=20)
     assert {(row.tokens_from, row.completion_tokens) for row in rows} == {("engine", words)}
 
 

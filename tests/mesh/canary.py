@@ -3,14 +3,16 @@
 import base64
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 
 from tests.mesh.harness import Mesh
 from tests.mesh.insides import bus_as
+
+T = TypeVar("T")
 
 OVERLAP = 4_096
 PIECE = 16 * 1024**2
@@ -37,11 +39,10 @@ def dresses(text: str) -> dict[str, bytes]:
     return found
 
 
-def worn(dressed: dict[str, bytes], data: bytes) -> list[str]:
-    """Return the forms that are in ``data``, in whatever case hexadecimal digits are."""
+def worn(dressed: Mapping[T, bytes], data: bytes) -> list[T]:
+    """Return the names of the forms that are in ``data``, in whatever case."""
     lower = data.lower()
-    cased = ("plain", "base64+0", "base64+1", "base64+2")
-    return [name for name, form in dressed.items() if form in (data if name in cased else lower)]
+    return [name for name, form in dressed.items() if form.lower() in lower]
 
 
 def in_files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -101,9 +102,9 @@ async def in_tables(mesh: Mesh) -> AsyncIterator[tuple[str, bytes]]:
             await connection.close()
 
 
-async def found(mesh: Mesh, dressed: dict[str, bytes]) -> set[tuple[str, str]]:
+async def found(mesh: Mesh, dressed: Mapping[T, bytes]) -> set[tuple[str, T]]:
     """Return where in a running mesh the text is, and in which form."""
-    places = set()
+    places: set[tuple[str, T]] = set()
     for where, data in in_files(mesh.folder):
         places |= {(where, form) for form in worn(dressed, data)}
     async for where, data in in_streams(mesh):
