@@ -6,8 +6,9 @@ import msgspec
 
 from inference_gateway.domain.faults import INVALID, UNREADABLE, Fault, unavailable
 
-CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-"""What of an engine's words may be a code, and so stand in a ledger; the rest is for the client alone."""
+CODES = ("exceed_context_size_error", "not_supported_error")
+"""What of an engine's words may be a code, and so stand in a ledger; the rest is for the client alone, since
+an engine may repeat the prompt in any of its fields."""
 
 CALLERS_OWN = ("too large to process", "input is not supported")
 """What the built-in engine says, as a failure of its own, of a body that no replica could answer."""
@@ -85,7 +86,7 @@ def _said(raw: bytes) -> _Error:
 
 def _clients_fault(status: int, said: _Error) -> Fault:
     detail = said.message or "The engine refused the request."
-    named = said.type if said.type and CODE.fullmatch(said.type) else INVALID
+    named = said.type if said.type in CODES else INVALID
     return Fault(
         status=422 if status == 422 else 400,
         code="refused_by_engine" if named == INVALID else named,
