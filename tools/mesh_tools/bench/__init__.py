@@ -6,10 +6,11 @@ from importlib import import_module
 
 KNOWN = {
     "bus": "mesh_tools.bench.bus",
+    "gateway": "mesh_tools.bench.gateway.command",
     "routing": "mesh_tools.bench.routing",
     "start": "mesh_tools.bench.start",
 }
-NOT_YET = ("gateway", "placement", "probe", "identity", "metering", "carbon")
+NOT_YET = ("placement", "probe", "identity", "metering", "carbon")
 
 
 def main(argv: list[str]) -> int:

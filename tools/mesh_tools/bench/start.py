@@ -86,7 +86,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[tuple[dict[str, Any], float, Tree]]:
+def up(folder: Path, *options: str) -> Iterator[tuple[dict[str, Any], float, Tree]]:
     """Run ``mesh up`` for the block; give its ready file, when it was begun, and its processes."""
     ready_file, data = folder / "ready.json", folder / "data"
     ready_file.unlink(missing_ok=True)
@@ -94,7 +94,7 @@ def up(folder: Path) -> Iterator[tuple[dict[str, Any], float, Tree]]:
     with (folder / "up.log").open("ab") as log:
         began = time.monotonic()
         process = subprocess.Popen(
-            [*command, "--ready-file", str(ready_file)],
+            [*command, "--ready-file", str(ready_file), *options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,0 +1,1 @@
+"""``mesh bench gateway``: ours beside LiteLLM, Portkey, TensorZero and vllm-router, on one core each."""
