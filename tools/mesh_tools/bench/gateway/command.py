@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -46,6 +47,9 @@ def main(argv: list[str], *, as_json: bool) -> int:
     # Added time is what goes beyond asking the mock directly, so that is always measured.
     names = [name for name in KNOWN if name in wanted.only or name == figures.DIRECT]
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name, ExitStack() as stack:
+        # Told to end, it stops what it started, as it does when interrupted.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGTERM, before)
         folder = Path(name)
         folder.chmod(0o755)
         found = Bench(folder, choose(os.sched_getaffinity(0)), stack).run(

@@ -227,6 +227,8 @@ class Load:
                 self.count.failed(f"no connection: {fault.strerror}")
             else:
                 self._callers.add(caller)
+                if self._ending:
+                    caller.end()
                 await caller.lost
                 self._callers.discard(caller)
             if not self._ending:

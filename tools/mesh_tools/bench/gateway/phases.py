@@ -1,5 +1,6 @@
 """The phases of a round: in each, every target in turn, so that what the machine does meanwhile meets all."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from mesh_tools.bench.gateway.asked import Seen, Wish
 from mesh_tools.bench.gateway.cores import Cores, started_on
 from mesh_tools.bench.gateway.targets import Target
 from mesh_tools.bench.tree import PROC, Tree
+from mesh_tools.embedded import tied
 
 PACE_MS = 2
 RATE_PER_S = 50
@@ -77,7 +79,7 @@ def one_round(
     for phase in PHASES:
         pace(mock, phase.pace_ms)
         for target in order:
-            print(f"\rround {number + 1}: {phase.name:6} {target.name:12}", end="", file=sys.stderr)
+            _say(f"round {number + 1}: {phase.name} {target.name}")
             seen = measure(phase.of(target, share), cores)
             made.append(
                 Measured(
@@ -88,16 +90,22 @@ def one_round(
                     rss_mb=rss_mb(target.pid),
                 )
             )
-    print(f"\r{'':40}\r", end="", file=sys.stderr)
+    _say("")
     return made
+
+
+def _say(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{line:40}", end="\r", file=sys.stderr, flush=True)
 
 
 def measure(wish: Wish, cores: Cores) -> Seen:
     """Return what the callers saw, in a process of their own on their core."""
-    command = [sys.executable, "-P", "-m", "mesh_tools.bench.gateway.load"]
+    asking = msgspec.json.encode(wish).decode()
+    command = [sys.executable, "-P", "-m", "mesh_tools.bench.gateway.load", asking]
     with started_on(cores.load):
         process = subprocess.Popen(
-            [*command, msgspec.json.encode(wish).decode()],
+            tied.command(signal.SIGTERM, *command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

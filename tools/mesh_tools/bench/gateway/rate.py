@@ -106,10 +106,10 @@ class Steady:
         ready, _, _ = select.select(list(self._busy), [], [], within_s)
         for number in ready:
             line = self._busy[number]
-            data = line.socket.recv(READ_BYTES)
             try:
+                data = line.socket.recv(READ_BYTES)
                 line.message.feed(data)
-            except (NotHttp, ValueError) as fault:
+            except (OSError, NotHttp, ValueError) as fault:
                 self._failed(number, str(fault))
                 continue
             if not data and not line.message.until_closed:

@@ -16,8 +16,10 @@ import msgspec
 from mesh_tools.bench.gateway import words
 from mesh_tools.bench.gateway.asked import Wish
 from mesh_tools.bench.gateway.cores import started_on
+from mesh_tools.embedded import tied
 
-READY_WITHIN_S = 90.0
+READY_WITHIN_S = 180.0
+"""LiteLLM reads half a gigabyte at its first start."""
 STOP_WITHIN_S = 5.0
 ASK_WITHIN_S = 10.0
 SAID_AT_MOST = 300
@@ -71,7 +73,7 @@ def running(
     base = {name: value for name, value in os.environ.items() if name.lower() not in PROXIES}
     with log.open("wb") as said, started_on(core):
         process = subprocess.Popen(
-            command,
+            tied.command(signal.SIGTERM, *command),
             env={**base, **(environment or {})},
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
