@@ -8,7 +8,6 @@ and so the bound of what this machine can show.
 import argparse
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
@@ -18,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from mesh_tools.bench.gateway import figures, phases, table
 from mesh_tools.bench.gateway.cores import Cores, choose
+from mesh_tools.bench.gateway.machine import machine
 from mesh_tools.bench.gateway.ours import ours
 from mesh_tools.bench.gateway.peers import PEERS
 from mesh_tools.bench.gateway.targets import NotThere, Target, free_port, running, wait_answering
@@ -97,7 +95,7 @@ class Bench:
                 self._shown[target.name] = {"version": target.version, "reason": "it died on the way"}
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": self._machine(),
+            "machine": machine(self._cores),
             "rounds": rounds,
             "quick": quick,
             "took_s": round(time.monotonic() - began, 1),
@@ -155,21 +153,3 @@ class Bench:
                 }
             )
         return tenths
-
-    def _machine(self) -> dict[str, Any]:
-        cpu = next(
-            (
-                line.partition(":")[2].strip()
-                for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            platform.machine(),
-        )
-        return {
-            "cpu": cpu,
-            "count": os.cpu_count(),
-            "cores": msgspec.to_builtins(self._cores),
-            "kernel": platform.release(),
-            "python": platform.python_version(),
-            "load": round(os.getloadavg()[0], 1),
-        }

@@ -59,7 +59,8 @@ def show(found: Mapping[str, Any]) -> None:
     """Print the table, the reasons of what is not in it, and the promises."""
     machine, cores = found["machine"], found["machine"]["cores"]
     print(
-        f"{found['date']} · {machine['cpu']}, {machine['count']} cores, Python {machine['python']}; rounds: "
+        f"{found['date']} · {machine['cpu']}, {machine['count']} cores, Python {machine['python']}; 1 send and 1"
+        f" receive: {machine['socket_pass_us']:.1f} µs; rounds: "
         f"{found['rounds']}, medians{'; QUICK: windows too short to quote' if found['quick'] else ''}"
     )
     print(
