@@ -10,7 +10,7 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS, span, traceparent
 
-from metering import store
+from metering import crossing, store
 from metering.domain import numbers, rate
 from metering.domain.told import told
 
@@ -23,7 +23,7 @@ async def on_project_admitted(fact: ProjectAdmitted, tx: Transaction, _clock: Cl
 
 
 async def on_usage_metered(batch: UsageMetered, tx: Transaction, clock: Clock) -> None:
-    """Write a batch's requests into the ledger, each once, and say which batches it holds now.
+    """Write a batch's requests into the ledger, each once, charge them, and say which batches it holds now.
 
     Batches may come late and in any order; a request that has a line already gets no second one.
     """
@@ -40,6 +40,9 @@ async def on_usage_metered(batch: UsageMetered, tx: Transaction, clock: Clock) -
         await store.record(tx, batch, lines, rated.remainders)
     for fact in told(batch, lines, clock.now()):
         await tx.tell(fact)
+    if lines:
+        # Last of all that locks: budgets are held as shortly as can be.
+        await crossing.charge(tx, batch, lines)
     await _mark(batch, epochs, tx)
     _show(batch, lines, tx)
 

@@ -1,1 +1,1 @@
-"""What metering decides: what a line costs, and which batches a producer still owes. Pure."""
+"""What metering decides: costs, which batches are owed, what is lent of budgets and limits. Pure."""
