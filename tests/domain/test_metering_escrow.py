@@ -205,7 +205,7 @@ ACTS = {
 }
 SIZES = (1, 20_000, 60_000, 150_000)
 SECONDS = (0, 0, 1, 2, 20)
-ACTS_EACH = 150
+ACTS_EACH = 100
 
 chances = st.integers(0, 2**32).map(Random)
 amounts = st.sampled_from([0, 90_000, 400_000, 2_000_000])

@@ -26,17 +26,17 @@ async def charge(tx: Transaction, batch: UsageMetered, lines: Sequence[RatedRow]
         for scope_id in ids_of(line.usage):
             by_scope.setdefault(scope_id, []).append(line)
     await ceilings.charging(tx)
-    scopes = await ceilings.lock_charged(tx, by_scope)
+    scopes: dict[str, Scope] = {}
     due: dict[Span, list[RatedRow]] = {}
-    for scope in scopes:
-        owned = by_scope[scope.scope_id]
-        await _learn(tx, scope, owned[0])
+    for found in await ceilings.lock_charged(tx, by_scope):
+        owned = by_scope[found.scope_id]
+        scope = scopes[found.scope_id] = await _learned(tx, found, owned[0])
         if scope.budget_id is not None:
             for line in owned:
                 start = start_of(scope.period, line.usage.started_at)
                 due.setdefault((scope.scope_id, start), []).append(line)
     if due:
-        await _charge({scope.scope_id: scope for scope in scopes}, due, batch, tx)
+        await _charge(scopes, due, batch, tx)
 
 
 async def _charge(
@@ -132,9 +132,11 @@ async def all_shown(tx: Transaction) -> Mapping[str, msgspec.Struct]:
     return shown
 
 
-async def _learn(tx: Transaction, scope: Scope, line: RatedRow) -> None:
-    """Keep whose key or endpoint it is, now that a line says so."""
-    if scope.project is None and scope.scope_kind in {"key", "endpoint"}:
-        usage = line.usage
-        owned = msgspec.structs.replace(scope, organization=usage.organization, project=usage.project)
-        await ceilings.keep_owner(tx, owned)
+async def _learned(tx: Transaction, scope: Scope, line: RatedRow) -> Scope:
+    """Return the scope with its project: whose key or endpoint it is, a line says."""
+    if scope.project is not None or scope.scope_kind not in {"key", "endpoint"}:
+        return scope
+    usage = line.usage
+    owned = msgspec.structs.replace(scope, organization=usage.organization, project=usage.project)
+    await ceilings.keep_owner(tx, owned)
+    return owned

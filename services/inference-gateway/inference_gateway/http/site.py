@@ -8,11 +8,11 @@ from litestar import Litestar, Router, get
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from mesh_contracts.units import Wide, new_id
+from mesh_contracts.units import Wide, dec_hook, new_id
 from meshkit.telemetry import METRICS
 
 from inference_gateway.domain.faults import unavailable
-from inference_gateway.http.api import asking, fleet, ledgers, tenants
+from inference_gateway.http.api import asking, fleet, ledgers, limits, tenants
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
 from inference_gateway.http.events import PATH, EventDoor, send_problem
 from inference_gateway.http.openai import Doors
@@ -59,6 +59,8 @@ def api(asker: asking.Asker) -> Litestar:
             ledgers.list_usage,
             ledgers.list_prices,
             ledgers.Carbon,
+            limits.Budgets,
+            limits.Limits,
         ],
         before_request=admit,
     )
@@ -74,6 +76,7 @@ def api(asker: asking.Asker) -> Litestar:
             500: on_unforeseen,
         },
         type_encoders={Wide: str},
+        type_decoders=[(lambda kind: kind is Wide, dec_hook)],
         openapi_config=OpenAPIConfig(
             title="Compute Mesh",
             version="1",

@@ -1,8 +1,9 @@
 """Bodies of requests under ``/api/v1``: what may be said, and nothing else."""
 
 import msgspec
+from mesh_contracts.metering import Period, ScopeKind
 from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources, Routing
-from mesh_contracts.units import Name, Text, Time
+from mesh_contracts.units import MoneyMicroeur, Name, Text, Time
 
 
 class NewOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,6 +60,32 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     resources: Resources = msgspec.field(default_factory=Resources)
     residency: Residency = msgspec.field(default_factory=Residency)
+
+
+class Bounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a budget or a limit is for; a project or an organization also by its name."""
+
+    kind: ScopeKind
+    id: Text
+
+
+class NewBudget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a scope may spend in a UTC day or month, or in all; a hard one refuses beyond it."""
+
+    scope: Bounded
+    amount_microeur: MoneyMicroeur
+    period: Period = "month"
+    hard: bool = True
+    warn_percent: int = 80
+
+
+class NewLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a scope may ask for in a minute, and at once; what is left out is unlimited."""
+
+    scope: Bounded
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    parallel_requests: int | None = None
 
 
 class Cordon(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
