@@ -8,10 +8,12 @@ import pytest
 from mesh_contracts import wire
 from mesh_contracts.ask import Problem
 from mesh_contracts.identity import ProjectAdmitted
+from mesh_contracts.inference import Considered, Counted, Explained
 from mesh_contracts.metering import (
     Budget,
     BudgetCrossed,
     Ceiling,
+    GetRequest,
     Leases,
     LeaseWish,
     Limit,
@@ -20,7 +22,7 @@ from mesh_contracts.metering import (
     SetLimit,
 )
 from mesh_contracts.units import Wide
-from meshkit.testing import envelope
+from meshkit.testing import envelope, test_id
 from metering import store
 
 from tests.adapters.roads import until
@@ -120,3 +122,25 @@ async def test_a_project_that_nobody_has_told_of_yet_is_waited_for_and_a_strange
         refused = await room.gateway.ask(asked, owner="metering")
         assert isinstance(refused, Problem)
         assert refused.status == 403
+
+
+async def test_a_request_is_explained_from_its_line_and_unknown_differs_from_none(room: Room) -> None:
+    why = Explained(
+        chosen_by="prefix",
+        considered=[Considered(workload_id=test_id("workload", "w"), load=2, in_flight=1)],
+        counted=[Counted(scope=PROJECT, requests_left=0)],
+    )
+    told = row(
+        "explained",
+        explained=why,
+        queue_us=0,
+        output_token_us=7,
+        finish_reason="length",
+        admitted_epoch=4,
+        completion_tokens=None,
+    )
+    await room.tell(batch(1, told))
+    await until(lambda: room.held_to(1, 1))
+    record = await room.ask(GetRequest, request_id=told.request_id)
+    assert record.usage == told
+    assert (record.usage.queue_us, record.usage.completion_tokens) == (0, None)

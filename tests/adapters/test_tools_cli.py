@@ -1,22 +1,18 @@
 """The users' commands against a small double of the public door: tables, JSON, one-line refusals."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-from threading import Thread
-from typing import Any
 
 import pytest
 from mesh_contracts.streams import USERS
 from mesh_tools.__main__ import COMMANDS, NOT_YET, run
 from mesh_tools.run import SERVICES
 
-from tests.house.tree import ROOT
+from tests.adapters.doubles import Door, mesh, opened
 
 FIRST_OUTPUT_WITHIN_S = 0.3
 NODE = {
@@ -33,64 +29,10 @@ NODE = {
 }
 
 
-class Door:
-    """Answers what it was told to, in turn, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        self.answers: list[tuple[int, Any]] = []
-        self.asked: list[tuple[str, str, Any, dict[str, str]]] = []
-        double = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                double.asked.append(
-                    (self.command, self.path, json.loads(raw) if raw else None, headers)
-                )
-                status, body = double.answers.pop(0)
-                self.send_response(status)
-                text = body if isinstance(body, str) else json.dumps(body)
-                kind = "text/event-stream" if isinstance(body, str) else "application/json"
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(text.encode())))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            do_GET = do_POST = do_DELETE = do_PATCH = answer  # noqa: N815 the names that the library calls
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
 def door() -> Iterator[Door]:
-    made = Door()
-    thread = Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join()
-
-
-def mesh(
-    door: Door | None, *arguments: str | bytes, cwd: Path = ROOT, **more: str
-) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
-    told = {"MESH_URL": door.url, "MESH_API_KEY": "key"} if door else {}
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "mesh_tools", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        cwd=cwd,
-        env={**kept, **told, **more},
-        check=False,
-    )
+    with opened() as made:
+        yield made
 
 
 def test_a_list_is_a_table_with_its_reasons(door: Door) -> None:

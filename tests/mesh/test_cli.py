@@ -14,6 +14,8 @@ COMMANDS = [
     ["node", "list"],
     ["endpoint", "list"],
     ["usage"],
+    ["budget", "list"],
+    ["limit"],
     ["carbon"],
     ["key", "list"],
     ["org", "list"],

@@ -15,7 +15,7 @@ from tests.mesh.harness import ROOT, Mesh, free_port, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 FENCE = re.compile(r"^```sh (\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SAMPLES = {"start", "call", "watch", "explain", "events", "break"}
+SAMPLES = {"start", "call", "watch", "bound", "explain", "events", "break"}
 
 
 def blocks() -> dict[str, str]:
@@ -112,3 +112,9 @@ def test_a_node_is_broken_and_mended(clone: Path, started: Mesh) -> None:
     said = shell(clone, "break")
     assert "cordoned" in said
     assert "17" in said
+
+
+def test_a_project_is_given_a_budget_and_limits(clone: Path, started: Mesh) -> None:
+    said = shell(clone, "bound")
+    assert "hard budget" in said
+    assert "5.000000" in said

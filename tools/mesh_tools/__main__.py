@@ -27,6 +27,8 @@ COMMANDS = {
     "request": ("mesh_tools.cli", "one request explained"),
     "usage": ("mesh_tools.cli", "tokens and cost by project and model"),
     "price": ("mesh_tools.cli", "the price book"),
+    "budget": ("mesh_tools.cli", "what may be spent, and what is: list, set, delete"),
+    "limit": ("mesh_tools.cli", "what may be asked for in a minute, and at once: list, set, delete"),
     "carbon": ("mesh_tools.cli", "energy and carbon; carbon receipt ID, carbon intensity"),
     "events": ("mesh_tools.cli", "the event stream, resumable"),
     "dead-letter": ("mesh_tools.cli", "facts that could not be handled: list, redrive"),
@@ -38,7 +40,6 @@ NOT_YET = {
     "apply": "plans from a file",
     "simulate": "the simulator",
     "site": "sites as objects",
-    "budget": "budgets",
     "invoice": "invoices",
     "console": "the console",
 }

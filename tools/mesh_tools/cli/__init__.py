@@ -17,6 +17,8 @@ MODULES = {
     "request": "mesh_tools.cli.ledgers",
     "usage": "mesh_tools.cli.ledgers",
     "price": "mesh_tools.cli.ledgers",
+    "budget": "mesh_tools.cli.bounds",
+    "limit": "mesh_tools.cli.bounds",
     "carbon": "mesh_tools.cli.ledgers",
     "events": "mesh_tools.cli.streams",
     "dead-letter": "mesh_tools.cli.streams",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mesh_tools.cli import show
+from mesh_tools.cli import explained, show
 from mesh_tools.cli.door import part
 from mesh_tools.cli.show import euros, field
 from mesh_tools.cli.verbs import Verbs, argument, door
@@ -46,7 +46,7 @@ def request(wanted: argparse.Namespace) -> None:
     if wanted.json:
         show.out(told)
     else:
-        show.facts(told)
+        print(explained.text(told))
 
 
 def usage(wanted: argparse.Namespace) -> None:

@@ -1,0 +1,148 @@
+"""``mesh budget``, ``mesh limit`` and ``mesh request`` against a small double of the public door."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mesh_tools.cli import explained
+from mesh_tools.cli.bounds import amount, scope
+
+from tests.adapters.doubles import Door, mesh, opened
+
+BUDGET = {
+    "id": "budget_1",
+    "scope_kind": "project",
+    "scope_id": "project_1",
+    "amount_microeur": "12500000",
+    "period": "month",
+    "hard": True,
+    "warn_percent": 80,
+    "spent_microeur": "250000",
+    "leased_microeur": "1000000",
+    "crossed": "none",
+    "generation": 1,
+}
+LIMIT = {"id": "limit_1", "scope_id": "key_1", "requests_per_minute": 60, "tokens_per_minute": None}
+USAGE: dict[str, Any] = {
+    "key_id": "key_1",
+    "model": "tiny",
+    "route": "/v1/chat/completions",
+    "streamed": True,
+    "started_at": "2026-11-26T12:00:00Z",
+    "state": "completed",
+    "status": 200,
+    "tokens_from": "engine",
+    "prompt_tokens": 0,
+    "queue_us": 1_500,
+    "first_token_us": 20_000,
+    "finish_reason": "stop",
+    "workload_id": "workload_a",
+    "node_id": "node_1",
+    "attempts": 2,
+    "explained": {
+        "chosen_by": "least_load",
+        "queue_position": 3,
+        "considered": [
+            {"workload_id": "workload_a", "load": 2, "in_flight": 1},
+            {"workload_id": "workload_b", "passed_over": "circuit_open"},
+        ],
+        "tried": [{"workload_id": "workload_c", "reason": "connection refused"}],
+        "counted": [{"scope": "key_1", "requests_left": 59, "microeur_left": 0}],
+    },
+}
+RECORD = {
+    "request_id": "request_1",
+    "project": "demo",
+    "usage": USAGE,
+    "cost_microeur": "7",
+    "price_id": "tiny-1",
+    "trace_id": None,
+    "footprint": {"state": "pending", "why": "not settled yet"},
+}
+
+
+@pytest.fixture
+def door() -> Iterator[Door]:
+    with opened() as made:
+        yield made
+
+
+def test_a_budget_is_set_listed_and_deleted(door: Door) -> None:
+    door.answers = [(201, BUDGET), (200, {"items": [BUDGET]}), (200, BUDGET)]
+    done = mesh(door, "budget", "set", "project/acme/demo", "12.5", "--period", "day", "--soft")
+    assert done.stdout == "set: hard budget of project_1, 0.250000 EUR of it spent (budget_1)\n"
+    head, line = mesh(door, "budget").stdout.splitlines()
+    assert head.split() == ["SCOPE", "EUR", "A", "SPENT", "HELD", "KIND", "CROSSED", "ID"]
+    assert line.split()[:5] == ["project_1", "12.500000", "month", "0.250000", "1.000000"]
+    assert mesh(door, "budget", "delete", "budget_1").stdout == "deleted: budget_1 of project_1\n"
+    assert [(method, path) for method, path, _, _ in door.asked] == [
+        ("POST", "/api/v1/budgets"),
+        ("GET", "/api/v1/budgets"),
+        ("DELETE", "/api/v1/budgets/budget_1"),
+    ]
+    assert door.asked[0][2] == {
+        "scope": {"kind": "project", "id": "acme/demo"},
+        "amount_microeur": "12500000",
+        "period": "day",
+        "hard": False,
+        "warn_percent": 80,
+    }
+
+
+def test_limits_are_set_listed_and_deleted(door: Door) -> None:
+    door.answers = [(201, LIMIT), (200, {"items": [LIMIT]}), (200, LIMIT)]
+    assert mesh(door, "limit", "set", "key_1", "--requests", "60").returncode == 0
+    assert mesh(door, "limit", "list").stdout.splitlines()[1].split()[:3] == ["key_1", "60", "-"]
+    assert mesh(door, "limit", "delete", "limit_1").stdout == "deleted: limit_1 of key_1\n"
+    assert door.asked[0][2] == {"scope": {"kind": "key", "id": "key_1"}, "requests_per_minute": 60}
+
+
+@pytest.mark.parametrize("text", ["demo", "project/", "person/x", "node_1"])
+def test_what_names_no_scope_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        scope(text)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "much", "0.0000001"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        amount(text)
+
+
+def test_euros_become_micro_euros_to_the_last_digit() -> None:
+    assert [amount(text) for text in ("0", "12.50", "0.000001", "1e3")] == [0, 12_500_000, 1, 10**9]
+
+
+def test_a_request_is_explained_in_words_and_unknown_differs_from_none(door: Door) -> None:
+    door.answers = [(200, RECORD)]
+    said = mesh(door, "request", "request_1").stdout
+    lines = dict(explained.lines(RECORD))
+    for name, value in {
+        "key": "key_1",
+        "route": "/v1/chat/completions, streamed",
+        "counted against": "key_1: 59 requests left, 0 micro-euros left",
+        "queued": "1.500 ms, at place 3",
+        "replica": "workload_a on node_1: it had least to do",
+        "considered": "workload_a: load 2, 1 in flight",
+        "tried": "workload_c: connection refused",
+        "attempts": "2",
+        "ended": "completed, status 200, stop",
+        "prompt tokens": "0",
+        "completion tokens": "unknown",
+        "tokens by": "the engine's report",
+        "time to first token": "20.000 ms",
+        "time per output token": "unknown",
+        "cost": "0.000007 EUR by tiny-1",
+        "energy and carbon": "pending: not settled yet",
+        "trace": "not traced",
+    }.items():
+        assert lines[name] == value
+        assert f"{name:24} {value}\n" in said
+    assert "workload_b: load 0, 0 in flight, passed over: circuit_open" in said
+
+
+def test_a_request_that_never_reached_a_replica_is_explained_too() -> None:
+    bare = {name: USAGE[name] for name in ("key_id", "model", "route", "started_at", "state", "status")}
+    told = {**RECORD, "usage": {**bare, "streamed": False, "tokens_from": "none"}}
+    lines = dict(explained.lines(told))
+    assert (lines["replica"], lines["queued"], lines["prompt tokens"]) == ("none", "unknown", "unknown")

@@ -1,0 +1,158 @@
+"""``mesh budget|limit``: what an organization, a project, a key or an endpoint may spend and ask for."""
+
+import argparse
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from mesh_tools.cli import show
+from mesh_tools.cli.door import part
+from mesh_tools.cli.show import Column, euros, field
+from mesh_tools.cli.verbs import Verbs, argument, door
+
+KINDS = {"org": "organization", "project": "project", "key": "key", "endpoint": "endpoint"}
+"""What the beginning of an id says."""
+
+MICRO = 1_000_000
+
+
+def scope(text: str) -> dict[str, str]:
+    """Return what is meant by an id, ``project/NAME`` or ``organization/NAME``. Raises ``ValueError``."""
+    kind, said, name = text.partition("/")
+    if said and name and kind in KINDS.values():
+        return {"kind": kind, "id": name}
+    kind, said, _ = text.partition("_")
+    if not said or kind not in KINDS:
+        raise ValueError(text)
+    return {"kind": KINDS[kind], "id": text}
+
+
+def amount(text: str) -> int:
+    """Return euros in micro-euros. Raises ``ValueError`` for what is none, or finer than that."""
+    try:
+        micro = Decimal(text) * MICRO
+        if not micro.is_finite() or micro < 0 or micro != int(micro):
+            raise ValueError(text)
+    except InvalidOperation as fault:
+        raise ValueError(text) from fault
+    return int(micro)
+
+
+SCOPE = argument(
+    "scope", "whose: an id, or project/NAME, or organization/NAME", type=scope, metavar="SCOPE"
+)
+
+
+def verbs(noun: str) -> Verbs:
+    """Return the verbs of one of this module's nouns."""
+    made = Verbs(noun, "list")
+    if noun == "budget":
+        made.add("list", list_budgets, "budgets: what is spent, what gateways hold, how far it is")
+        made.add(
+            "set",
+            set_budget,
+            "give a scope a budget, instead of the one it has",
+            SCOPE,
+            argument("amount", "euros a period, like 12.50", type=amount, metavar="EUROS"),
+            argument("--period", "day, month (default) or total", default="month"),
+            argument("--soft", "say when it is passed, and refuse nothing", action="store_true"),
+            argument("--warn", "say, too, at so many percent (80)", type=int, default=80),
+        )
+        made.add("delete", delete_budget, "let a scope have no budget", argument("budget", "its id"))
+    else:
+        made.add("list", list_limits, "limits")
+        made.add(
+            "set",
+            set_limit,
+            "give a scope limits, instead of those it has; what is left out is unlimited",
+            SCOPE,
+            argument("--requests", "requests a minute", type=int),
+            argument("--tokens", "tokens a minute", type=int),
+            argument("--parallel", "requests at one time", type=int),
+        )
+        made.add("delete", delete_limit, "let a scope have no limits", argument("limit", "its id"))
+    return made
+
+
+def list_budgets(wanted: argparse.Namespace) -> None:
+    """Print the budgets."""
+    columns = [
+        ("scope", field("scope_id")),
+        ("EUR", euros("amount_microeur")),
+        ("a", field("period")),
+        ("spent", euros("spent_microeur")),
+        ("held", euros("leased_microeur")),
+        ("kind", lambda one: "hard" if one["hard"] else "soft"),
+        ("crossed", field("crossed")),
+        ("id", field("id")),
+    ]
+    _list(wanted, "budgets", columns, "no budgets yet: mesh budget set project/NAME EUROS")
+
+
+def set_budget(wanted: argparse.Namespace) -> None:
+    """Set a scope's budget."""
+    body = {
+        "scope": wanted.scope,
+        "amount_microeur": str(wanted.amount),
+        "period": wanted.period,
+        "hard": not wanted.soft,
+        "warn_percent": wanted.warn,
+    }
+    made = door(wanted).call("POST", "/api/v1/budgets", body)
+    if wanted.json:
+        show.out(made)
+        return
+    spent = euros("spent_microeur")(made)
+    word = "hard" if made["hard"] else "soft"
+    print(f"set: {word} budget of {made['scope_id']}, {spent} EUR of it spent ({made['id']})")
+
+
+def delete_budget(wanted: argparse.Namespace) -> None:
+    """Delete a budget."""
+    _gone(wanted, door(wanted).call("DELETE", f"/api/v1/budgets/{part(wanted.budget)}"))
+
+
+def list_limits(wanted: argparse.Namespace) -> None:
+    """Print the limits."""
+    columns = [
+        ("scope", field("scope_id")),
+        ("requests/min", field("requests_per_minute")),
+        ("tokens/min", field("tokens_per_minute")),
+        ("at once", field("parallel_requests")),
+        ("id", field("id")),
+    ]
+    _list(wanted, "limits", columns, "no limits yet: mesh limit set project/NAME --requests N")
+
+
+def set_limit(wanted: argparse.Namespace) -> None:
+    """Set a scope's limits."""
+    said = {
+        "requests_per_minute": wanted.requests,
+        "tokens_per_minute": wanted.tokens,
+        "parallel_requests": wanted.parallel,
+    }
+    body = {"scope": wanted.scope, **{name: one for name, one in said.items() if one is not None}}
+    made = door(wanted).call("POST", "/api/v1/limits", body)
+    if wanted.json:
+        show.out(made)
+    else:
+        print(f"set: limits of {made['scope_id']} ({made['id']})")
+
+
+def delete_limit(wanted: argparse.Namespace) -> None:
+    """Delete a scope's limits."""
+    _gone(wanted, door(wanted).call("DELETE", f"/api/v1/limits/{part(wanted.limit)}"))
+
+
+def _list(wanted: argparse.Namespace, what: str, columns: list[Column], empty: str) -> None:
+    items = door(wanted).items(f"/api/v1/{what}")
+    if wanted.json:
+        show.out({"items": items})
+    else:
+        show.table(items, columns, empty)
+
+
+def _gone(wanted: argparse.Namespace, gone: dict[str, Any]) -> None:
+    if wanted.json:
+        show.out(gone)
+    else:
+        print(f"deleted: {gone['id']} of {gone['scope_id']}")
