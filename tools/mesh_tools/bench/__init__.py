@@ -7,11 +7,7 @@ from importlib import import_module
 KNOWN = {
     "bus": "mesh_tools.bench.bus",
     "gateway": "mesh_tools.bench.gateway.command",
-    "gateway": "mesh_tools.bench.gateway.command",
     "routing": "mesh_tools.bench.routing",
-    "start": "mesh_tools.bench.start",
-}
-NOT_YET = ("placement", "probe", "identity", "metering", "carbon")
     "start": "mesh_tools.bench.start",
 }
 NOT_YET = ("placement", "probe", "identity", "metering", "carbon")
