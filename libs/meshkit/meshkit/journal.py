@@ -19,14 +19,20 @@ import msgspec
 from mesh_contracts import wire
 from mesh_contracts.fact import Fact, subject_of
 from mesh_contracts.streams import FACT_BY_TAG
-from mesh_contracts.units import is_id, new_id
 
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
 from meshkit.draining import Letter, send_letters
 from meshkit.errors import JournalFull, MeshError
 from meshkit.publishing import publish_fact
-from meshkit.segments import HEADER, RECORD_BYTES_MAX, JournalDamaged, Segment, framed
+from meshkit.segments import (
+    HEADER,
+    RECORD_BYTES_MAX,
+    JournalDamaged,
+    Segment,
+    framed,
+    lasting_id,
+)
 from meshkit.telemetry import METRICS, traceparent
 
 JOURNAL_BYTES_MAX: Final = 256 * 1024**2
@@ -109,7 +115,7 @@ class Journal:
         lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            producer = _producer(folder, kind)
+            producer = lasting_id(folder, kind)
             return cls(folder, lock, producer, bytes_max=bytes_max, clock=clock or SystemClock())
         except BlockingIOError:
             os.close(lock)
@@ -295,17 +301,3 @@ class Journal:
             return None
         frame = kept[0].record_at(kept[1])
         return msgspec.msgpack.decode(frame.payload, type=Letter)
-
-
-def _producer(folder: Path, kind: str) -> str:
-    path = folder / "producer"
-    if path.exists():
-        producer = path.read_text().strip()
-        if not is_id(producer, kind):
-            raise JournalDamaged(f"{path}: not the id of a {kind}; restore the folder from a copy")
-        return producer
-    producer = new_id(kind)
-    fresh = folder / "producer.new"
-    fresh.write_text(producer)
-    fresh.rename(path)
-    return producer

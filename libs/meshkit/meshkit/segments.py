@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
 
+from mesh_contracts.units import is_id, new_id
+
 from meshkit.errors import JournalFull, MeshError
 
 FRAME: Final = struct.Struct("<IIQIB")
@@ -173,3 +175,21 @@ def _refused(path: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         raise JournalFull(f"{path}: {fault.strerror}") from fault
+
+
+def lasting_id(folder: Path, kind: str) -> str:
+    """Return the id under which a folder's journal is known, drawn when it was first made.
+
+    Raises ``JournalDamaged`` where what stands there is none.
+    """
+    path = folder / "producer"
+    if path.exists():
+        producer = path.read_text().strip()
+        if not is_id(producer, kind):
+            raise JournalDamaged(f"{path}: not the id of a {kind}; restore the folder from a copy")
+        return producer
+    producer = new_id(kind)
+    fresh = folder / "producer.new"
+    fresh.write_text(producer)
+    fresh.rename(path)
+    return producer

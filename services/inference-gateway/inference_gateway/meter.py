@@ -52,8 +52,7 @@ class Meter:
         self._last = 0
         self._wake = asyncio.Event()
         self._mark: ProducerMark | None = None
-        self._restoring = True
-        self._restored_up_to: int | None = None
+        self._restoring, self._restored_up_to = True, -1
         self.closed = 0
         """How many requests a kill had cut, which were closed at this opening."""
         self._restore()
@@ -71,8 +70,7 @@ class Meter:
 
     def settled_below(self) -> int:
         """Return the epoch below which every admitted request stands in the ledger, as far as is known here."""
-        unknown = self._restoring or self._restored_up_to is not None
-        return 0 if unknown else self._journal.epoch
+        return 0 if self._restoring or self._restored_up_to >= 0 else self._journal.epoch
 
     @property
     def open_requests(self) -> int:
@@ -172,7 +170,7 @@ class Meter:
         if self._restoring:
             # When these batches stand in the ledger, so does all that came before this start.
             self._restoring = False
-            self._restored_up_to = self._batches[-1].position if self._batches else None
+            self._restored_up_to = self._batches[-1].position if self._batches else -1
         return True
 
     def told_besides(self, position: int) -> None:
@@ -190,10 +188,8 @@ class Meter:
             return
         self._mark = mark
         self._batches = kept(self._batches, mark)
-        if self._restored_up_to is not None and not any(
-            batch.position <= self._restored_up_to for batch in self._batches
-        ):
-            self._restored_up_to = None
+        if not any(batch.position <= self._restored_up_to for batch in self._batches):
+            self._restored_up_to = -1
         self._release()
 
     async def tell_missing(self, bus: Bus) -> None:

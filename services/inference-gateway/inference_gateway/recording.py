@@ -11,10 +11,15 @@ from meshkit.errors import JournalFull
 
 from inference_gateway.domain import records
 from inference_gateway.domain.records import Opening
-from inference_gateway.domain.refusals import CODE
 from inference_gateway.domain.stream import Reading, Usage
 from inference_gateway.meter import Meter
 
+FINISHES = frozenset(
+    {"stop", "length", "tool_calls", "function_call", "content_filter", "abort", "error"}
+)
+"""How engines say why an answer ended."""
+
+OTHER = "other"
 CLIENT_LEFT = "client_left"
 STOPPING = "gateway_stopping"
 """Why a call is cut that no engine is to blame for; every other cut is the engine's fault."""
@@ -173,7 +178,7 @@ class Recording:
             first_token_us=None if first is None else int((first - self._began) * 1e6),
             output_token_us=each,
             queue_us=self.why.queue_us,
-            finish_reason=_code(self.finish_reason or (reading.finish_reason if reading else None)),
+            finish_reason=_known(self.finish_reason or (reading.finish_reason if reading else None)),
             explained=self.why.explained(),
         )
 
@@ -187,6 +192,6 @@ class Recording:
         return max(self._clock.now(), self.opening.started_at)
 
 
-def _code(said: str | None) -> str | None:
-    """Return an engine's word where it can stand in a ledger; other words are for the client alone."""
-    return said if said is not None and CODE.fullmatch(said) else None
+def _known(said: str | None) -> str | None:
+    """Return an engine's word where it can stand in a ledger: it may put anything there."""
+    return said if said is None or said in FINISHES else OTHER

@@ -147,7 +147,8 @@ class Scope:
             tokens_left = bucket.raw
         if self.parallel is not None:
             parallel_left = self.parallel - active
-        account = self.account
+        # Metering charges nothing of a soft budget: what is not reserved needs not be settled.
+        account = self.account if self.hard else None
         if account is not None:
             if account.start <= at < account.end:
                 account.reserve(cost)
