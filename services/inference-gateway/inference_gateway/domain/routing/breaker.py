@@ -32,23 +32,27 @@ class Breaker:
         """Tell whether a probe should be sent now."""
         return self.probe_at is not None and not self.probing and self.probe_at <= now
 
-    def begin(self) -> None:
-        """Hear that a request is sent; through an open breaker it is the probe."""
-        self.probing = self.probe_at is not None
+    def begin(self) -> bool:
+        """Hear that a request is sent; tell whether it is a probe, which goes through an open circuit.
 
-    def succeed(self) -> None:
+        What was sent before the circuit opened says nothing new when it ends, however it does.
+        """
+        self.probing = self.probe_at is not None
+        return self.probing
+
+    def succeed(self, *, probe: bool) -> None:
         """Hear that a request was answered."""
-        if self.probe_at is not None:
+        if self.probe_at is None:
+            self._row = 0
+            self._note(fault=False)
+        elif probe:
             self._opened = 0
             self._close()
-        self._row = 0
-        self._note(fault=False)
 
-    def fail(self, now: float) -> None:
+    def fail(self, now: float, *, probe: bool) -> None:
         """Hear that a request was not answered as it should be."""
         if self.probe_at is not None:
-            if self.probing:
-                # What was sent before it opened says nothing new.
+            if probe and self.probing:
                 self._open(now)
             return
         self._row += 1
@@ -57,9 +61,10 @@ class Breaker:
         if self._row >= FAULTS_IN_A_ROW or often:
             self._open(now)
 
-    def forgo(self) -> None:
+    def forgo(self, *, probe: bool) -> None:
         """Hear that a request ended without saying anything of the replica: a probe is due anew."""
-        self.probing = False
+        if probe:
+            self.probing = False
 
     def _note(self, *, fault: bool) -> None:
         self._faults = (self._faults << 1 | fault) & _WINDOW_BITS

@@ -22,7 +22,7 @@ Outcome = Literal["ok", "fault", "left", "busy"]
 class Chosen(msgspec.Struct, eq=False, gc=False):
     """A replica to ask, and one request's way there: begun, answered, ended, each once.
 
-    ``compared`` (with load and requests in flight, the chosen one first) and ``passed`` are what stood then.
+    ``probe`` is true where it goes through an open circuit. ``compared`` (with load and requests in flight, the chosen one first) and ``passed`` are what stood then.
     """
 
     pool: Pool
@@ -32,6 +32,7 @@ class Chosen(msgspec.Struct, eq=False, gc=False):
     tokens: int
     state: State
     began: float | None = None
+    probe: bool = False
     answered: bool = False
     over: bool = False
 
@@ -118,7 +119,7 @@ class Fleet:
         """Count a request in: it is sent to the replica that was chosen."""
         assert chosen.began is None, "a request begins once"
         chosen.began = now
-        chosen.state.begin(chosen.tokens, now)
+        chosen.probe = chosen.state.begin(chosen.tokens, now)
 
     def first_byte(self, chosen: Chosen, seconds: float, prompt_tokens: int, now: float) -> None:
         """Learn how long a replica took to begin its answer."""
@@ -128,9 +129,9 @@ class Fleet:
         state, pool = chosen.state, chosen.pool
         state.answered(now)
         pool.timed(state, seconds, prompt_tokens, now)
-        if state.breaker.probe_at is not None:
+        if chosen.probe and state.breaker.probe_at is not None:
             # A probe has told what it was sent for; its answer may go on for minutes.
-            state.breaker.succeed()
+            state.breaker.succeed(probe=True)
             pool.count_open()
             self._free(pool)
 
@@ -144,11 +145,11 @@ class Fleet:
             state.answered(now)
         state.end(chosen.tokens)
         if outcome == "fault":
-            state.breaker.fail(now)
+            state.breaker.fail(now, probe=chosen.probe)
         elif outcome == "left" and not chosen.answered:
-            state.breaker.forgo()
+            state.breaker.forgo(probe=chosen.probe)
         else:
-            state.breaker.succeed()
+            state.breaker.succeed(probe=chosen.probe)
         if outcome == "ok":
             pool.took(now - chosen.began)
         elif outcome == "busy":

@@ -89,15 +89,15 @@ class State:
         """Tell whether it owes a first byte and has given no sign for so long."""
         return self.awaiting > 0 and now - self.silent_since > patience_s
 
-    def begin(self, tokens: int, now: float) -> None:
-        """Count a request in."""
+    def begin(self, tokens: int, now: float) -> bool:
+        """Count a request in; tell whether it is a probe."""
         self.in_flight += 1
         self.tokens += tokens
         self.typical += SMOOTH * (tokens - self.typical)
         if self.awaiting == 0:
             self.silent_since = now
         self.awaiting += 1
-        self.breaker.begin()
+        return self.breaker.begin()
 
     def answered(self, now: float) -> None:
         """Hear that one request owes no first byte any more."""
