@@ -12,7 +12,7 @@ from meshkit.testing import test_id
 
 from tests.domain.routes import ask, fleet_of, letter, route, sent, whole
 
-ONLY_A = {"tried": (test_id("workload", "b"),)}
+ONLY_A: dict[str, Any] = {"tried": (test_id("workload", "b"),)}
 
 
 def broken(breaker: Breaker, outcomes: str) -> Breaker:
@@ -167,9 +167,11 @@ def test_ejection_never_takes_more_than_a_third(steps: list[tuple[int, float]], 
 def test_a_replica_that_gives_no_sign_gets_no_more_until_it_does() -> None:
     to = route(2)
     fleet = fleet_of(to)
-    frozen = sent(fleet, to, **ONLY_A)
-    fleet.first_byte(sent(fleet, to, tokens=9_000, now=5.0), 0.1, 10, 5.1)
-    late = SILENT_MIN_S + 0.1
+    whole(fleet, to, "ok", now=1.0, **ONLY_A)
+    frozen = sent(fleet, to, now=100.0, **ONLY_A)
+    assert fleet.elsewhere(sent(fleet, to, now=101.0), 101.0), "it was idle, not silent"
+    fleet.first_byte(sent(fleet, to, tokens=9_000, now=105.0), 0.1, 10, 105.1)
+    late = 100.0 + SILENT_MIN_S + 0.1
     assert {whole(fleet, to, "ok", now=late, tokens=500) for _ in range(6)} == {"b"}
     assert letter(fleet.choose(to, ask("b"), late, 0.0)) == "a", "slow is better than nothing"
     fleet.first_byte(frozen, late, 10, late)
@@ -231,4 +233,4 @@ def test_a_choice_is_never_tried_full_or_open_while_another_fits_and_counts_come
 
 
 def _free(state: Any) -> bool:
-    return state.in_flight < state.room
+    return bool(state.in_flight < state.room)

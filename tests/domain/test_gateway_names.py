@@ -1,6 +1,7 @@
 """What a model's name leads to: endpoints, aliases with weights, adapters, fallbacks."""
 
 from collections import Counter
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +21,12 @@ def directory_of(*routes: Route) -> Directory:
     return directory
 
 
-def names(directory: Directory, name: str, **how: object) -> list[str]:
-    return [way.route.name for way in directory.resolve(PROJECT, name, **how)]  # type: ignore[arg-type]
+def names(directory: Directory, name: str, **how: Any) -> list[str]:
+    return [way.route.name for way in directory.resolve(PROJECT, name, **how)]
 
 
-def aliased(name: str, weight: int, **fields: object) -> Route:
-    replicas = int(str(fields.pop("replicas", 1)))
+def aliased(name: str, weight: int, **fields: Any) -> Route:
+    replicas = fields.pop("replicas", 1)
     return route(
         replicas, name=name, routing={"aliases": [Alias(name="best", weight=weight)]}, **fields
     )
