@@ -57,6 +57,17 @@ def test_a_key_that_comes_late_waits_for_no_more_than_one_request_of_each_other(
     assert (queue.position(ticket) or 99) <= 2
 
 
+def test_a_key_that_comes_late_is_not_given_what_it_did_not_ask_for() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(50):
+        queue.add("early", key="early", cost=10)
+    for _ in range(20):
+        queue.take()
+    for _ in range(20):
+        queue.add("late", key="late", cost=10)
+    assert Counter(queue.take() for _ in range(10)) == {"early": 5, "late": 5}
+
+
 @given(COMERS, st.integers(0, 20))
 def test_a_position_is_the_number_of_turns_until_its_own(
     comers: list[tuple[str, int, str | None]], before: int
