@@ -157,6 +157,20 @@ async def test_a_request_that_was_tried_everywhere_is_not_kept_waiting() -> None
     assert fault.code == "engine_unavailable"
 
 
+async def test_an_old_route_is_judged_by_what_is_known_now() -> None:
+    old, new = narrow(1), narrow(2)
+    lines = lines_of(new)
+    held = [entered(lines, old), entered(lines, old)]
+    waiting = queued(lines, old, "a")
+    end(lines, held[0])
+    end(lines, held[1])
+    assert (await got(waiting)).replica == new.replicas[1]
+    lines.put(new.endpoint_id, None)
+    fault = lines.enter(old, ask())
+    assert isinstance(fault, Fault)
+    assert fault.code == "engine_unavailable"
+
+
 async def test_an_endpoint_that_wakes_holds_its_requests_and_says_that_somebody_waits() -> None:
     asleep = route(0, state="asleep", wakes=True)
     heard: list[str] = []

@@ -178,6 +178,20 @@ def test_a_replica_that_gives_no_sign_gets_no_more_until_it_does() -> None:
     assert "a" in {whole(fleet, to, "ok", now=late + 50) for _ in range(6)}, "its answer may take long"
 
 
+def test_a_replica_that_makes_a_long_answer_whole_is_not_taken_for_a_silent_one() -> None:
+    to = route(2)
+    fleet = fleet_of(to)
+    fleet.end(sent(fleet, to, **ONLY_A), 20.0, "ok")
+    for _ in range(10):
+        flight = sent(fleet, to, now=20.0, tried=(test_id("workload", "a"),))
+        fleet.first_byte(flight, 0.1, 10, 20.1)
+        fleet.end(flight, 21.0, "ok")
+    sent(fleet, to, now=100.0, **ONLY_A)
+    other = sent(fleet, to, now=120.0)
+    assert letter(other) == "b"
+    assert fleet.elsewhere(other, 120.0)
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["send", "send", "ok", "fault", "left", "busy", "byte", "wait"]),

@@ -112,11 +112,13 @@ class Lines:
             if chosen is not None:
                 self.fleet.begin(chosen, now)
                 return chosen
-        no = hopeless(route, ask)
+        # A call that has waited, or was asked elsewhere, holds a route that may be an old one.
+        known = self.fleet.route(route.endpoint_id)
+        no = unreachable(route.name) if known is None else hopeless(known, ask)
         if no is not None:
             return no
         if line is None:
-            line = self._lines[route.endpoint_id] = _Line(self, route)
+            line = self._lines[route.endpoint_id] = _Line(self, known or route)
         return line.add(ask)
 
     async def place(self, route: Route, ask: Ask) -> Chosen | Fault:

@@ -152,6 +152,8 @@ class Fleet:
             state.breaker.succeed(probe=chosen.probe)
         if outcome == "ok":
             pool.took(now - chosen.began)
+            if not chosen.answered:
+                pool.waited(now - chosen.began)
         elif outcome == "busy":
             state.busy_until = now + BUSY_S
         if pool.open or state.breaker.probe_at is not None:
@@ -159,6 +161,11 @@ class Fleet:
         if state.gone:
             pool.let_go(state)
         self._free(pool)
+
+    def route(self, endpoint_id: str) -> Route | None:
+        """Return the route of an endpoint as it was last ``put``."""
+        pool = self._pools.get(endpoint_id)
+        return pool.route if pool is not None else None
 
     def capacity(self, route: Route, now: float) -> int:
         """Return how many requests would find a place now."""

@@ -26,9 +26,12 @@ OUTLIER_MIN_S = 0.05
 JUDGE_EVERY = 5
 """First bytes of a replica after which it is compared with its peers again."""
 
-SILENCE = 10.0
+SILENCE = 5.0
 SILENT_MIN_S = 10.0
-"""A replica that gives no sign for so many times a usual first byte, and at least so long, gets no more."""
+"""A replica that gives no sign for so many times the slow of its endpoint, and at least so long, gets no more."""
+
+SLOW_FADES = 0.05
+"""How fast the slow that was seen is forgotten, with each answer."""
 
 TOOK_SAMPLES_MIN = 4
 """Requests that have ended before anybody is told how long a wait will be."""
@@ -42,6 +45,7 @@ class Pool:
 
     __slots__ = (
         "_known",
+        "_slow_s",
         "_took_s",
         "_took_samples",
         "loras",
@@ -58,6 +62,7 @@ class Pool:
     def __init__(self, route: Route) -> None:
         self._known: dict[str, State] = {}
         self.usual_s = 0.0
+        self._slow_s = 0.0
         self._took_s = 0.0
         self._took_samples = 0
         self.states: list[State] = []
@@ -177,6 +182,14 @@ class Pool:
         step = SMOOTH if self._took_samples > 1 else 1.0
         self._took_s += step * (seconds - self._took_s)
 
+    def waited(self, seconds: float) -> None:
+        """Learn how long an answer without fault may be waited for: for its first byte, or all of it.
+
+        Few of many are slow where some answers come whole, so the slow ones are remembered.
+        """
+        self._slow_s = max(seconds, self._slow_s + SLOW_FADES * (seconds - self._slow_s))
+        self.patience_s = max(SILENT_MIN_S, SILENCE * self._slow_s)
+
     def wait_s(self, position: int) -> float | None:
         """Return how long the ``position``-th in line will wait; nothing while that is unknown.
 
@@ -190,7 +203,7 @@ class Pool:
     def timed(self, state: State, seconds: float, prompt_tokens: int, now: float) -> None:
         """Learn how long a first byte took, and what that says of the replica."""
         self.usual_s += SMOOTH * (seconds - self.usual_s)
-        self.patience_s = max(SILENT_MIN_S, SILENCE * self.usual_s)
+        self.waited(seconds)
         state.timed(seconds, prompt_tokens)
         if state.samples >= SAMPLES_MIN and state.samples % JUDGE_EVERY == 0:
             self._judge(state, now)
