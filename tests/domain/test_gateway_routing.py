@@ -171,8 +171,10 @@ def test_a_replica_that_leaves_and_comes_back_still_has_its_requests() -> None:
     fleet = fleet_of(both)
     flights = [sent(fleet, both) for _ in range(4)]
     fleet.put(both.endpoint_id, one)
-    assert fleet.in_flight(both.endpoint_id) == (2, 200)
+    assert fleet.in_flight(both.endpoint_id) == (4, 400), "they are still under way there"
+    assert fleet.capacity(both, 0.0) == 256 - 2
     fleet.put(both.endpoint_id, route("ab"))
+    assert fleet.capacity(both, 0.0) == 2 * 256 - 4
     assert fleet.in_flight(both.endpoint_id) == (4, 400)
     fleet.put(both.endpoint_id, one)
     for flight in flights:
