@@ -11,7 +11,8 @@ import pytest
 from mesh_contracts.placement import Replica
 from mesh_tools.bench.arrivals import Arrival, shared
 from mesh_tools.bench.caller import Heard, replay
-from mesh_tools.bench.simulator import Costs, Simulator, simulators
+from mesh_tools.bench.costs import Costs
+from mesh_tools.bench.simulator import Simulator, simulators
 from meshkit.testing import test_id
 
 from tests.adapters.bounds import shorten

@@ -6,7 +6,8 @@ from statistics import mean, pvariance
 
 from mesh_tools.bench.arrivals import WORKLOADS, Arrival, Message, gaps, shared
 from mesh_tools.bench.caller import replay
-from mesh_tools.bench.simulator import Costs, PrefixCache, simulators, tokens_of
+from mesh_tools.bench.costs import Costs, PrefixCache, Timeline
+from mesh_tools.bench.simulator import simulators, tokens_of
 
 CHEAP = Costs(prefill_us=0, decode_us=0, slots=2, cache_blocks=4)
 
@@ -40,6 +41,14 @@ def test_one_seed_gives_one_list_of_arrivals_and_only_shared_ones_share() -> Non
     assert len(begins["alone"]) == 200
     assert len(begins["shared"]) <= 32
     assert max(len(one.messages) for one in shared(random.Random(7), 200, 10.0)) > 3
+
+
+def test_a_timeline_counts_prefills_in_turn_and_holds_what_finds_no_slot() -> None:
+    line = Timeline(Costs(prefill_us=1e6, decode_us=1e6, slots=2))
+    assert line.first_s(0.0, uncached=2, answered=5) == 3.0
+    assert line.first_s(1.0, uncached=1, answered=1) == 3.0
+    # Both slots are taken until the first of the two ends, at 4.
+    assert line.first_s(3.0, uncached=0, answered=1) == 2.0
 
 
 async def test_a_simulated_engine_answers_in_slots_and_counts_what_it_kept() -> None:

@@ -15,12 +15,16 @@ LINE_BYTES_MAX = 1024**2
 
 
 class Heard(msgspec.Struct):
-    """What came of one request. ``first_s`` is the time to its first word."""
+    """What came of one request.
+
+    ``first_s`` is the time to its first word, ``simulated_s`` the same by the engine's stated costs alone.
+    """
 
     status: int = 0
     request_id: str = ""
     words: int = 0
     first_s: float | None = None
+    simulated_s: float | None = None
     error: str | None = None
     ended: bool = False
 
@@ -37,6 +41,7 @@ async def stream(port: int, key: str, model: str, arrival: Arrival, within_s: fl
             "model": model,
             "messages": arrival.messages,
             "max_tokens": arrival.answer_tokens,
+            "simulated_at_s": arrival.at_s,
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -91,6 +96,7 @@ def _event(heard: Heard, data: bytes, after_s: float) -> None:
         heard.words += 1
         if heard.first_s is None:
             heard.first_s = after_s
+            heard.simulated_s = said.get("simulated_first_s")
 
 
 def _code(said: dict[str, Any]) -> str:

@@ -9,60 +9,16 @@ them, the least recently used are evicted, as engines with a prefix cache do. A 
 
 import asyncio
 import json
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 
+from mesh_tools.bench.costs import Costs, PrefixCache, Timeline
+
 MODEL = "simulated-engine"
 BACKLOG = 4_096
-
-
-class Costs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated engine takes; chosen, not measured."""
-
-    prefill_us: float = 150.0
-    """A prompt token that is not in the cache: 6,700 tokens a second, one prompt after the other."""
-    decode_us: float = 4_000.0
-    """A token of an answer, whatever else is in the batch."""
-    slots: int = 16
-    """Requests in the batch; further ones wait."""
-    block_tokens: int = 16
-    cache_blocks: int = 512
-    """What the cache holds: 8,192 tokens."""
-
-
-class PrefixCache:
-    """Blocks of prompts by the hash of all that leads up to them; the least recently used go first."""
-
-    def __init__(self, block_tokens: int, blocks_max: int) -> None:
-        self._block_tokens = block_tokens
-        self._blocks_max = blocks_max
-        self._blocks: OrderedDict[int, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def take(self, tokens: Sequence[str]) -> int:
-        """Return how many tokens at the beginning are held; afterwards all whole blocks are."""
-        held, unbroken, before = 0, True, 0
-        for start in range(0, len(tokens) - self._block_tokens + 1, self._block_tokens):
-            before = hash((before, tuple(tokens[start : start + self._block_tokens])))
-            if before in self._blocks:
-                self._blocks.move_to_end(before)
-                held += self._block_tokens if unbroken else 0
-                continue
-            unbroken = False
-            self._blocks[before] = None
-            if len(self._blocks) > self._blocks_max:
-                self._blocks.popitem(last=False)
-        return held
-
-    def forget(self) -> None:
-        """Hold nothing."""
-        self._blocks.clear()
 
 
 class Counts(msgspec.Struct):
@@ -83,6 +39,7 @@ class Simulator:
     def __init__(self, costs: Costs | None = None) -> None:
         self.costs = costs or Costs()
         self.cache = PrefixCache(self.costs.block_tokens, self.costs.cache_blocks)
+        self.timeline = Timeline(self.costs)
         self.counts = Counts()
         self.address = ""
         self._slots = asyncio.Semaphore(self.costs.slots)
@@ -96,6 +53,11 @@ class Simulator:
         """Listen on a free port of the loopback."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=BACKLOG)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def forget(self) -> None:
+        """Begin anew: nothing is kept, and no time has passed."""
+        self.cache.forget()
+        self.timeline = Timeline(self.costs)
 
     def kill(self) -> None:
         """Be gone at once: connections are reset, and new ones refused."""
@@ -168,6 +130,11 @@ class Simulator:
             await asyncio.sleep((len(tokens) - held) * self.costs.prefill_us / 1e6)
             await self._awake.wait()
         wanted = int(asked.get("max_tokens") or 1)
+        came_s = asked.get("simulated_at_s")
+        simulated = {}
+        if came_s is not None:
+            first_s = self.timeline.first_s(float(came_s), len(tokens) - held, wanted)
+            simulated = {"simulated_first_s": first_s}
         usage = {
             "prompt_tokens": len(tokens),
             "completion_tokens": wanted,
@@ -181,7 +148,7 @@ class Simulator:
             said = {"model": asked["model"], "choices": [choice], "usage": usage}
             _whole(writer, "application/json", json.dumps(said).encode())
         else:
-            await self._stream(asked, writer, wanted, usage)
+            await self._stream(asked, writer, usage, simulated)
         self.counts.finished += 1
 
     async def _decode(self, tokens: int) -> None:
@@ -190,8 +157,13 @@ class Simulator:
         self.counts.made_tokens += tokens
 
     async def _stream(
-        self, asked: dict[str, Any], writer: asyncio.StreamWriter, wanted: int, usage: dict[str, Any]
+        self,
+        asked: dict[str, Any],
+        writer: asyncio.StreamWriter,
+        usage: dict[str, Any],
+        simulated: dict[str, float],
     ) -> None:
+        wanted = usage["completion_tokens"]
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
@@ -201,6 +173,8 @@ class Simulator:
             finish = "length" if made == wanted else None
             choice = {"index": 0, "delta": {"content": "word "}, "finish_reason": finish}
             said: dict[str, Any] = {"model": asked["model"], "choices": [choice]}
+            if made == 1:
+                said |= simulated
             if each:
                 said["usage"] = {**usage, "completion_tokens": made}
             _event(writer, json.dumps(said))
