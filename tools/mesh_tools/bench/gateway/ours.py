@@ -46,7 +46,9 @@ def ours(folder: Path, mock: str, cores: Cores) -> Iterator[tuple[Target, dict[s
         if made.status not in {200, 201, 202}:
             raise NotThere(f"the endpoint was refused: {made.status} {made.body}")
         limits = _bound(operator)
-        (pid,) = ready["pids"][SERVICE]
+        pid, *more = ready["pids"][SERVICE]
+        if more:
+            raise NotThere("it runs as several processes, and one core is what is compared")
         target = Target(
             name="ours",
             version=version("mesh-inference-gateway"),
