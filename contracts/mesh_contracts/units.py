@@ -5,6 +5,7 @@ door, then trust the type. An integer that can pass 2^53 is declared ``Wide`` an
 decimal string in JSON; it is an ``int`` on both sides.
 """
 
+import os
 import re
 import secrets
 import time
@@ -22,6 +23,7 @@ SITE_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$"
 
 DEFAULT_SITE = "fr-idf-1"
 
+DRAWN_BYTES = 2_000
 VARIANTS = {digit: "89ab"[place % 4] for place, digit in enumerate("0123456789abcdef")}
 """The digit that says which layout a UUID has; two of its bits are random."""
 
@@ -66,9 +68,32 @@ def new_id(kind: str, *, now_ms: int | None = None) -> str:
     """Return a fresh ``<kind>_<UUIDv7>``; doors draw ids, decisions never do."""
     milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     # Laid out by hand, as ``_uuid7`` does with numbers: every request draws one.
-    at, drawn = f"{milliseconds & (2**48 - 1):012x}", secrets.token_hex(10)
+    at, drawn = f"{milliseconds & (2**48 - 1):012x}", _DRAWN.take(20)
     variant = VARIANTS[drawn[3]]
     return f"{kind}_{at[:8]}-{at[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"
+
+
+class _Drawn:
+    """Hexadecimal digits from the system's own chance, drawn for many ids at once."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw anew: a forked process must not say what its parent says."""
+        self._digits, self._at = "", 0
+
+    def take(self, count: int) -> str:
+        """Return ``count`` digits that nobody else has got."""
+        if self._at + count > len(self._digits):
+            self._digits, self._at = secrets.token_hex(DRAWN_BYTES), 0
+        begin = self._at
+        self._at = begin + count
+        return self._digits[begin : begin + count]
+
+
+_DRAWN = _Drawn()
+os.register_at_fork(after_in_child=_DRAWN.forget)
 
 
 def derived_id(kind: str, at: datetime, *parts: str) -> str:

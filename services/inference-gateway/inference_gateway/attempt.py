@@ -73,14 +73,15 @@ class Attempt:
         )
         now = room.lines.loop.time
         sent_at = now()
-        exchange: Exchange = await room.upstreams.send(
-            self._chosen.replica,
-            self._path,
-            body,
-            self._recording.opening.traceparent,
-            fresh=fresh,
-            whole=not wanted.stream,
-        )
+        replica, trace = self._chosen.replica, self._recording.opening.traceparent
+        whole = not wanted.stream
+        exchange: Exchange | None = None
+        if not fresh:
+            exchange = room.upstreams.kept(replica, self._path, body, trace, whole=whole)
+        if exchange is None:
+            exchange = await room.upstreams.send(
+                replica, self._path, body, trace, whole=whole, fresh=fresh
+            )
         try:
             await exchange.begun()
             if exchange.status != 200:

@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
-from inference_gateway.http.wire import ARRIVED, LEAVING
+from inference_gateway.http.wire import HOOKS, Headers
 
 _END = b"0\r\n\r\n"
 
@@ -26,8 +26,7 @@ class Cycle(RequestResponseCycle):
         """Let go of what the request held: what it gave out points back to it."""
         self.left = None
         scope: Any = self.scope
-        scope.pop(LEAVING, None)
-        scope.pop(ARRIVED, None)
+        scope.pop(HOOKS, None)
 
     def arrived(self) -> bytes | None:
         """Return the whole body where all of it is here already, so that nobody waits for it."""
@@ -35,6 +34,15 @@ class Cycle(RequestResponseCycle):
             return None
         body, self.body = bytes(self.body), bytearray()
         return body
+
+    async def at_once(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send an answer that is known whole."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        self._begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self._go_on(body, more=False)
 
     async def send(self, message: Any) -> None:
         """Write a part of the answer, waiting while the client does not read."""
@@ -47,7 +55,7 @@ class Cycle(RequestResponseCycle):
         else:
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
-    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _begin(self, status: int, headers: Headers) -> None:
         assert not self.response_started, "an answer begins once"
         self.response_started = True
         self.waiting_for_100_continue = False

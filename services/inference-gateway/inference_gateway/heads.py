@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from inference_gateway.cycle import Cycle
 from inference_gateway.domain.faults import Fault
-from inference_gateway.http.wire import ARRIVED, LEAVING
+from inference_gateway.http.wire import HOOKS
 
 HOT = b"/v1/"
 """Where the hot routes are."""
@@ -69,6 +69,9 @@ class BoundedHeads(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._answering: RequestResponseCycle | None = None
+        self._next: tuple[RequestResponseCycle, Any] | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._rests: asyncio.Future[None] | None = None
         self._why = UNREADABLE
         self._discarded: int | None = None
         self._due = NEVER
@@ -83,6 +86,8 @@ class BoundedHeads(HttpToolsProtocol):
         """Wait for nothing any more; tell whoever answers here that nobody listens."""
         self._wait(None)
         super().connection_lost(exc)
+        if self._rests is not None and not self._rests.done():
+            self._rests.set_result(None)
         cycle = self._answering
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
@@ -150,8 +155,7 @@ class BoundedHeads(HttpToolsProtocol):
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        scope[LEAVING] = cycle.leaving
-        scope[ARRIVED] = cycle.arrived
+        scope[HOOKS] = cycle
         crowded = self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
         app: Any = service_unavailable if crowded else self.app
         if before is None or before.response_complete:
@@ -161,9 +165,30 @@ class BoundedHeads(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Begin to answer."""
+        """Begin to answer. One task serves a connection: it costs more to make one than to wake it."""
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        self._next = (cycle, app)
+        if self._runner is None:
+            self._runner = self.loop.create_task(self._run())
+            self._runner.add_done_callback(self.tasks.discard)
+            self.tasks.add(self._runner)
+        elif self._rests is not None and not self._rests.done():
+            self._rests.set_result(None)
+
+    async def _run(self) -> None:
+        """Answer one request after the other, until the connection is lost."""
+        while True:
+            if self._next is not None:
+                (cycle, app), self._next = self._next, None
+                await cycle.run_asgi(app)
+            elif self.parser is None:
+                return
+            else:
+                self._rests = self.loop.create_future()
+                try:
+                    await self._rests
+                finally:
+                    self._rests = None
 
     def on_message_complete(self) -> None:
         """Expect another head."""

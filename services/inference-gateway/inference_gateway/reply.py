@@ -12,6 +12,7 @@ from inference_gateway.http.wire import (
     NO_CACHE,
     SSE,
     Headers,
+    Hooks,
     Send,
     fault_headers,
     send_fault,
@@ -27,8 +28,16 @@ class Reply:
     ``done`` is true once all of it has left. ``about_to`` is called before each wait for the client.
     """
 
-    def __init__(self, send: Send, headers: Headers, about_to: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        headers: Headers,
+        about_to: Callable[[], None],
+        *,
+        hooks: Hooks | None = None,
+    ) -> None:
         self._send = send
+        self._hooks = hooks
         self._headers = headers
         self._about_to = about_to
         self._loop = asyncio.get_running_loop()
@@ -45,7 +54,11 @@ class Reply:
         """Send a plain answer."""
         self.started = self.said = True
         self._about_to()
-        await send_whole(self._send, 200, [*self._headers, JSON, self._processing()], body)
+        headers = [*self._headers, JSON, self._processing()]
+        if self._hooks is not None:
+            await self._hooks.at_once(200, headers, body)
+        else:
+            await send_whole(self._send, 200, headers, body)
         self.done = True
 
     async def refuse(self, fault: Fault) -> None:
@@ -121,13 +134,14 @@ class Spoken(Reply):
         headers: Headers,
         about_to: Callable[[], None],
         *,
+        hooks: Hooks | None = None,
         dialect: Dialect,
         asked: bytes,
         name: str,
         request_id: str,
         now_s: int,
     ) -> None:
-        super().__init__(send, headers, about_to)
+        super().__init__(send, headers, about_to, hooks=hooks)
         self._dialect = dialect
         self._asked = asked
         self._name = name

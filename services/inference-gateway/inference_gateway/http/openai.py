@@ -1,6 +1,5 @@
 """The hot routes under ``/v1``: one raw ASGI callable, decided from memory, asking nobody but the engine."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,9 +16,10 @@ from inference_gateway.http.counting import Counting
 from inference_gateway.http.deciding import DOORS, Admitted, Deciding, Door
 from inference_gateway.http.models import Models
 from inference_gateway.http.wire import (
-    LEAVING,
+    HOOKS,
     ClientLeft,
     Headers,
+    Hooks,
     Receive,
     Scope,
     Send,
@@ -144,26 +144,27 @@ class Doors:
         )
         recording = Recording(room.meter, room.clock, opening, began=asked.began)
         call = Call(room, asked.door, admitted, recording, kept=kept)
-        leaving: Callable[[Callable[[], None]], None] | None = scope.get(LEAVING)
-        if leaving is not None:
-            leaving(call.left)
-        row = await call.run(self._reply(asked, send, call))
+        hooks: Hooks | None = scope.get(HOOKS)
+        if hooks is not None:
+            hooks.leaving(call.left)
+        row = await call.run(self._reply(asked, send, call, hooks))
         status = 503 if row is None else row.status
         room.tally.answered(asked.door.name, status, self._time() - asked.began)
         if row is not None:
             room.tally.used(row)
         return row
 
-    def _reply(self, asked: Asked, send: Send, call: Call) -> Reply:
+    def _reply(self, asked: Asked, send: Send, call: Call, hooks: Hooks | None) -> Reply:
         admitted, dialect = asked.admitted, asked.door.dialect
         headers = asked.headers
         headers += admitted.held.headers(self._time())
         if dialect is None:
-            return Reply(send, headers, call.wait_for_client)
+            return Reply(send, headers, call.wait_for_client, hooks=hooks)
         return Spoken(
             send,
             headers,
             call.wait_for_client,
+            hooks=hooks,
             dialect=dialect,
             asked=admitted.asked,
             name=admitted.wanted.model,

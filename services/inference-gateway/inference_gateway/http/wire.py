@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from inference_gateway.domain.faults import Fault
 from inference_gateway.settings import BODY_BYTES_MAX, BODY_WAIT_S
@@ -16,11 +16,8 @@ Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 SSE = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_CACHE = (b"cache-control", b"no-cache")
-LEAVING = "mesh.leaving"
-"""Where the server puts, in each scope, the function that is given what to call when the client leaves."""
-
-ARRIVED = "mesh.arrived"
-"""Where the server puts the function that returns a body which is here already."""
+HOOKS = "mesh.hooks"
+"""Where the server puts, in each scope of the hot routes, what ASGI has no word for."""
 
 LABEL_CHARS_MAX = 128
 DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
@@ -28,6 +25,22 @@ DISCARDED_BYTES_MAX = 4 * BODY_BYTES_MAX
 
 RETRY_AFTER_MAX_S = 120
 """The longest wait a client is asked for: OpenAI's gives up where it is longer."""
+
+
+class Hooks(Protocol):
+    """What the server can do for the hot routes beside ASGI's own."""
+
+    def leaving(self, then: Callable[[], None]) -> None:
+        """Have ``then`` called when the client leaves; at once where it has left."""
+        ...
+
+    def arrived(self) -> bytes | None:
+        """Return the whole body where all of it is here already, so that nobody waits for it."""
+        ...
+
+    async def at_once(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send an answer that is known whole."""
+        ...
 
 
 class ClientLeft(Exception):
@@ -55,8 +68,8 @@ def own_headers(given: dict[bytes, bytes], request_id: str) -> Headers:
 
 async def read_body(scope: Scope, given: dict[bytes, bytes], receive: Receive) -> bytes | Fault:
     """Return the whole body, or why it is not taken. Raises ``ClientLeft``."""
-    arrived: Callable[[], bytes | None] | None = scope.get(ARRIVED)
-    here = None if arrived is None else arrived()
+    hooks: Hooks | None = scope.get(HOOKS)
+    here = None if hooks is None else hooks.arrived()
     if here is not None:
         return here if len(here) <= BODY_BYTES_MAX else _too_large()
     declared = given.get(b"content-length", b"")

@@ -113,14 +113,12 @@ class Line(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    async def _more(self) -> None:
+    def _more(self) -> asyncio.Future[None]:
+        """Return what to wait for until there is more. Raises ``Broken``."""
         if self._broken is not None:
             raise Broken(self._broken)
         waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter

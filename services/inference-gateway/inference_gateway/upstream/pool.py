@@ -31,17 +31,28 @@ class Pool:
         self._heads: dict[str, bytes] = {}
         self._named = address
 
-    async def send(
-        self, path: str, body: bytes, traceparent: str | None, *, fresh: bool, whole: bool
-    ) -> Line:
-        """Send a request; return the line its answer comes on. Raises ``Broken``."""
-        line = None if fresh else self._kept()
-        if line is None:
-            line = await self._connect()
+    def kept(self, path: str, body: bytes, traceparent: str | None, *, whole: bool) -> Line | None:
+        """Send a request on a kept line; return it, or nothing where there is none. Raises ``Broken``."""
+        oldest = self._loop.time() - ENGINE_KEEPALIVE_S
+        while self._idle:
+            line = self._idle.pop()
+            if line.open and line.idle_since > oldest:
+                line.send(self._request(path, body, traceparent), whole=whole)
+                return line
+            line.abort()
+        return None
+
+    async def send(self, path: str, body: bytes, traceparent: str | None, *, whole: bool) -> Line:
+        """Send a request on a new line; return it. Raises ``Broken``."""
+        request = self._request(path, body, traceparent)
+        line = await self._connect()
+        line.send(request, whole=whole)
+        return line
+
+    def _request(self, path: str, body: bytes, traceparent: str | None) -> bytes:
         head = self._heads.get(path) or self._head(path)
         more = b"" if traceparent is None else b"traceparent: %b\r\n" % traceparent.encode()
-        line.send(b"%b%bcontent-length: %d\r\n\r\n%b" % (head, more, len(body), body), whole=whole)
-        return line
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (head, more, len(body), body)
 
     def sweep(self, now: float) -> bool:
         """Close what was idle for too long; tell whether anything is left."""
@@ -56,15 +67,6 @@ class Pool:
         self._closed = True
         while self._idle:
             self._idle.pop().abort()
-
-    def _kept(self) -> Line | None:
-        oldest = self._loop.time() - ENGINE_KEEPALIVE_S
-        while self._idle:
-            line = self._idle.pop()
-            if line.open and line.idle_since > oldest:
-                return line
-            line.abort()
-        return None
 
     async def _connect(self) -> Line:
         try:
@@ -106,6 +108,23 @@ class Upstreams:
         self._pools: dict[str, Pool] = {}
         self._outside = Outside()
 
+    def kept(
+        self,
+        replica: Replica,
+        path: str,
+        body: bytes,
+        traceparent: str | None,
+        *,
+        whole: bool = False,
+    ) -> Exchange | None:
+        """Send a request at once, over a kept connection; nothing where there is none. Raises ``Broken``.
+
+        ``whole`` says that nothing of the answer is of use before all of it is here.
+        """
+        if replica.scheme == "https":
+            return None
+        return self._pool(replica).kept(path, body, _trace(replica, traceparent), whole=whole)
+
     async def send(
         self,
         replica: Replica,
@@ -113,21 +132,20 @@ class Upstreams:
         body: bytes,
         traceparent: str | None,
         *,
-        fresh: bool = False,
         whole: bool = False,
+        fresh: bool = True,
     ) -> Exchange:
-        """Send a request to a replica; ``fresh`` over a new connection. Raises ``Broken``.
-
-        ``whole`` says that nothing of the answer is of use before all of it is here.
-        """
-        if replica.trust == "external":
-            traceparent = None
+        """Send a request over a new connection (one behind TLS may be kept, unless ``fresh``). Raises ``Broken``."""
+        trace = _trace(replica, traceparent)
         if replica.scheme == "https":
-            return await self._outside.send(replica, path, body, traceparent, fresh=fresh)
+            return await self._outside.send(replica, path, body, trace, fresh=fresh)
+        return await self._pool(replica).send(path, body, trace, whole=whole)
+
+    def _pool(self, replica: Replica) -> Pool:
         pool = self._pools.get(replica.workload_id)
         if pool is None or pool.replica is not replica:
             pool = self._renewed(replica, pool)
-        return await pool.send(path, body, traceparent, fresh=fresh, whole=whole)
+        return pool
 
     def _renewed(self, replica: Replica, pool: Pool | None) -> Pool:
         if pool is not None and pool.replica == replica:
@@ -155,3 +173,8 @@ class Upstreams:
             pool.close()
         self._pools.clear()
         await self._outside.close()
+
+
+def _trace(replica: Replica, traceparent: str | None) -> str | None:
+    """Return what a replica is told of the trace: strangers nothing."""
+    return None if replica.trust == "external" else traceparent
