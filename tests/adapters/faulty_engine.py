@@ -233,7 +233,10 @@ class FaultyEngine:
         headers = {
             name.lower(): value.strip() for name, _, value in (one.partition(":") for one in lines)
         }
-        assert first.startswith("POST "), first
+        if first.startswith("GET "):
+            # It has no figures to scrape.
+            await line.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            return
         raw = await line.exactly(int(headers["content-length"]))
         body = json.loads(raw)
         seen = Counted(body, raw, headers, prompt_tokens=_words(body))

@@ -224,6 +224,8 @@ class Town:
         """Return the batches that stand in the stream, each number once."""
         while (found := await self.bus.at("GATEWAY", self._read_up_to + 1)) is not None:
             self._read_up_to = found.sequence
+            if not found.subject.startswith("gateway.usage."):
+                continue
             self.copies += 1
             fact = wire.decode(found.data, UsageMetered)
             known = self._heard.setdefault(f"{fact.epoch}.{fact.sequence}", fact)
