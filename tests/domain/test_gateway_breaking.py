@@ -12,6 +12,7 @@ from meshkit.testing import test_id
 
 from tests.domain.routes import ask, fleet_of, letter, route, sent, whole
 
+ONLY_B: dict[str, Any] = {"tried": (test_id("workload", "a"),)}
 ONLY_A: dict[str, Any] = {"tried": (test_id("workload", "b"),)}
 
 
@@ -170,7 +171,7 @@ def test_a_replica_that_gives_no_sign_gets_no_more_until_it_does() -> None:
     whole(fleet, to, "ok", now=1.0, **ONLY_A)
     frozen = sent(fleet, to, now=100.0, **ONLY_A)
     assert fleet.elsewhere(sent(fleet, to, now=101.0), 101.0), "it was idle, not silent"
-    fleet.first_byte(sent(fleet, to, tokens=9_000, now=105.0), 0.1, 10, 105.1)
+    fleet.first_byte(sent(fleet, to, tokens=9_000, now=105.0, **ONLY_B), 0.1, 10, 105.1)
     late = 100.0 + SILENT_MIN_S + 0.1
     assert {whole(fleet, to, "ok", now=late, tokens=500) for _ in range(6)} == {"b"}
     assert letter(fleet.choose(to, ask("b"), late, 0.0)) == "a", "slow is better than nothing"

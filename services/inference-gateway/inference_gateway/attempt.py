@@ -8,7 +8,7 @@ from meshkit.telemetry import SpanKind, span
 from inference_gateway.domain.admission import Held
 from inference_gateway.domain.body import Wanted, for_engine
 from inference_gateway.domain.names import Way
-from inference_gateway.domain.refusals import refusal_of
+from inference_gateway.domain.refusals import Refusal, refusal_of
 from inference_gateway.domain.routing.affinity import cache_salt
 from inference_gateway.domain.routing.fleet import Chosen
 from inference_gateway.recording import Recording
@@ -21,7 +21,7 @@ REFUSAL_BYTES_MAX = 64 * 1024
 
 
 class Attempt:
-    """One way to one replica. ``run`` it once; raises ``EngineRefused``, ``Broken`` or ``EventTooLong``."""
+    """One replica asked: ``begin`` once; where that succeeds ``go_on`` once, or ``release`` it."""
 
     def __init__(
         self,
@@ -38,20 +38,25 @@ class Attempt:
     ) -> None:
         self._room = room
         self._way = way
-        self._chosen = chosen
+        self.chosen = chosen
         self._held = held
         self._recording = recording
         self._path = path
         self._wanted = wanted
         self._kept = kept
+        self._exchange: Exchange | None = None
+        self._first = b""
         self.relay = relay
 
-    async def run(self, *, fresh: bool) -> None:
-        """Ask and relay; ``fresh`` over a new connection."""
+    async def begin(self, *, fresh: bool) -> None:
+        """Ask, over a new connection where ``fresh``; return once the answer has begun, or all of a plain one is here.
+
+        Raises ``EngineRefused`` where it is a refusal, ``Broken`` where there is none.
+        """
         if not self._kept:
-            await self._exchange(fresh=fresh)
+            await self._begin(fresh=fresh)
             return
-        host, _, port = self._chosen.replica.address.partition("/")[0].rpartition(":")
+        host, _, port = self.chosen.replica.address.partition("/")[0].rpartition(":")
         attributes = {
             semconv.HTTP_REQUEST_METHOD: "POST",
             semconv.SERVER_ADDRESS: host,
@@ -59,10 +64,27 @@ class Attempt:
             semconv.MESH_ENDPOINT_ID: self._way.route.endpoint_id,
         }
         with span(f"POST {self._path}", kind=SpanKind.CLIENT, attributes=attributes) as seen:
-            status = await self._exchange(fresh=fresh)
-            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, status)
+            await self._begin(fresh=fresh)
+            seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 200)
 
-    async def _exchange(self, *, fresh: bool) -> int:
+    async def go_on(self) -> None:
+        """Relay what has begun, to its end. Raises ``EngineRefused``, ``Broken`` or ``EventTooLong``."""
+        exchange = self._exchange
+        assert exchange is not None, "it has begun"
+        try:
+            if self._wanted.stream:
+                await self.relay.stream(exchange, self._first)
+            else:
+                await self.relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
+        finally:
+            exchange.release()
+
+    def release(self) -> None:
+        """Ask nothing more of it: another one's answer is relayed."""
+        if self._exchange is not None:
+            self._exchange.release()
+
+    async def _begin(self, *, fresh: bool) -> None:
         room, route, wanted = self._room, self._way.route, self._wanted
         body = for_engine(
             wanted,
@@ -73,7 +95,7 @@ class Attempt:
         )
         now = room.lines.loop.time
         sent_at = now()
-        replica, trace = self._chosen.replica, self._recording.opening.traceparent
+        replica, trace = self.chosen.replica, self._recording.opening.traceparent
         whole = not wanted.stream
         exchange: Exchange | None = None
         if not fresh:
@@ -82,27 +104,32 @@ class Attempt:
             exchange = await room.upstreams.send(
                 replica, self._path, body, trace, whole=whole, fresh=fresh
             )
+        refusal: Refusal | None = None
         try:
             await exchange.begun()
             if exchange.status != 200:
-                raw = await _refusal_in(exchange)
-                raise EngineRefused(refusal_of(exchange.status, raw, route.name))
-            if wanted.stream:
-                began = now()
-                room.lines.fleet.first_byte(
-                    self._chosen, began - sent_at, self._held.estimate.prompt_tokens, began
-                )
-                await self.relay.stream(exchange)
-            else:
-                await self.relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
-            return exchange.status
-        finally:
+                refusal = await _refusal_in(exchange, route.name)
+            elif wanted.stream:
+                # A head without an answer behind it is none: another replica may still be asked.
+                self._first = await exchange.read()
+        except BaseException:
             exchange.release()
+            raise
+        if refusal is not None:
+            exchange.release()
+            raise EngineRefused(refusal)
+        self._exchange = exchange
+        if wanted.stream:
+            began = now()
+            room.lines.fleet.first_byte(
+                self.chosen, began - sent_at, self._held.estimate.prompt_tokens, began
+            )
 
 
-async def _refusal_in(exchange: Exchange) -> bytes:
+async def _refusal_in(exchange: Exchange, model: str) -> Refusal:
     raw = b""
     with suppress(Broken):
         while len(raw) < REFUSAL_BYTES_MAX and (part := await exchange.read()):
             raw += part
-    return raw[:REFUSAL_BYTES_MAX]
+    retry_after = exchange.header(b"retry-after")
+    return refusal_of(exchange.status, raw[:REFUSAL_BYTES_MAX], model, retry_after)

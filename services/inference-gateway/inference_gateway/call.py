@@ -5,41 +5,24 @@ import logging
 import math
 from contextlib import suppress
 
-import msgspec
-from mesh_contracts.inference import Tried, UsageRow
-from meshkit.telemetry import METRICS
+from mesh_contracts.inference import UsageRow
 
-from inference_gateway.attempt import Attempt
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.names import Way
-from inference_gateway.domain.refusals import Refusal, journal_full, unreachable
-from inference_gateway.domain.routing.ask import Ask
-from inference_gateway.domain.routing.fleet import Chosen, Outcome
-from inference_gateway.domain.sse import EventTooLong
+from inference_gateway.domain.refusals import Refusal
+from inference_gateway.going import Going
 from inference_gateway.http.deciding import Admitted, Door, admitted, fitting
 from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
-from inference_gateway.relay import EngineRefused, Relay
 from inference_gateway.reply import Reply
 from inference_gateway.room import Room
 from inference_gateway.settings import (
-    ATTEMPTS_MAX,
     CLIENT_STUCK_S,
     FIRST_BYTE_WAIT_S,
-    SIGN_OF_LIFE_S,
 )
-from inference_gateway.upstream import Broken
-from inference_gateway.waiting import Waiting
 
 BAD_NEWS_WITHIN_S = 1.0
 
 log = logging.getLogger(__name__)
-
-
-class Failed(msgspec.Struct, frozen=True):
-    """Why a replica gave nothing that could be relayed, and in one word how."""
-
-    refusal: Refusal
-    kind: str
 
 
 class Call:
@@ -54,44 +37,57 @@ class Call:
         self._held = admitted.held
         self._wanted = admitted.wanted
         self._recording = recording
-        self._kept = kept
         self._loop = room.lines.loop
-        self._task: asyncio.Task[object] | None = None
         self._reply: Reply | None = None
-        self._attempt = 0
-        self._why: str | None = None
+        self._going: Going | None = None
+        self.kept = kept
+        self.task: asyncio.Task[object] | None = None
+        self.attempts = 0
+        self.why: str | None = None
+        """Why the call is cut, once it is."""
         self.due = self._loop.time() + FIRST_BYTE_WAIT_S
         self.due_why = "engine_first_byte_timeout"
+        self.hedge_at = math.inf
 
     async def run(self, reply: Reply) -> UsageRow | None:
         """Answer the client; return the row (nothing where no replica was asked)."""
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._reply = reply
         self._room.calls.enter(self)
         try:
             await self._answer(reply)
         except asyncio.CancelledError:
-            if self._why is None:
+            if self.why is None:
                 self._recording.close(STOPPING, started=reply.started)
                 raise
-            assert self._task is not None
-            self._task.uncancel()
-            await self._say_cut(self._why, reply)
+            assert self.task is not None
+            self.task.uncancel()
+            await self._say_cut(self.why, reply)
         except Exception:
             # Our own mistake: the request is still answered, and still has its row.
             log.exception("a call failed here: %s", self._recording.opening.request_id)
             await self._say_cut("gateway_fault", reply)
         finally:
             self._room.calls.leave(self)
-            self._recording.close(self._why or "gateway_fault", started=reply.started)
+            self._recording.close(self.why or "gateway_fault", started=reply.started)
             self._settle()
         return self._recording.row
 
     def cut(self, why: str) -> None:
         """End the call now, whatever it waits for."""
-        if self._why is None and self._task is not None and not (self._reply and self._reply.done):
-            self._why = why
-            self._task.cancel()
+        if self.why is None and self.task is not None and not (self._reply and self._reply.done):
+            self.why = why
+            self.task.cancel()
+
+    def look(self, now: float) -> None:
+        """Do what is due: give up what has waited too long, ask another replica where the first is late."""
+        if now >= self.due:
+            if self._going is None or not self._going.give_up(self.due_why):
+                self.cut(self.due_why)
+        elif now >= self.hedge_at:
+            self.hedge_at = math.inf
+            if self._going is not None:
+                self._going.hedge()
 
     def left(self) -> None:
         """End the call: its client closed the connection."""
@@ -99,7 +95,7 @@ class Call:
 
     def wait_for_client(self) -> None:
         """Expect that the client takes what comes next, in time."""
-        self._await(CLIENT_STUCK_S, CLIENT_LEFT)
+        self.await_(CLIENT_STUCK_S, CLIENT_LEFT)
 
     async def _answer(self, reply: Reply) -> None:
         """Go one way after the other until one answers."""
@@ -109,7 +105,16 @@ class Call:
                 refused = self._turn_to(way)
                 if refused is not None:
                     continue
-            got = await self._go(way, reply)
+            self._going = Going(
+                self._room,
+                self._door,
+                self._admitted,
+                way,
+                held=self._held,
+                recording=self._recording,
+                to=self,
+            )
+            got = await self._going.run(reply)
             if got is None:
                 return
             refusal = refusal or got
@@ -135,112 +140,6 @@ class Call:
         self._held = held
         return None
 
-    async def _go(self, way: Way, reply: Reply) -> Refusal | None:
-        """Ask one replica after the other; nothing is asked twice once an engine's bytes flow."""
-        tried: list[str] = []
-        refusal: Refusal | None = None
-        stale = False
-        for _ in range(ATTEMPTS_MAX):
-            chosen = await self._place(way, tuple(tried), reply)
-            if isinstance(chosen, Fault):
-                return refusal or Refusal(chosen, elsewhere=True)
-            failed = await self._ask(way, chosen, reply, fresh=stale)
-            if failed is None or not failed.refusal.elsewhere:
-                return None if failed is None else failed.refusal
-            refusal = failed.refusal
-            if not stale and failed.kind == "stale":
-                # An engine may close a kept connection just as we write: no sign of illness.
-                stale = True
-                continue
-            workload_id = chosen.replica.workload_id
-            tried.append(workload_id)
-            self._recording.why.tried.append(Tried(workload_id=workload_id, reason=failed.kind))
-            METRICS.count("mesh_gateway_retries_total")
-        return refusal
-
-    async def _ask(self, way: Way, chosen: Chosen, reply: Reply, *, fresh: bool) -> Failed | None:
-        """Ask one replica; return nothing where the client was answered, however it went."""
-        outcome: Outcome = "left"
-        attempt = self._attempt_of(way, chosen, reply)
-        try:
-            if not self._recording.open(way.route, chosen.replica, self._attempt):
-                await reply.refuse(journal_full())
-                return None
-            await attempt.run(fresh=fresh)
-            outcome = "ok"
-        except EngineRefused as refused:
-            outcome = _outcome(refused.refusal)
-            return Failed(refused.refusal, refused.refusal.fault.code)
-        except (Broken, EventTooLong) as broken:
-            kind = broken.kind if isinstance(broken, Broken) else "too_large"
-            outcome = "left" if kind == "stale" else "fault"
-            METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
-            if not reply.said:
-                return Failed(Refusal(unreachable(way.route.name), elsewhere=True), kind)
-            await attempt.relay.break_off("engine_lost")
-        except asyncio.CancelledError:
-            outcome = "left" if self._why in {None, CLIENT_LEFT} else "fault"
-            raise
-        finally:
-            self._room.lines.fleet.end(chosen, self._loop.time(), outcome)
-        return None
-
-    async def _place(self, way: Way, tried: tuple[str, ...], reply: Reply) -> Chosen | Fault:
-        """Return a replica that takes the request now, having waited for one where that is worth it."""
-        wanted = self._wanted
-        ask = Ask(
-            key_id=self._admitted.entry.key_id,
-            tokens=self._held.estimate.tokens,
-            session=wanted.session,
-            prefix=wanted.fields.get(self._door.operation.needs),
-            lora=way.lora,
-            tried=tried,
-            tier=wanted.tier,
-        )
-        got = self._room.lines.enter(way.route, ask)
-        if not isinstance(got, Waiting):
-            return got
-        why = self._recording.why
-        since = self._loop.time()
-        why.position = why.position or got.position
-        # The line itself knows how long anybody waits in it.
-        self.due = math.inf
-        signs = SIGN_OF_LIFE_S if wanted.stream else None
-        try:
-            while True:
-                chosen = await got.chosen(signs)
-                if chosen is not None:
-                    return chosen
-                await reply.wait()
-                self.due = math.inf
-        finally:
-            got.leave()
-            why.queue_us = (why.queue_us or 0) + int((self._loop.time() - since) * 1e6)
-            self._await(FIRST_BYTE_WAIT_S, "engine_first_byte_timeout")
-
-    def _explain(self, way: Way, chosen: Chosen) -> None:
-        why = self._recording.why
-        why.chosen_by = "canary" if way.canary and chosen.by in {"only", "least_load"} else chosen.by
-        why.considered = chosen.considered
-        why.counted = self._held.counted
-        why.asked_as = way.asked_as
-        why.reserved = self._held.estimate.tokens
-
-    def _attempt_of(self, way: Way, chosen: Chosen, reply: Reply) -> Attempt:
-        self._attempt += 1
-        self._explain(way, chosen)
-        return Attempt(
-            self._room,
-            way,
-            chosen,
-            held=self._held,
-            recording=self._recording,
-            relay=Relay(way.route, self._wanted, self._recording, reply, self._await),
-            path=self._door.operation.path,
-            wanted=self._wanted,
-            kept=self._kept,
-        )
-
     def _settle(self) -> None:
         """Give back what was held of the limits and not taken."""
         row, now = self._recording.row, self._loop.time()
@@ -264,15 +163,10 @@ class Call:
                     said = f"The model did not answer in time ({why}). Send the request again."
                     await reply.refuse(unavailable(why, said))
 
-    def _await(self, seconds: float, why: str) -> None:
+    def await_(self, seconds: float, why: str) -> None:
+        """Expect what comes next within so many seconds; ``why`` says what it means if it does not."""
         self.due = self._loop.time() + seconds
         self.due_why = why
-
-
-def _outcome(refusal: Refusal) -> Outcome:
-    if refusal.fault.status == 429:
-        return "busy"
-    return "fault" if refusal.elsewhere else "ok"
 
 
 def _taken(row: UsageRow | None) -> tuple[int, int]:

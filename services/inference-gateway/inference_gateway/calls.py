@@ -3,15 +3,15 @@
 import asyncio
 from typing import Protocol
 
-WATCH_EVERY_S = 0.5
+WATCH_EVERY_S = 0.1
 
 
 class Watched(Protocol):
     """A call as the watch sees it."""
 
-    due: float
-    """Loop time at which what it waits for is overdue."""
-    due_why: str
+    def look(self, now: float) -> None:
+        """Do what is due at this loop time."""
+        ...
 
     def cut(self, why: str) -> None:
         """End the call now."""
@@ -55,16 +55,13 @@ class Calls:
         return self._turn
 
     async def watch(self) -> None:
-        """Cut, for ever, the calls that waited too long: one look for all, not a timer for each chunk."""
+        """Have, for ever, each call do what is due: one look for all, not a timer for each chunk."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            self._cut_overdue(loop.time())
-
-    def _cut_overdue(self, now: float) -> None:
-        for call in list(self.active):
-            if call.due < now:
-                call.cut(call.due_why)
+            now = loop.time()
+            for call in list(self.active):
+                call.look(now)
 
     def cut_all(self, why: str) -> None:
         """End every call now."""

@@ -8,7 +8,7 @@ from mesh_contracts.placement import Route
 
 from inference_gateway.domain.body import Wanted
 from inference_gateway.domain.faults import UNREADABLE
-from inference_gateway.domain.refusals import Refusal, journal_full, malformed
+from inference_gateway.domain.refusals import Refusal, journal_full, malformed, unsayable
 from inference_gateway.domain.sse import Splitter
 from inference_gateway.domain.stream import Reading, whole_answer
 from inference_gateway.recording import Recording
@@ -59,10 +59,10 @@ class Relay:
             await self._reply.whole(answer.body)
         except UNREADABLE:
             # What the engine made is counted; it cannot be said in the shape that was asked for.
-            await self._reply.refuse(malformed())
+            await self._reply.refuse(unsayable())
 
-    async def stream(self, exchange: Exchange) -> None:
-        """Relay a stream. Raises ``EngineRefused`` or ``Broken`` where nothing was relayed, ``Broken`` later."""
+    async def stream(self, exchange: Exchange, data: bytes) -> None:
+        """Relay a stream that begins with ``data``. Raises ``EngineRefused`` or ``Broken`` where nothing was relayed, ``Broken`` later."""
         route, wanted, reply, recording = self._route, self._wanted, self._reply, self._recording
         reading = Reading(
             route.engine,
@@ -72,21 +72,20 @@ class Relay:
             choices=wanted.choices * wanted.prompts,
         )
         feed = Splitter().feed
-        while data := await exchange.read():
+        while data:
             out = reading.take_all(feed(data))
-            if not reply.said:
-                if reading.fault is not None:
-                    break
-                if not out and not reading.done:
-                    continue
-            if not recording.read(reading):
-                await reply.break_off("journal_full")
-                return
-            if out:
-                await reply.part(out)
-            if reading.fault is not None or reading.done:
+            if reading.fault is not None and not reply.said:
                 break
-            self._about_to(IDLE_GAP_S, "engine_idle_timeout")
+            if out or reading.done or reply.said:
+                if not recording.read(reading):
+                    await reply.break_off("journal_full")
+                    return
+                if out:
+                    await reply.part(out)
+                if reading.fault is not None or reading.done:
+                    break
+                self._about_to(IDLE_GAP_S, "engine_idle_timeout")
+            data = await exchange.read()
         await self._finish(reading)
         await _read_out(exchange)
 

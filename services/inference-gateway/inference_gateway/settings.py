@@ -30,8 +30,11 @@ BODY_WAIT_S = 30.0
 ANSWER_BYTES_MAX = 64 * 1024**2
 """An engine's plain answer; a larger one is a fault of the engine."""
 
-ATTEMPTS_MAX = 3
-"""Replicas asked for one request, all before its first byte."""
+ATTEMPTS_MAX = 4
+"""Replicas that may see one request, all before its first byte: a request that kills engines kills no more."""
+
+TRIED_MAX = 16
+"""Replicas tried for one request, those included that could not be reached."""
 
 CONNECT_WAIT_S = 5.0
 """How long an engine may take to accept a connection: a short accept queue that is full for a moment

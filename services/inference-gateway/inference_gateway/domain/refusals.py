@@ -54,8 +54,22 @@ def malformed() -> Fault:
     return unavailable("engine_failed", "The engine gave no usable answer. Send the request again.")
 
 
-def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
-    """Return what an engine's answer other than 200 means; ``raw`` is its body, or the start of it."""
+def unsayable() -> Fault:
+    """Return the refusal of an answer that was made, and counted, but cannot be said in the shape asked for."""
+    return Fault(
+        status=502,
+        code="engine_answer_unsayable",
+        type="server_error",
+        message="The engine's answer cannot be said in this shape. Ask on /v1/chat/completions instead.",
+        should_retry=False,
+    )
+
+
+def refusal_of(status: int, raw: bytes, model: str, retry_after: bytes | None = None) -> Refusal:
+    """Return what an engine's answer other than 200 means; ``raw`` is its body, or the start of it.
+
+    ``retry_after`` is its header of that name, heeded where it holds seconds.
+    """
     said = _said(raw)
     if status in {400, 413, 422}:
         return Refusal(_clients_fault(status, said), elsewhere=False)
@@ -68,13 +82,18 @@ def refusal_of(status: int, raw: bytes, model: str) -> Refusal:
             status=429,
             code="engine_busy",
             type="rate_limit_error",
-            message=f"Every engine of the model '{model}' is busy. Try again in a second.",
-            retry_after_s=1,
+            message=f"Every engine of the model '{model}' is busy. Try again in a moment.",
+            retry_after_s=_seconds(retry_after),
         )
         return Refusal(busy, elsewhere=True)
     if status in {401, 403, 404, 502, 503, 504}:
         return Refusal(unreachable(model), elsewhere=True)
     return Refusal(malformed(), elsewhere=status >= 500)
+
+
+def _seconds(retry_after: bytes | None) -> int:
+    known = retry_after is not None and retry_after.isdigit() and len(retry_after) < 5
+    return int(retry_after) if known and retry_after is not None else 1
 
 
 def _said(raw: bytes) -> _Error:

@@ -5,6 +5,9 @@ import re
 EVENT_BYTES_MAX = 4 * 1024**2
 """An event of an engine that never ends is cut here, as a fault of the engine."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What a stream may begin with; it means nothing."""
+
 _LINE_END = rb"(?:\r\n|\n|\r(?!\n))"
 _BLANK_LINE = re.compile(_LINE_END + _LINE_END)
 _LINES = re.compile(rb"\r\n|\n|\r")
@@ -57,7 +60,7 @@ def data_of(event: bytes) -> bytes | None:
 
     Between the lines of JSON there is only space, so a space may stand for the line's end.
     """
-    text = event.strip(b"\r\n")
+    text = event.strip(b"\r\n").removeprefix(BYTE_ORDER_MARK)
     if text.startswith(b"data:") and b"\n" not in text and b"\r" not in text:
         return text[5:].strip()
     lines = _LINES.split(text)
@@ -72,6 +75,8 @@ def with_data(event: bytes, data: bytes) -> bytes:
     if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2:
         return b"data: " + data + b"\n\n"
     others = [
-        line for line in _LINES.split(event.strip(b"\r\n")) if line and not line.startswith(b"data:")
+        line
+        for line in _LINES.split(event.strip(b"\r\n").removeprefix(BYTE_ORDER_MARK))
+        if line and not line.startswith(b"data:")
     ]
     return b"\n".join([*others, b"data: " + data, b"", b""])

@@ -10,6 +10,9 @@ IMBALANCE_REQUESTS = 64
 IMBALANCE_RATIO = 1.5
 """Above both, the fullest replica against the emptiest, load decides and no longer the prefix."""
 
+ALL_COMPARED_MAX = 8
+"""Replicas up to which all are compared."""
+
 LORA_REQUESTS = 8
 """How many more requests than the emptiest replica one may have that holds the adapter."""
 
@@ -38,11 +41,12 @@ def lightest(states: Sequence[State], now: float, turn: int) -> State:
 
 
 def two_choices(states: Sequence[State], now: float, turn: int, chance: float) -> list[State]:
-    """Return the lighter of two that were drawn, then the other; all in order where there are two or less.
+    """Return the lightest, then the others it was compared with: of many replicas two that were drawn.
 
-    Always taking the lightest would send every gateway's next request to the same replica.
+    Always taking the lightest of many would send every gateway's next request to the same one; of a few,
+    two draws would leave the emptiest out too often.
     """
-    if len(states) > 2:
+    if len(states) > ALL_COMPARED_MAX:
         first, second = pair(len(states), chance)
         states = (states[first], states[second])
     best = lightest(states, now, turn)

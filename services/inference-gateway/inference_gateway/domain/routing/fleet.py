@@ -8,7 +8,7 @@ from mesh_contracts.inference import CONSIDERED_MAX, Considered
 from mesh_contracts.placement import Replica, Route
 
 from inference_gateway.domain.routing.ask import Ask, By
-from inference_gateway.domain.routing.choice import pair
+from inference_gateway.domain.routing.choice import ALL_COMPARED_MAX, pair
 from inference_gateway.domain.routing.pool import Passed, Pool
 from inference_gateway.domain.routing.prefixes import Prefixes, hashed
 from inference_gateway.domain.routing.replica import BUSY_S, State
@@ -100,8 +100,8 @@ class Fleet:
         pool.turn += 1
         # Nearly every request is decided here; what follows costs several microseconds.
         if pool.plain and not pool.open and not ask.tried and ask.lora is None:
-            if len(states) > 1:
-                here, there = pair(len(states), chance) if len(states) > 2 else _in_turn(pool.turn)
+            if len(states) > ALL_COMPARED_MAX:
+                here, there = pair(len(states), chance)
                 one, two = states[here], states[there]
                 if pool.fits(one, now) and pool.fits(two, now):
                     load, other = one.load(now), two.load(now)
@@ -109,6 +109,10 @@ class Fleet:
                     if other < load:
                         compared.reverse()
                     return Chosen(pool, "least_load", compared, (), ask.tokens, compared[0][0])
+            elif len(states) > 1:
+                few = _lightest_of(pool, now)
+                if few is not None:
+                    return Chosen(pool, "least_load", few, (), ask.tokens, few[0][0])
             elif len(states) == 1 and pool.fits(states[0], now):
                 state = states[0]
                 compared = [(state, state.load(now), state.in_flight)]
@@ -227,5 +231,16 @@ class Fleet:
         return Chosen(pool, by, compared, passed, ask.tokens, best)
 
 
-def _in_turn(turn: int) -> tuple[int, int]:
-    return (0, 1) if turn & 1 else (1, 0)
+def _lightest_of(pool: Pool, now: float) -> list[tuple[State, int, int]] | None:
+    """Return all of a few replicas, the lightest first (of equals the next in turn), where all are well."""
+    states = pool.states
+    if not all(pool.fits(state, now) for state in states):
+        return None
+    compared = [(state, state.load(now), state.in_flight) for state in states]
+    first = pool.turn % len(compared)
+    best = first
+    for place in (*range(first + 1, len(compared)), *range(first)):
+        if compared[place][1] < compared[best][1]:
+            best = place
+    compared[0], compared[best] = compared[best], compared[0]
+    return compared

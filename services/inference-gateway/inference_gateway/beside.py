@@ -1,0 +1,103 @@
+"""A second replica asked beside one that is late; and how a replica's failure is put."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from inference_gateway.attempt import Attempt
+from inference_gateway.domain.refusals import Refusal
+from inference_gateway.domain.routing.fleet import Outcome
+from inference_gateway.relay import EngineRefused
+from inference_gateway.upstream import Broken
+
+UNREACHED = "engine_unreachable"
+"""What is noted of a replica that could not even be connected to."""
+
+
+class Caller(Protocol):
+    """The call this is a way of."""
+
+    task: asyncio.Task[object] | None
+    kept: bool
+    attempts: int
+    why: str | None
+    due: float
+    hedge_at: float
+
+    def await_(self, seconds: float, why: str) -> None:
+        """Expect what comes next within so many seconds."""
+        ...
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """Why a replica gave nothing that could be relayed, and in one word how."""
+
+    refusal: Refusal
+    kind: str
+
+
+class Beside:
+    """The second replica, asked from the moment this is made. ``ahead`` is its answer once that has begun.
+
+    ``ended`` is told how it went where it does not answer, and ``won`` is called where it does.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        attempt: Attempt,
+        *,
+        ended: Callable[[Attempt, Outcome, str | None], None],
+        won: Callable[[], None],
+    ) -> None:
+        self._attempt = attempt
+        self._ended = ended
+        self._won = won
+        self.ahead: Attempt | None = None
+        self._task = loop.create_task(self._ask())
+
+    async def wait(self) -> None:
+        """Return once it is known how it goes."""
+        await asyncio.wait({self._task})
+
+    def take(self) -> Attempt | None:
+        """Return its answer, which is then the taker's to release."""
+        ahead, self.ahead = self.ahead, None
+        return ahead
+
+    def drop(self) -> None:
+        """Ask nothing more of it."""
+        self._task.cancel()
+        ahead = self.take()
+        if ahead is not None:
+            ahead.release()
+            self._ended(ahead, "left", None)
+
+    async def _ask(self) -> None:
+        try:
+            await self._attempt.begin(fresh=False)
+        except EngineRefused as refused:
+            self._ended(self._attempt, outcome_of(refused.refusal), refused.refusal.fault.code)
+        except Broken as broken:
+            outcome: Outcome = "left" if broken.kind == "stale" else "fault"
+            self._ended(self._attempt, outcome, kind_of(broken.kind))
+        except asyncio.CancelledError:
+            self._ended(self._attempt, "left", None)
+            raise
+        else:
+            self.ahead = self._attempt
+            self._won()
+
+
+def kind_of(broken: str) -> str:
+    """Return how a broken exchange is called in an explanation."""
+    return broken if broken == "stale" else f"engine_{broken}"
+
+
+def outcome_of(refusal: Refusal) -> Outcome:
+    """Return what a refusal says of the replica that gave it."""
+    if refusal.fault.status == 429:
+        return "busy"
+    return "fault" if refusal.elsewhere else "ok"
