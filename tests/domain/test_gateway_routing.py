@@ -1,5 +1,6 @@
 """Which replica is asked: load, affinity, and what is passed over."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from inference_gateway.domain.routing.choice import pair
 from inference_gateway.domain.routing.fleet import Fleet
 from inference_gateway.domain.routing.hedging import PROBE_PATIENCE_S, hedge_after
+from inference_gateway.domain.routing.pool import SILENT_MIN_S
 from inference_gateway.domain.routing.signals import Signals, parse
 from mesh_contracts.inference import CONSIDERED_MAX
 from meshkit.testing import test_id
@@ -200,19 +202,19 @@ def test_nothing_is_kept_of_replicas_and_endpoints_that_are_gone(steps: list[str
     assert fleet._prefixes.held == 0
 
 
-def test_a_second_replica_is_asked_only_where_it_is_wished_and_one_is_well() -> None:
+def test_a_second_replica_is_asked_where_it_is_wished_or_the_first_is_silent() -> None:
     plain, hedged = route(2, name="plain"), route(2, name="hedged", routing={"hedge_after_ms": 300})
     fleet = fleet_of(plain, hedged)
-    assert hedge_after(plain, fleet, 0.0, sent(fleet, plain)) is None
-    assert hedge_after(hedged, fleet, 0.0, sent(fleet, hedged)) == pytest.approx(0.3)
+    assert hedge_after(plain, sent(fleet, plain)) == SILENT_MIN_S, "nobody is silent so long"
+    assert hedge_after(hedged, sent(fleet, hedged)) == pytest.approx(0.3)
     for _ in range(50):
         flight = sent(fleet, hedged)
         fleet.first_byte(flight, 4.0, 10, 4.0)
         fleet.end(flight, 4.0, "ok")
-    assert (hedge_after(hedged, fleet, 4.0, sent(fleet, hedged)) or 0) > 4.0
+    assert hedge_after(hedged, sent(fleet, hedged)) > 4.0
     alone = route(1, name="alone", routing={"hedge_after_ms": 300})
     fleet.put(alone.endpoint_id, alone)
-    assert hedge_after(alone, fleet, 0.0, sent(fleet, alone)) is None
+    assert hedge_after(alone, sent(fleet, alone)) == math.inf
 
 
 def test_a_probe_is_not_waited_for_as_long_as_a_sound_replica() -> None:
@@ -223,7 +225,7 @@ def test_a_probe_is_not_waited_for_as_long_as_a_sound_replica() -> None:
         assert whole(fleet, to, "fault", tried=b) == "a"
     probe = sent(fleet, to, now=1.0)
     assert probe.by == "probe"
-    assert hedge_after(to, fleet, 1.0, probe) == PROBE_PATIENCE_S
+    assert hedge_after(to, probe) == PROBE_PATIENCE_S
 
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
