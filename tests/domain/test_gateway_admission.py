@@ -84,8 +84,8 @@ def test_a_revoked_an_expired_and_an_unknown_key_open_nothing() -> None:
     entry = AccessEntry(key_id=test_id("key"), role="project")
     late = AccessEntry(key_id=test_id("key"), role="project", expires_at=NOW)
     gone = AccessEntry(key_id=test_id("key"), role="project", revoked=True)
-    assert opens(entry, NOW) is entry
-    for no in (opens(late, NOW), opens(gone, NOW), opens(None, NOW)):
+    assert opens(entry, lambda: NOW) is entry
+    for no in (opens(late, lambda: NOW), opens(gone, lambda: NOW), opens(None, lambda: NOW)):
         assert isinstance(no, Fault)
         assert (no.status, no.code) == (401, "invalid_api_key")
 

@@ -85,10 +85,12 @@ def test_money_is_set_aside_at_the_bound_and_settled_at_the_cost() -> None:
     assert left(admission)[3] == (87, 0, 0, 100)
 
 
-def test_what_is_unknown_is_spent_as_if_it_had_all_been_taken() -> None:
+def test_what_is_unknown_is_not_spent_since_the_ledger_charges_nothing_for_it() -> None:
     admission = rich(granted=100)
     held(admission, 10, 20).settle(None, None, 100.0)
-    assert left(admission)[3] == (30, 0, 0, 100)
+    assert left(admission)[3] == (100, 0, 0, 100)
+    held(admission, 10, 20).settle(10, None, 100.0)
+    assert left(admission)[3] == (90, 0, 0, 100)
 
 
 def test_a_part_of_a_micro_euro_is_a_whole_one() -> None:

@@ -65,7 +65,7 @@ class Access:
                 "The operator should look after the identity service.",
                 retry_after_s=60,
             )
-        return opens(entry, self._clock.now())
+        return opens(entry, self._clock.now)
 
     def project_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return the entry of a project's key: models belong to projects."""

@@ -1,5 +1,6 @@
 """What an API key looks like, and what the key's entry opens."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from mesh_contracts.identity import AccessEntry
@@ -28,12 +29,12 @@ def access_key(key: str) -> str:
     return access_key_of(digest_of(key))
 
 
-def opens(entry: AccessEntry | None, now: datetime) -> AccessEntry | Fault:
-    """Return the entry where it opens something now, else why not."""
+def opens(entry: AccessEntry | None, now: Callable[[], datetime]) -> AccessEntry | Fault:
+    """Return the entry where it opens something ``now``, else why not."""
     if entry is None:
         return invalid_key("The API key is not known here.")
     if entry.revoked:
         return invalid_key("The API key has been revoked.")
-    if entry.expires_at is not None and entry.expires_at <= now:
+    if entry.expires_at is not None and entry.expires_at <= now():
         return invalid_key("The API key has expired.")
     return entry

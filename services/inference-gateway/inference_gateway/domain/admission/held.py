@@ -42,8 +42,8 @@ class Held:
     def settle(self, prompt_tokens: int | None, completion_tokens: int | None, now: float) -> None:
         """Count what the request took instead of what it might have; give back the rest.
 
-        What is unknown counts as much as it might have been. (0, 0) says that nothing was asked of
-        any engine.
+        Tokens that are unknown count as many as they might have been; money as much as the ledger will
+        charge for them, which is nothing. (0, 0) says that nothing was asked of any engine.
         """
         assert not self._settled, "a request is settled once"
         self._settled = True
@@ -55,7 +55,7 @@ class Held:
         reserved = cost = self._cost
         if accounts or late:
             _, model, at = self._asked
-            known = self._known.prices.cost(model, prompt, answer, at)
+            known = self._known.prices.cost(model, prompt_tokens or 0, completion_tokens or 0, at)
             cost = reserved if known is None else known
         if entries:
             taken, used, now_ns = estimate.tokens, prompt + answer, int(now * 1e9)
