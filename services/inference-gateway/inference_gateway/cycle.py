@@ -1,8 +1,11 @@
 """One request of the hot routes on its connection: uvicorn's, without a second look at what is our own."""
 
+import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from inference_gateway.http.wire import HOOKS, Headers
@@ -15,6 +18,38 @@ class Cycle(RequestResponseCycle):
 
     left: Callable[[], None] | None = None
     """Called when the client closes the connection before its answer is whole."""
+
+    # What most requests leave as it is stands here once, not in each of them.
+    logger = logging.getLogger("uvicorn.error")
+    access_log = False
+    default_headers: list[tuple[bytes, bytes]] = []  # noqa: RUF012 - nobody adds to it
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+    _head = b""
+
+    def __init__(
+        self,
+        scope: Any,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        *,
+        bell: asyncio.Event,
+        expect_100_continue: bool,
+        keep_alive: bool,
+        on_response: Callable[[], None],
+    ) -> None:
+        self.scope = scope
+        self.transport = transport
+        self.flow = flow
+        self.message_event = bell
+        self.on_response = on_response
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = expect_100_continue
+        self.body = bytearray()
 
     def leaving(self, then: Callable[[], None]) -> None:
         """Have ``then`` called when the client leaves; at once where it has left."""
@@ -94,5 +129,3 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-
-    _head = b""

@@ -48,6 +48,7 @@ TOO_LATE = Fault(
     message=f"The request's headers did not arrive within {HEAD_WAIT_S:.0f} s; send the request again.",
 )
 NEVER = math.inf
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 LINES = {
     400: b"HTTP/1.1 400 Bad Request\r\n",
     408: b"HTTP/1.1 408 Request Timeout\r\n",
@@ -72,6 +73,7 @@ class BoundedHeads(HttpToolsProtocol):
         self._next: tuple[RequestResponseCycle, Any] | None = None
         self._runner: asyncio.Task[None] | None = None
         self._rests: asyncio.Future[None] | None = None
+        self._bell = asyncio.Event()
         self._why = UNREADABLE
         self._discarded: int | None = None
         self._due = NEVER
@@ -114,6 +116,12 @@ class BoundedHeads(HttpToolsProtocol):
         elif not self._in_head and self._due is NEVER and self.cycle.response_complete:
             self._wait(REST_WAIT_S)
 
+    def on_message_begin(self) -> None:
+        """Begin a head; the scope is made once it is known what for."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
     def on_headers_complete(self) -> None:
         """Let the request begin. Raises ``HeadTooLong``."""
         if self._head_bytes > HEAD_BYTES_MAX and self._size_of_head() > HEAD_BYTES_MAX:
@@ -124,6 +132,9 @@ class BoundedHeads(HttpToolsProtocol):
         if self.url.startswith(HOT):
             self._on_hot(self.url)
         else:
+            headers = self.headers
+            super().on_message_begin()
+            self.headers = self.scope["headers"] = headers
             super().on_headers_complete()
 
     def _size_of_head(self) -> int:
@@ -132,25 +143,26 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _on_hot(self, url: bytes) -> None:
         """Begin a request of the hot routes, as uvicorn does, on a cycle of our own."""
-        scope: Any = self.scope
         version = self.parser.get_http_version()
-        scope["http_version"] = version
-        scope["method"] = self.parser.get_method().decode("ascii")
         raw_path, _, query = url.partition(b"?")
         path = raw_path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = query
+        scope: Any = {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": version,
+            "method": self.parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+        }
         before = self.cycle
+        self._bell.clear()
         cycle = self.cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
+            scope,
+            self.transport,
+            self.flow,
+            bell=self._bell,
             expect_100_continue=self.expect_100_continue,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
             on_response=self.on_response_complete,

@@ -201,7 +201,14 @@ def for_engine(
 
     ``cap`` is how long an answer may be, in place of whatever else says so; ``salt`` keeps a prefix cache apart.
     """
-    fields = dict(wanted.fields)
+    never = OURS if engine != "external" else ()
+    if not wanted.stream:
+        never = (*never, "stream_options")
+    changed = wanted.stream or cap is not None or salt is not None or wanted.model != model_id
+    if not changed and not any(name in wanted.fields for name in never):
+        # Nothing needs to be said otherwise than the client said it.
+        return wanted.body
+    fields = {name: value for name, value in wanted.fields.items() if name not in never}
     if cap is not None:
         for name in CAPS:
             fields.pop(name, None)
@@ -209,11 +216,7 @@ def for_engine(
     if salt is not None:
         fields["cache_salt"] = msgspec.Raw(_encode(salt))
     fields["model"] = msgspec.Raw(_encode(model_id))
-    if engine != "external":
-        for name in OURS:
-            fields.pop(name, None)
     if not wanted.stream:
-        fields.pop("stream_options", None)
         return _encode(fields)
     asked = msgspec.json.decode(fields.get("stream_options", b"null")) or {}
     options = {**asked, "include_usage": True}
