@@ -132,9 +132,10 @@ class BoundedHeads(HttpToolsProtocol):
         if self.url.startswith(HOT):
             self._on_hot(self.url)
         else:
-            headers = self.headers
+            said = self.url, self.headers, self.expect_100_continue
             super().on_message_begin()
-            self.headers = self.scope["headers"] = headers
+            self.url, self.headers, self.expect_100_continue = said
+            self.scope["headers"] = self.headers
             super().on_headers_complete()
 
     def _size_of_head(self) -> int:
