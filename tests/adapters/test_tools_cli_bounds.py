@@ -57,7 +57,20 @@ RECORD = {
     "cost_microeur": "7",
     "price_id": "tiny-1",
     "trace_id": None,
-    "footprint": {"state": "pending", "why": "not settled yet"},
+    "footprint": {
+        "state": "pending",
+        "reason": "receipt_pending",
+        "since": "2026-11-26T12:00:01Z",
+        "why": "not settled yet",
+        "energy_uj": None,
+    },
+}
+SETTLED = {
+    "state": "settled",
+    "energy_uj": "3600000",
+    "carbon_ug": "21",
+    "quality": "estimated",
+    "factor_id": "fr-2025",
 }
 
 
@@ -133,12 +146,12 @@ def test_a_request_is_explained_in_words_and_unknown_differs_from_none(door: Doo
         "time to first token": "20.000 ms",
         "time per output token": "unknown",
         "cost": "0.000007 EUR by tiny-1",
-        "energy and carbon": "pending: not settled yet",
+        "energy and carbon": "pending since 2026-11-26T12:00:01Z: receipt_pending: not settled yet",
         "trace": "not traced",
     }.items():
         assert lines[name] == value
         assert f"{name:24} {value}\n" in said
-    assert "workload_b: load 0, 0 in flight, passed over: circuit_open" in said
+    assert "workload_b: load 0, 0 in flight, passed over: it had failed too often\n" in said
 
 
 def test_a_request_that_never_reached_a_replica_is_explained_too() -> None:
@@ -146,3 +159,23 @@ def test_a_request_that_never_reached_a_replica_is_explained_too() -> None:
     told = {**RECORD, "usage": {**bare, "streamed": False, "tokens_from": "none"}}
     lines = dict(explained.lines(told))
     assert (lines["replica"], lines["queued"], lines["prompt tokens"]) == ("none", "unknown", "unknown")
+
+
+def test_a_settled_footprint_is_told_in_watt_hours_and_milligrams_of_carbon(door: Door) -> None:
+    door.answers = [(200, {**RECORD, "footprint": SETTLED})]
+    said = mesh(door, "request", "request_1").stdout
+    assert f"{'energy':24} 0.001000 Wh (estimated)\n" in said
+    assert f"{'carbon':24} 0.021 mg by fr-2025\n" in said
+
+
+@pytest.mark.parametrize(
+    ("footprint", "value"),
+    [
+        ({"state": "unknown", "reason": "unavailable", "since": None}, "unknown: unavailable"),
+        ({}, "unknown"),
+    ],
+)
+def test_a_footprint_that_nobody_can_tell_is_said_to_be_unknown(
+    footprint: dict[str, Any], value: str
+) -> None:
+    assert dict(explained.lines({**RECORD, "footprint": footprint}))["energy and carbon"] == value

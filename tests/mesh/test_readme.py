@@ -97,6 +97,8 @@ def test_a_request_is_explained_from_the_door_to_its_receipt(clone: Path, starte
     )
     said = shell(clone, "explain", REQUEST_ID=request_id)
     assert request_id in said
+    assert "Wh (estimated)" in said
+    assert "it was the only one" in said
 
 
 def test_finance_and_sustainability_watch(clone: Path, started: Mesh) -> None:

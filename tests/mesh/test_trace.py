@@ -38,6 +38,14 @@ def test_one_request_is_one_trace_from_http_to_the_ledger_line_and_the_footprint
     assert {"inference-gateway", "metering", "carbon-accounting"} <= services
     assert {"ledger.record", "footprint.settle"} <= names
     assert all("a word that no span may hold" not in str(span) for span in trace)
+    shown = mesh.record(request_id)
+    why, settled = shown["usage"]["explained"], shown["footprint"]
+    assert shown["trace_id"] == root.trace_id
+    assert why["chosen_by"] == "only"
+    assert [one["workload_id"] for one in why["considered"]] == [shown["usage"]["workload_id"]]
+    assert (settled["state"], settled["quality"]) == ("settled", "estimated")
+    assert settled["energy_uj"] is not None, "a node whose meter is read served it"
+    assert "a word that no span may hold" not in str(shown)
 
 
 def test_an_ask_is_one_trace_from_http_through_the_outbox_to_the_fact_that_follows(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mesh_tools.cli.show import euros
+from mesh_tools.cli import show
 
 Line = tuple[str, str]
 
@@ -27,6 +27,12 @@ WHY = {
     "probe": "it was tried again after failures",
     "retry": "another one had failed",
 }
+PASSED_OVER = {
+    "tried": "it had failed this request",
+    "circuit_open": "it had failed too often",
+    "ejected": "it had answered too slowly",
+    "full": "it took no more",
+}
 
 
 def lines(told: dict[str, Any]) -> Iterator[Line]:
@@ -46,7 +52,7 @@ def lines(told: dict[str, Any]) -> Iterator[Line]:
     yield "queued", waited if position is None else f"{waited}, at place {position}"
     yield from _road(usage, why)
     yield from _outcome(usage)
-    yield "cost", f"{euros('cost_microeur')(told)} EUR by {told['price_id']}"
+    yield "cost", f"{show.euros('cost_microeur')(told)} EUR by {told['price_id']}"
     yield from _footprint(told.get("footprint") or {})
     yield "trace", told.get("trace_id") or "not traced"
 
@@ -89,11 +95,15 @@ def _outcome(usage: dict[str, Any]) -> Iterator[Line]:
 
 def _footprint(footprint: dict[str, Any]) -> Iterator[Line]:
     if footprint.get("state") == "settled":
-        yield "energy", f"{footprint['energy_uj']} uJ ({footprint.get('quality') or UNKNOWN})"
-        yield "carbon", f"{footprint['carbon_ug']} ug by {footprint.get('factor_id')}"
-    elif footprint:
-        why = footprint.get("why")
-        yield "energy and carbon", footprint["state"] + (f": {why}" if why else "")
+        quality, factor = (footprint.get(name) or UNKNOWN for name in ("quality", "factor_id"))
+        yield "energy", f"{show.watt_hours(footprint['energy_uj'])} Wh ({quality})"
+        yield "carbon", f"{show.milligrams(footprint['carbon_ug'])} mg by {factor}"
+        return
+    said = footprint.get("state") or UNKNOWN
+    if footprint.get("since"):
+        said += f" since {footprint['since']}"
+    why = [footprint[name] for name in ("reason", "why") if footprint.get(name)]
+    yield "energy and carbon", ": ".join([said, *why])
 
 
 def _many(name: str, values: Iterator[str]) -> Iterator[Line]:
@@ -109,7 +119,7 @@ def _counted(one: dict[str, Any]) -> str:
 def _considered(one: dict[str, Any]) -> str:
     said = f"{one['workload_id']}: load {one.get('load', 0)}, {one.get('in_flight', 0)} in flight"
     over = one.get("passed_over")
-    return f"{said}, passed over: {over}" if over else said
+    return f"{said}, passed over: {PASSED_OVER.get(over, over)}" if over else said
 
 
 def _ms(microseconds: int | None) -> str:

@@ -9,7 +9,6 @@ from mesh_tools.cli.verbs import Verbs, argument, door
 
 LEDGER_WAIT_S = 10.0
 RECEIPT_WAIT_S = 90.0
-UJ_PER_WH = 3_600_000_000
 ID = argument("request", "the answer's x-request-id")
 
 
@@ -92,13 +91,16 @@ def footprints(wanted: argparse.Namespace) -> None:
     columns = [
         ("project", field("project")),
         ("requests", field("requests")),
-        ("energy Wh", lambda one: _wh(one["energy_uj"])),
-        ("carbon mg", lambda one: _mg(one["carbon_ug"])),
+        ("energy Wh", lambda one: show.watt_hours(one["energy_uj"])),
+        ("carbon mg", lambda one: show.milligrams(one["carbon_ug"])),
         ("quality", field("quality")),
     ]
     show.table(told["items"], columns, "no request's energy is settled yet")
-    energy, carbon = _wh(told["operator_energy_uj"]), _mg(told["operator_carbon_ug"])
-    unserving = _wh(told.get("operator_non_serving_uj") or 0)
+    energy, carbon = (
+        show.watt_hours(told["operator_energy_uj"]),
+        show.milligrams(told["operator_carbon_ug"]),
+    )
+    unserving = show.watt_hours(told.get("operator_non_serving_uj") or 0)
     print(
         f"with the operator: {energy} Wh, {carbon} mg (above idle but for no request: {unserving} Wh)"
     )
@@ -136,11 +138,3 @@ def _wait(seconds: float) -> tuple[str, dict[str, object]]:
     return argument(
         "--wait", f"seconds to wait until it is there ({seconds:g})", type=float, default=seconds
     )
-
-
-def _wh(energy_uj: str | int) -> str:
-    return f"{int(energy_uj) / UJ_PER_WH:.6f}"
-
-
-def _mg(carbon_ug: str | int) -> str:
-    return f"{int(carbon_ug) / 1_000:.3f}"

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+UJ_PER_WH = 3_600_000_000
+
 Column = tuple[str, Callable[[dict[str, Any]], Any]]
 
 
@@ -99,6 +101,16 @@ def euros(name: str) -> Callable[[dict[str, Any]], str]:
         return f"{micro // 1_000_000}.{micro % 1_000_000:06d}"
 
     return read
+
+
+def watt_hours(energy_uj: str | int) -> str:
+    """Return microjoules as watt-hours."""
+    return f"{int(energy_uj) / UJ_PER_WH:.6f}"
+
+
+def milligrams(carbon_ug: str | int) -> str:
+    """Return micrograms as milligrams."""
+    return f"{int(carbon_ug) / 1_000:.3f}"
 
 
 def complain(words: str) -> None:

@@ -76,7 +76,13 @@ class Asker:
                 )
 
     async def __call__(
-        self, request: AnyRequest, kind: type[Ask], *, owner: str | None = None, **fields: Any
+        self,
+        request: AnyRequest,
+        kind: type[Ask],
+        *,
+        owner: str | None = None,
+        within_s: float = ASK_WAIT_S,
+        **fields: Any,
     ) -> Any:
         """Return the owner's answer. Raises ``Refused`` with the problem where there is none."""
         caller = self.caller_of(request)
@@ -86,7 +92,7 @@ class Asker:
         name = f"{request.method} {route}"
         with span(name, kind=SpanKind.SERVER, parent=parent, attributes=attributes) as seen:
             key = idempotency_key(request) if kind.changes else None
-            envelope = self.bus.wish(caller.principal, timeout_s=ASK_WAIT_S, idempotency_key=key)
+            envelope = self.bus.wish(caller.principal, timeout_s=within_s, idempotency_key=key)
             ask = checked(kind(**envelope, **fields))
             answer = await self.bus.ask(ask, owner=owner)
             if isinstance(answer, Problem):
