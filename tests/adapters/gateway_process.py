@@ -14,24 +14,27 @@ from tests.adapters.gateways import Town
 from tests.servers_nats import free_port
 
 
-def environment(here: Town, port: int) -> dict[str, str]:
+def environment(here: Town, port: int, folder: str = "process") -> dict[str, str]:
     told = here.settings()
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "NATS_URL": told.nats_url,
         "NATS_CREDENTIALS": str(told.nats_credentials),
         "MESH_SECRET_FILE": str(told.mesh_secret_file),
-        "GATEWAY_DATA_DIR": str(here.folder / "process"),
+        "GATEWAY_DATA_DIR": str(here.folder / folder),
         "GATEWAY_PORT": str(port),
     }
 
 
 class Process:
-    """``python -m inference_gateway`` in its own process."""
+    """``python -m inference_gateway`` in its own process. ``shared`` is a port that others have, too."""
 
-    def __init__(self, here: Town) -> None:
+    def __init__(self, here: Town, *, folder: str = "process", shared: int | None = None) -> None:
         self.here = here
-        self.port = free_port()
+        self.port = shared or free_port()
+        self._environment = environment(here, self.port, folder)
+        if shared:
+            self._environment["GATEWAY_REUSE_PORT"] = "true"
         self.base = f"http://127.0.0.1:{self.port}"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -39,7 +42,7 @@ class Process:
         """Start it (again); return once it takes callers and knows so many models."""
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "inference_gateway"),
-            env=environment(self.here, self.port),
+            env=self._environment,
             stderr=asyncio.subprocess.DEVNULL,
         )
         async with asyncio.timeout(20):

@@ -228,7 +228,7 @@ class Town:
                 continue
             self.copies += 1
             fact = wire.decode(found.data, UsageMetered)
-            known = self._heard.setdefault(f"{fact.epoch}.{fact.sequence}", fact)
+            known = self._heard.setdefault(f"{fact.producer}.{fact.epoch}.{fact.sequence}", fact)
             assert known.rows == fact.rows, "the same numbers carry the same rows"
         return list(self._heard.values())
 

@@ -109,6 +109,27 @@ def test_no_service_is_told_a_secret_in_its_arguments_or_more_of_our_environment
         )
 
 
+def test_gateways_on_one_port_have_each_their_own_journal_and_private_port(layout: Layout) -> None:
+    ports = keep_ports(layout.ports, plan.port_names(1, 3))
+    told = plan.Told(ports=ports, gateway_port=8080, environ={}, gateways=3)
+    names = plan.gateways_of(3)
+    specs = [plan.service(layout, told, "gateway", None, name=name) for name in names]
+    assert {spec.service for spec in specs} == {"inference-gateway"}
+    assert {spec.environment["GATEWAY_PORT"] for spec in specs} == {"8080"}
+    assert {spec.environment["GATEWAY_REUSE_PORT"] for spec in specs} == {"true"}
+    assert len({spec.environment["NATS_CREDENTIALS"] for spec in specs}) == 1
+    assert len({spec.ops_port for spec in specs}) == 3
+    folders = [Path(spec.environment["GATEWAY_DATA_DIR"]) for spec in specs]
+    assert folders == [layout.data / name for name in ("gateway", "gateway-2", "gateway-3")]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    assert layout.idle_doors(plan.gateways_of(3)) == []
+    assert layout.idle_doors(plan.gateways_of(1)) == ["gateway-2", "gateway-3"]
+    alone = plan.Told(ports=ports, gateway_port=8080, environ={"GATEWAY_REUSE_PORT": "true"})
+    spec = plan.service(layout, alone, "gateway", None)
+    assert spec.environment["GATEWAY_REUSE_PORT"] == "false"
+
+
 def test_a_ready_file_follows_only_once_it_is_true_and_goes_away_at_the_end(tmp_path: Path) -> None:
     file = tmp_path / "ready.json"
     state = State([file], gateway="http://g", admin_key="a", project_key="p", nats_url="nats://n")

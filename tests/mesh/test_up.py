@@ -111,12 +111,21 @@ def test_a_second_mesh_on_the_same_folder_or_port_is_one_clear_error(tmp_path: P
 
 
 def test_what_dies_is_restarted_and_said_so(tmp_path: Path) -> None:
-    with running(tmp_path, "--bare") as mesh:
+    with running(tmp_path, "--bare", "--gateways", "2") as mesh:
         killed = mesh.kill("metering")
         mesh.wait_restarted("metering", killed)
+        first, second = mesh.pids("inference-gateway")
+        os.kill(second, signal.SIGKILL)
+
+        def other() -> bool | None:
+            pids = mesh.pids("inference-gateway")
+            assert mesh.tenant.call("GET", "/v1/models").status == 200
+            return True if len(pids) == 2 and pids[0] == first and pids[1] != second else None
+
+        until("the second gateway is restarted", 20.0, other)
         said = (tmp_path / "up.log").read_text()
-    assert "metering" in said
-    assert "restart" in said
+    assert "metering was killed by SIGKILL; restart 1" in said
+    assert "inference-gateway-2 was killed by SIGKILL; restart 1" in said
 
 
 def test_what_dies_is_restarted_where_its_new_number_cannot_be_told(tmp_path: Path) -> None:

@@ -79,10 +79,13 @@ class Gateway(Service):
             settings.gateway_data_dir, kind=JOURNAL_KIND, bytes_max=journal_bytes_max
         )
         try:
-            self._listening = listen(settings.gateway_host, settings.gateway_port)
+            self._listening = listen(
+                settings.gateway_host, settings.gateway_port, shared=settings.gateway_reuse_port
+            )
         except ConfigError:
             self._journal.close()
             raise
+        self._shared = settings.gateway_reuse_port
         self.port: int = self._listening.getsockname()[1]
         self.meter = Meter(
             self._journal,
@@ -105,7 +108,8 @@ class Gateway(Service):
 
     async def start(self) -> None:
         """Open every door: the bus first, then the public one."""
-        self._work.begin("http", self._server.serve)
+        if not self._shared:
+            self._work.begin("http", self._server.serve)
         await super().start()
         if self.meter.closed:
             # Said here and not where it is done: a log has its form only once the service runs.
@@ -120,6 +124,9 @@ class Gateway(Service):
         doors = Doors(room, Deciding(room, access, random.random))
         self._porch.front = Front(doors, self.events, api(asker))
         _settle()
+        if self._shared:
+            # Only now: whoever is sent here while it starts would be served at once by another.
+            self._work.begin("http", self._server.serve)
         self._work.begin("events", ring.run)
         self._work.begin("watch", self.calls.watch)
         self._work.begin("sweep", self._upstreams.sweep)

@@ -35,14 +35,21 @@ class _Quiet(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a bound socket. Raises ``ConfigError`` where the port is taken."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a bound socket that listens. Raises ``ConfigError`` where the port is taken.
+
+    A ``shared`` one is a port's beside others of the same user, and listens only once it is served: the
+    kernel gives each that listens its part of the connections, whether anybody answers there or not.
+    """
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((host, port))
-        # Two binds of one port may both succeed until one of them listens.
-        listening.listen(BACKLOG)
+        if not shared:
+            # Two binds of one port may both succeed until one of them listens.
+            listening.listen(BACKLOG)
     except OSError as fault:
         listening.close()
         raise ConfigError(
@@ -60,7 +67,7 @@ def allow_files() -> None:
 
 
 class Server:
-    """Serves ``app`` on a socket that listens already."""
+    """Serves ``app`` on a socket that is bound, and listens at the latest then."""
 
     def __init__(self, app: Any, listening: socket.socket) -> None:
         config = uvicorn.Config(

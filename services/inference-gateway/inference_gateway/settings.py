@@ -7,11 +7,15 @@ from meshkit.journal import JOURNAL_BYTES_MAX
 
 
 class GatewaySettings(Settings, frozen=True, kw_only=True):
-    """Where the door is (``gateway_port`` 0 picks a free one), where its journal is kept, how large it may be."""
+    """Where the door is (``gateway_port`` 0 picks a free one), where its journal is kept, how large it may be.
+
+    With ``gateway_reuse_port`` several gateways share one port, one a core, each with its own ``gateway_data_dir``.
+    """
 
     gateway_data_dir: Path
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8080
+    gateway_reuse_port: bool = False
     gateway_journal_bytes_max: int = JOURNAL_BYTES_MAX
 
 

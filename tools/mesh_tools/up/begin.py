@@ -39,7 +39,7 @@ def begin(wanted: argparse.Namespace) -> int:
 def prepare(layout: Layout, wanted: argparse.Namespace) -> Supervisor:
     """Return a mesh that is ready to start: ports and secrets chosen. Raises ``UpFailed``."""
     nodes = plan.nodes_of(wanted.nodes)
-    names = plan.port_names(wanted.nodes)
+    names = plan.port_names(wanted.nodes, wanted.gateways)
     ports = keep_ports(layout.ports, names if wanted.port else [*names, "gateway"], other=wanted.port)
     gateway_port = wanted.port or ports["gateway"]
     if not is_free(gateway_port):
@@ -47,7 +47,12 @@ def prepare(layout: Layout, wanted: argparse.Namespace) -> Supervisor:
             f"port {gateway_port} is taken by another program: free it, or choose another with --port"
         )
     made = keys.prepare(layout.keys, nodes=len(nodes))
-    told = plan.Told(ports=ports, gateway_port=gateway_port, environ=dict(os.environ))
+    told = plan.Told(
+        ports=ports,
+        gateway_port=gateway_port,
+        environ=dict(os.environ),
+        gateways=wanted.gateways,
+    )
     files = [layout.state] + ([Path(wanted.ready_file).absolute()] if wanted.ready_file else [])
     state = State(
         files,

@@ -50,6 +50,15 @@ class Layout:
         """Return the nodes that ran in this folder before and are not among ``nodes``."""
         return sorted({folder.name for folder in self.nodes.iterdir()} - set(nodes))
 
+    def door(self, gateway: str) -> Path:
+        """Return where a gateway keeps its journal, by its process's name."""
+        return self.data / gateway.removeprefix("inference-")
+
+    def idle_doors(self, gateways: Iterable[str]) -> list[str]:
+        """Return the gateways that ran in this folder before and are not among ``gateways``."""
+        doors = {self.door(name).name for name in gateways}
+        return sorted({folder.name for folder in self.data.glob("gateway-*")} - doors)
+
     def claim(self, *, shared: bool = False) -> IO[str]:
         """Hold the folder until the file is closed. Raises ``UpFailed`` while another mesh runs in it.
 

@@ -60,9 +60,16 @@ def nodes_of(count: int) -> list[str]:
     return [f"node-{number}" for number in range(1, count + 1)]
 
 
-def port_names(nodes: int) -> list[str]:
+def gateways_of(count: int) -> list[str]:
+    """Return the names of ``count`` gateways that share one port; the first is called as a lone one."""
+    first = USERS["gateway"]
+    return [first, *(f"{first}-{number}" for number in range(2, count + 1))]
+
+
+def port_names(nodes: int, gateways: int = 1) -> list[str]:
     """Return the names of every internal port."""
-    return ["nats", "postgres", *(f"ops.{name}" for name in (*SERVICES, *nodes_of(nodes)))]
+    served = (*SERVICES, *gateways_of(gateways)[1:], *nodes_of(nodes))
+    return ["nats", "postgres", *(f"ops.{name}" for name in served)]
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +79,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     gateway_port: int
     environ: Mapping[str, str]
     address: str = "127.0.0.1"
+    gateways: int = 1
 
 
 def kept(environ: Mapping[str, str]) -> dict[str, str]:
@@ -83,10 +91,16 @@ def kept(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def service(layout: Layout, told: Told, owner: str, dsn: str | None) -> Spec:
-    """Return the process of one service. ``dsn`` is its database's, where it has one."""
+def service(
+    layout: Layout, told: Told, owner: str, dsn: str | None, *, name: str | None = None
+) -> Spec:
+    """Return the process of one service. ``dsn`` is its database's, where it has one.
+
+    ``name`` tells the processes of one service apart, where there are several (``gateways_of``).
+    """
     user = USERS[owner]
-    environment = _common(layout, told, user, layout.keys / f"{user}.nk")
+    name = name or user
+    environment = _common(layout, told, name, layout.keys / f"{user}.nk")
     if dsn is not None:
         environment["POSTGRES_DSN"] = dsn
     keys = layout.keys
@@ -98,17 +112,18 @@ def service(layout: Layout, told: Told, owner: str, dsn: str | None) -> Spec:
         "gateway": {
             "GATEWAY_HOST": told.address,
             "GATEWAY_PORT": str(told.gateway_port),
-            "GATEWAY_DATA_DIR": str(layout.gateway),
+            "GATEWAY_DATA_DIR": str(layout.door(name)),
+            "GATEWAY_REUSE_PORT": str(told.gateways > 1).lower(),
         },
         "carbon": {"CARBON_SIGNING_KEY_FILE": str(keys / "receipts.pem")},
     }
     environment |= own.get(owner, {})
     return Spec(
-        name=user,
+        name=name,
         service=user,
         package=PACKAGES[owner],
         environment=environment,
-        ops_port=told.ports[f"ops.{user}"],
+        ops_port=told.ports[f"ops.{name}"],
     )
 
 

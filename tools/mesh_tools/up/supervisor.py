@@ -40,6 +40,7 @@ class Supervisor:
         self.made = made
         self.state = state
         self.nodes = nodes
+        self.gateways = plan.gateways_of(told.gateways)
         self.children: dict[str, Child] = {}
         self.began = time.monotonic()
         self.stop_wished = asyncio.Event()
@@ -106,6 +107,12 @@ class Supervisor:
                 f"not started, though known from before: {', '.join(absent)}. What runs there does not answer:"
                 f" move it with `mesh node cordon {absent[0]}`, or start with more --nodes"
             )
+        idle = self.layout.idle_doors(self.gateways)
+        if idle:
+            self.say(
+                f"not started, though known from before: {', '.join(idle)}. What such a gateway had not told yet is"
+                f" told once it runs again: start with --gateways {len(self.gateways) + len(idle)}"
+            )
         self._keep(self._bound_logs())
 
     async def _give_up(self) -> None:
@@ -128,7 +135,8 @@ class Supervisor:
             )
         )
         self._begin("nats-server", "nats-server", self.nats)
-        self._serve(plan.service(self.layout, self.told, "gateway", None))
+        for name in self.gateways:
+            self._serve(plan.service(self.layout, self.told, "gateway", None, name=name))
         await asyncio.gather(self._declare(), self._store())
         self.say("bus and database stand; the services are starting")
         # A node that is refused waits for seconds before it tries again: first who lets it in.
@@ -170,7 +178,9 @@ class Supervisor:
             raise UpFailed(f"the streams and buckets could not be declared; {log} says why")
 
     def _serve(self, spec: plan.Spec) -> None:
-        Path(spec.environment.get("AGENT_DATA_DIR", self.layout.run)).mkdir(parents=True, exist_ok=True)
+        for own in ("AGENT_DATA_DIR", "GATEWAY_DATA_DIR"):
+            if own in spec.environment:
+                Path(spec.environment[own]).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._begin(
             spec.name, spec.service, ServiceProcess(spec, self._engines_end.fileno()), spec.ops_port
         )
@@ -216,7 +226,7 @@ class Supervisor:
         for child in self.children.values():
             child.stopping()
         base = {"nats-server", "postgres"}
-        door = [child for name, child in self.children.items() if name == USERS["gateway"]]
+        door = [child for child in self.children.values() if child.service == USERS["gateway"]]
         rest = [c for name, c in self.children.items() if name not in base and c not in door]
         await self._end(door, GATEWAY_STOP_S)
         await self._end(rest, SERVICES_STOP_S)
