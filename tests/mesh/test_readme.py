@@ -15,7 +15,7 @@ from tests.mesh.harness import ROOT, Mesh, free_port, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 FENCE = re.compile(r"^```sh (\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SAMPLES = {"start", "call", "watch", "bound", "explain", "events", "break"}
+SAMPLES = {"start", "call", "watch", "bound", "scale", "explain", "events", "break"}
 
 
 def blocks() -> dict[str, str]:
@@ -120,3 +120,9 @@ def test_a_project_is_given_a_budget_and_limits(clone: Path, started: Mesh) -> N
     said = shell(clone, "bound")
     assert "hard budget" in said
     assert "5.000000" in said
+
+
+def test_an_endpoint_is_led_and_scaled(clone: Path, started: Mesh) -> None:
+    said = shell(clone, "scale")
+    assert re.search(r"^replicas\.max +2$", said, re.MULTILINE)
+    assert re.search(r"^routing\.by +prefix$", said, re.MULTILINE)
