@@ -22,7 +22,7 @@ from meshkit.telemetry import METRICS
 from inference_gateway.access import Access
 from inference_gateway.activity import Activity
 from inference_gateway.calls import Calls
-from inference_gateway.demand import DemandTeller
+from inference_gateway.demand import HELD_BACK, DemandTeller
 from inference_gateway.domain.admission import Admission
 from inference_gateway.domain.directory import Directory
 from inference_gateway.domain.faults import unavailable
@@ -212,11 +212,15 @@ class Gateway(Service):
 
     async def _count(self) -> None:
         # What has not gone wrong yet is shown as nought, not as unknown.
-        for name in ("mesh_gateway_retries_total", "mesh_gateway_overloaded_total"):
+        for name in ("mesh_gateway_retries_total", "mesh_gateway_overloaded_total", HELD_BACK):
             METRICS.count(name, 0)
+        METRICS.count("mesh_gateway_lease_renewals_total", 0, outcome="renewed")
+        lines = self.lines
+        assert lines is not None, "it begins after the room is furnished"
         while True:
             METRICS.bring()
             METRICS.set("mesh_gateway_active_requests", len(self.calls.active))
+            METRICS.set("mesh_gateway_queued_requests", sum(map(lines.queued, lines.waited_for())))
             METRICS.set("mesh_gateway_journal_backlog", self._journal.backlog)
             METRICS.set("mesh_gateway_replicas", self.directory.replicas)
             METRICS.set("mesh_gateway_batches_unheld", self.meter.unheld)
