@@ -194,6 +194,12 @@ def test_a_running_mesh_is_found_from_a_folder_below_and_its_exports_fit_a_shell
     ]
 
 
+def test_a_number_of_gateways_that_cannot_be_is_refused_before_anything_starts() -> None:
+    for number in ("0", "17"):
+        done = mesh(None, "up", "--gateways", number)
+        assert (done.returncode, "--gateways takes 1 to 16" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(NOT_YET))
 def test_a_command_that_does_not_exist_yet_says_so(
     name: str, capsys: pytest.CaptureFixture[str]
