@@ -40,11 +40,12 @@ def test_what_is_believed_to_be_held_covers_all_that_may_be_spent_whatever_chang
             assert world.held(span) >= world.truly_held(span)
 
 
-def test_a_request_from_before_the_gateway_asked_frees_nothing_of_what_it_holds() -> None:
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_request_from_before_the_gateway_asked_frees_nothing_of_what_it_holds(seconds: int) -> None:
     world = World(100_000, "total")
     world.admit(0, 30_000)
     world.learn(0, 0)
-    world.now += timedelta(seconds=1)
+    world.now += timedelta(seconds=seconds)
     world.renew(0, 100_000)
     world.end(0, 30_000)
     world.arrive(0, 0)
@@ -72,6 +73,7 @@ def test_what_was_admitted_while_the_budget_was_soft_frees_nothing_once_it_is_ha
     # Granted anew, it counts again what is reserved from then on.
     world.change(1, 300_000)
     world.renew(0, 50_000)
+    world.now += timedelta(seconds=1)
     world.admit(0, 60_000)
     world.end(0, 60_000)
     world.arrive(0, 0)

@@ -24,8 +24,8 @@ RANK: dict[Crossed, int] = {"none": 0, "soft": 1, "hard": 2}
 class Account(msgspec.Struct, frozen=True, kw_only=True):
     """What one gateway holds of one scope in one period, since one start of it.
 
-    Requests that started at ``since`` (the gateway's own clock) or later were reserved from it:
-    then it asked for money, and so knew that it needs some. ``hardened`` is the scope's when it did.
+    Requests that started after ``since`` (the gateway's own clock) were reserved from it: then it
+    asked for money, and so knew that it needs some. ``hardened`` is the scope's when it did.
     """
 
     scope_id: str
@@ -48,9 +48,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     def covers(self, scope: Scope, started_at: datetime) -> bool:
         """Tell whether a request was reserved from this: only then does its line free what was held.
 
-        In doubt it was not: then a little stays held, and nothing is spent twice.
+        In doubt (it started at ``since``) it was not: a little stays held, and nothing is spent twice.
         """
-        return scope.escrowed and self.hardened == scope.hardened and self.since <= started_at
+        return scope.escrowed and self.hardened == scope.hardened and self.since < started_at
 
 
 def charge(account: Account, cost: int) -> Account:
