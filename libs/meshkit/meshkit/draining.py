@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
+from mesh_contracts import wire
+from mesh_contracts.fact import Fact
+from mesh_contracts.streams import FACT_BY_TAG
 
 from meshkit.bus import Bus
 from meshkit.errors import MeshError, PermissionsViolation
@@ -26,6 +29,11 @@ class Letter(msgspec.Struct, frozen=True, array_like=True):
     fact_id: str
     traceparent: str | None
     payload: bytes
+
+    def fact(self) -> Fact | None:
+        """Return the fact, or nothing where this process does not know its type."""
+        kind = FACT_BY_TAG.get(wire.tag_in(self.payload))
+        return None if kind is None else wire.decode(self.payload, kind)
 
 
 async def send_letters(bus: Bus, letters: Sequence[tuple[int, Letter]]) -> tuple[set[int], float]:

@@ -18,7 +18,6 @@ from typing import Final
 import msgspec
 from mesh_contracts import wire
 from mesh_contracts.fact import Fact, subject_of
-from mesh_contracts.streams import FACT_BY_TAG
 
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
@@ -28,9 +27,9 @@ from meshkit.publishing import publish_fact
 from meshkit.segments import (
     HEADER,
     RECORD_BYTES_MAX,
-    JournalDamaged,
     Segment,
     framed,
+    in_order,
     lasting_id,
 )
 from meshkit.telemetry import METRICS, traceparent
@@ -190,10 +189,7 @@ class Journal:
     def fact_at(self, position: int) -> Fact | None:
         """Return a told fact that is still kept."""
         letter = self._letter(position)
-        if letter is None:
-            return None
-        kind = FACT_BY_TAG.get(wire.tag_in(letter.payload))
-        return None if kind is None else wire.decode(letter.payload, kind)
+        return None if letter is None else letter.fact()
 
     async def tell_again(self, bus: Bus, position: int) -> bool:
         """Publish a kept fact once more, past the stream's duplicate window; false where it is gone.
@@ -223,24 +219,19 @@ class Journal:
 
     def _read(self) -> tuple[int, int, int]:
         """Read what is kept; return the last position, up to which it was told, and the last epoch."""
-        expected = self._segments[0].first if self._segments else 1
-        told, epoch = expected - 1, 0
-        for segment in self._segments:
-            for at, frame in segment.records():
-                epoch = max(epoch, frame.epoch)
-                if frame.kind == HEADER:
-                    continue
-                if frame.position != expected:
-                    raise JournalDamaged(
-                        f"{segment.path}: position {expected} is missing; restore the folder from a copy"
-                    )
-                expected += 1
-                if frame.kind == FACT:
-                    self._facts[frame.position] = (segment, at)
-                elif frame.kind == TOLD:
-                    told = max(told, _POSITION.unpack(frame.payload)[0])
+        last = told = self._segments[0].first - 1 if self._segments else 0
+        epoch = 0
+        for segment, at, frame in in_order(self._segments):
+            epoch = max(epoch, frame.epoch)
+            if frame.kind == HEADER:
+                continue
+            last = frame.position
+            if frame.kind == FACT:
+                self._facts[last] = (segment, at)
+            elif frame.kind == TOLD:
+                told = max(told, _POSITION.unpack(frame.payload)[0])
         self._untold.extend(position for position in self._facts if position > told)
-        return expected - 1, told, epoch
+        return last, told, epoch
 
     def _write(self, kind: int, payload: bytes) -> int:
         record = framed(self._next, self.epoch, kind, payload)

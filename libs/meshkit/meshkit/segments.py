@@ -8,7 +8,7 @@ a shorter journal.
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -166,6 +166,23 @@ class Segment:
             raise JournalFull(f"{self.path}: the disk is full; make room")
         self.size += len(record)
         return at
+
+
+def in_order(segments: Sequence[Segment]) -> Iterator[tuple[Segment, int, Frame]]:
+    """Yield all records of a journal, oldest first: in which segment, at which byte, what.
+
+    Headers are among them. Raises ``JournalDamaged`` where a position is missing.
+    """
+    expected = segments[0].first if segments else 1
+    for segment in segments:
+        for at, frame in segment.records():
+            if frame.kind != HEADER:
+                if frame.position != expected:
+                    raise JournalDamaged(
+                        f"{segment.path}: position {expected} is missing; restore the folder from a copy"
+                    )
+                expected += 1
+            yield segment, at, frame
 
 
 @contextmanager

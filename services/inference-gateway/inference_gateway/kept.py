@@ -1,11 +1,15 @@
-"""What the meter keeps of a request in memory, and what the journal said of it, in the domain's words."""
+"""What the meter keeps of a request in memory, what it tells of many, and what the journal said of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
 
 import msgspec
 from mesh_contracts import wire
 from mesh_contracts.inference import UsageMetered, UsageRow
+from mesh_contracts.units import Site, derived_id
 from meshkit.journal import Journal
+from meshkit.telemetry import traceparent
 
 from inference_gateway.domain import records
 from inference_gateway.domain.records import Batched, Ended, Heard, Opened, Opening
@@ -26,6 +30,26 @@ class Waiting(msgspec.Struct, frozen=True):
 
     position: int
     row: msgspec.Raw
+
+
+def batched(
+    rows: Sequence[Waiting], journal: Journal, sequence: int, site: Site, now: datetime
+) -> UsageMetered:
+    """Return the fact that tells of ``rows``; its id follows from the journal, its epoch and ``sequence``."""
+    producer, epoch = journal.producer, journal.epoch
+    # They go into the batch as they were encoded already.
+    as_written: Any = [waiting.row for waiting in rows]
+    return UsageMetered(
+        fact_id=derived_id("fact", now, producer, str(epoch), str(sequence)),
+        key=producer,
+        site=site,
+        occurred_at=now,
+        traceparent=traceparent(),
+        producer=producer,
+        epoch=epoch,
+        sequence=sequence,
+        rows=as_written,
+    )
 
 
 def heard(journal: Journal) -> Iterator[Heard]:

@@ -2,24 +2,23 @@
 
 import asyncio
 import logging
-from typing import Any
 
 import msgspec
 from mesh_contracts import wire
-from mesh_contracts.inference import ROWS_MAX, UsageMetered, UsageRow
+from mesh_contracts.inference import ROWS_MAX, UsageRow
 from mesh_contracts.metering import ProducerMark
-from mesh_contracts.units import Site, derived_id
+from mesh_contracts.units import Site
 from meshkit import semconv
 from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.errors import JournalFull, Unavailable
 from meshkit.journal import JOURNAL_BYTES_MAX, Journal
-from meshkit.telemetry import METRICS, SpanKind, span, traceparent
+from meshkit.telemetry import METRICS, SpanKind, span
 
 from inference_gateway.domain import records
 from inference_gateway.domain.marks import AGAIN_MAX, kept, missed
 from inference_gateway.domain.records import Batched, Opening
-from inference_gateway.kept import Open, Waiting, heard
+from inference_gateway.kept import Open, Waiting, batched, heard
 from inference_gateway.progress import ProgressPage
 from inference_gateway.settings import BATCH_WAIT_S, MARK_WAIT_S
 
@@ -231,28 +230,15 @@ class Meter:
 
     def _tell(self, rows: list[Waiting]) -> None:
         sequence = self._sequence + 1
-        epoch = self._journal.epoch
-        now = self._clock.now()
-        tag = "gateway.usage.metered"
         with span(
-            f"batch {tag}",
+            "batch gateway.usage.metered",
             kind=SpanKind.INTERNAL,
             attributes={semconv.MESSAGING_BATCH_MESSAGE_COUNT: len(rows)},
         ):
-            fact = UsageMetered(
-                fact_id=derived_id("fact", now, self.producer, str(epoch), str(sequence)),
-                key=self.producer,
-                site=self._site,
-                occurred_at=now,
-                traceparent=traceparent(),
-                producer=self.producer,
-                epoch=epoch,
-                sequence=sequence,
-                rows=_as_written(rows),
-            )
+            fact = batched(rows, self._journal, sequence, self._site, self._clock.now())
             position = self._last = self._journal.tell(fact)
         self._sequence = sequence
-        self._batches.append(Batched(position, epoch, sequence, ()))
+        self._batches.append(Batched(position, fact.epoch, sequence, ()))
 
     def _release(self) -> None:
         needed = [self._pending[0].position if self._pending else None]
@@ -293,8 +279,3 @@ class Meter:
         self._page.clear()
         if not self.form():
             self._wake.set()
-
-
-def _as_written(rows: list[Waiting]) -> Any:
-    """Return the rows as they were encoded already: they go into the batch as they are."""
-    return [waiting.row for waiting in rows]
