@@ -42,7 +42,7 @@ def test_a_request_wakes_a_model_that_sleeps_is_answered_and_the_model_sleeps_ag
         "resources": {"memory_mib": 256},
     }
     made = caller.post("/api/v1/endpoints", wish).body
-    assert (made["state"], made["wanted"], made["workloads"]) == ("asleep", 0, [])
+    assert (made["state"], made["wanted"], made.get("workloads", [])) == ("asleep", 0, [])
     until(
         "its name is known at the door",
         5.0,
@@ -54,8 +54,8 @@ def test_a_request_wakes_a_model_that_sleeps_is_answered_and_the_model_sleeps_ag
         assert "a request wakes it" in asleep["reasons"][0]["unblock"]
 
     def stopped() -> bool | None:
-        found = caller.get(f"/api/v1/endpoints/{made['id']}")["workloads"]
-        return True if {one["state"] for one in found} == {"stopped"} else None
+        found = caller.get(f"/api/v1/endpoints/{made['id']}").get("workloads", [])
+        return True if {one["state"] for one in found} <= {"stopped"} else None
 
     until("its engines are gone", 20.0, stopped)
     caller.call("DELETE", f"/api/v1/endpoints/{made['id']}")
