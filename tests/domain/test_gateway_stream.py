@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_gateway.domain.faults import UNREADABLE
 from inference_gateway.domain.refusals import refusal_of
-from inference_gateway.domain.sse import EVENT_BYTES_MAX, EventTooLong, Splitter
+from inference_gateway.domain.sse import BYTE_ORDER_MARK, EVENT_BYTES_MAX, EventTooLong, Splitter
 from inference_gateway.domain.stream import Reading, whole_answer
 from mesh_contracts.placement import EngineKind
 
@@ -55,6 +55,15 @@ def test_events_come_out_whole_and_as_they_were_written_however_the_reads_were_c
     assert b"".join(got) + splitter.rest == whole
     # A carriage return at the end of a read may be half of a line's end: the other half then follows.
     assert [event.strip(b"\r\n") for event in got] == [event.strip(b"\r\n") for event in written]
+
+
+@pytest.mark.parametrize("lines", [b"", b": ping\n"])
+def test_an_event_behind_a_byte_order_mark_is_counted_and_renamed_like_any_other(lines: bytes) -> None:
+    reading = Reading("external", "chat", show_usage=True)
+    out = reading.take(BYTE_ORDER_MARK + lines + chunk("a") + b"\n\n")
+    assert (reading.fault, reading.tokens) == (None, 1)
+    assert out.startswith(lines + b"data: ")
+    assert shown(out.removeprefix(lines))["model"] == "chat"
 
 
 def test_an_event_that_never_ends_is_refused() -> None:
