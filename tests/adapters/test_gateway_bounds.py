@@ -17,6 +17,7 @@ from inference_gateway.meter import Meter
 from mesh_contracts import wire
 from mesh_contracts.inference import UsageMetered, UsageRow
 from mesh_contracts.metering import ProducerMark
+from mesh_contracts.placement import Routing
 from meshkit.clock import SystemClock
 from meshkit.journal import Journal
 
@@ -108,7 +109,7 @@ async def test_a_thousand_clients_that_leave_mid_stream_leave_nothing_but_their_
 ) -> None:
     count = 1_000
     async with engines(streaming(10_000, pause_s=0.02)) as (engine,):
-        await here.serve(engine.replica())
+        await here.serve(engine.replica(), routing=Routing(parallel_max=count))
 
         async def leave(serial: int) -> int:
             async with here.chat(stream=True) as answer:
