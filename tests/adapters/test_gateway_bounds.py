@@ -81,6 +81,26 @@ async def test_an_engine_that_says_nothing_is_given_up_in_time(
         assert {row.state for row in rows.values()} == {"failed"}
 
 
+async def test_an_engine_that_only_shows_that_it_lives_is_given_up_in_the_end(
+    here: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call, "CALL_MAX_S", 0.5)
+
+    async def answer(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        response = await begun(request)
+        await say(response, chunk("word ", 1))
+        while True:
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0.02)
+
+    async with engines(answer) as (engine,):
+        await here.serve(engine.replica())
+        async with here.chat(stream=True) as endless:
+            assert sse(await endless.read())[-1]["error"]["code"] == "time_limit"
+        (row,) = await here.rows(1)
+        assert (row.state, row.reason, row.completion_tokens) == ("failed", "time_limit", 1)
+
+
 async def test_a_client_that_reads_nothing_does_not_hold_an_engine_for_ever(
     here: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:

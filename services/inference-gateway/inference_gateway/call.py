@@ -16,6 +16,7 @@ from inference_gateway.recording import CLIENT_LEFT, STOPPING, Recording
 from inference_gateway.reply import Reply
 from inference_gateway.room import Room
 from inference_gateway.settings import (
+    CALL_MAX_S,
     CLIENT_STUCK_S,
     FIRST_BYTE_WAIT_S,
 )
@@ -45,7 +46,9 @@ class Call:
         self.attempts = 0
         self.why: str | None = None
         """Why the call is cut, once it is."""
-        self.due = self._loop.time() + FIRST_BYTE_WAIT_S
+        now = self._loop.time()
+        self._until = now + CALL_MAX_S
+        self.due = now + FIRST_BYTE_WAIT_S
         self.due_why = "engine_first_byte_timeout"
         self.hedge_at = math.inf
 
@@ -81,7 +84,9 @@ class Call:
 
     def look(self, now: float) -> None:
         """Do what is due: give up what has waited too long, ask another replica where the first is late."""
-        if now >= self.due:
+        if now >= self._until:
+            self.cut("time_limit")
+        elif now >= self.due:
             if self._going is None or not self._going.give_up(self.due_why):
                 self.cut(self.due_why)
         elif now >= self.hedge_at:

@@ -50,6 +50,9 @@ FIRST_BYTE_WAIT_S = 120.0
 IDLE_GAP_S = 60.0
 """How long an engine may fall silent in the middle of an answer."""
 
+CALL_MAX_S = 3_600.0
+"""How long one request may take in all, whatever its engine goes on sending."""
+
 CLIENT_STUCK_S = 60.0
 """How long a client may leave what it is sent unread."""
 

@@ -157,6 +157,8 @@ class Doors:
     def _reply(self, asked: Asked, send: Send, call: Call, hooks: Hooks | None) -> Reply:
         admitted, dialect = asked.admitted, asked.door.dialect
         headers = asked.headers
+        assert admitted.entry.organization is not None
+        headers.append((b"openai-organization", admitted.entry.organization.encode()))
         headers += admitted.held.headers(self._time())
         if dialect is None:
             return Reply(send, headers, call.wait_for_client, hooks=hooks)
