@@ -76,6 +76,15 @@ def test_a_hard_budget_without_a_lease_refuses_and_asks_at_once() -> None:
     assert urgent
 
 
+def test_nobody_is_sent_back_at_once_while_metering_does_not_answer() -> None:
+    admission = Admission()
+    admission.heed("project_1", budget())
+    admission.unanswered()
+    assert refused(admission).retry_after_ms == 1_000
+    admission.take(leases(), 100.0)
+    assert refused(admission).retry_after_ms == 50
+
+
 def test_money_is_set_aside_at_the_bound_and_settled_at_the_cost() -> None:
     admission = rich(granted=100)
     one = held(admission, 10, 20)

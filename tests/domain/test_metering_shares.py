@@ -68,3 +68,23 @@ def test_a_lowered_ceiling_is_kept_to_once_all_have_asked(
     held = settled(high, wanted, dict.fromkeys(wanted, 0), 2)
     assert sum(settled(low, wanted, held, 1).values()) <= max(low, high)
     assert settled(low, wanted, held, 3) == apportioned(low, wanted)
+
+
+@given(ceilings, demands, demands)
+def test_what_is_in_use_is_lent_to_nobody_else_and_the_sum_stays_within_the_ceiling(
+    ceiling: int, wanted: dict[str, int], used: dict[str, int]
+) -> None:
+    held = settled(ceiling, wanted, dict.fromkeys(wanted, 0), 2)
+    for name in sorted(wanted):
+        others = {other: had for other, had in held.items() if other != name}
+        in_use = min(used.get(name, 0), held[name])
+        shifted = {**wanted, name: 0}
+        held[name] = share(ceiling, name, shifted, others, in_use=in_use)
+        assert held[name] >= in_use
+        assert sum(held.values()) <= ceiling
+
+
+def test_a_gateway_whose_places_are_taken_lets_go_of_them_as_they_become_free() -> None:
+    wanted, others = {"g1": 0, "g2": 10}, {"g2": 0}
+    assert share(10, "g1", wanted, others, in_use=7) == 7
+    assert share(10, "g1", wanted, others, in_use=0) == apportioned(10, wanted)["g1"] < 7

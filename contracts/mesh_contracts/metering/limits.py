@@ -92,13 +92,15 @@ class LeaseWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Money is counted from the beginning of the epoch and the period that ``period_start`` names (the
     last reply's; absent at first): ``returned_microeur`` is what was given back unused, in all.
-    ``wanted_microeur`` is what it wishes to hold beyond what it holds.
+    ``wanted_microeur`` is what it wishes to hold beyond what it holds. ``parallel_active`` are requests
+    in progress as it asks: their places are lent to nobody else.
     """
 
     scope_id: str
     requests_per_minute: Count = 0
     tokens_per_minute: Count = 0
     parallel: Count = 0
+    parallel_active: Count = 0
     wanted_microeur: Count = 0
     returned_microeur: Count = 0
     period_start: Time | None = None

@@ -20,8 +20,11 @@ URGENT_AFTER_S = 0.01
 AGAIN_AFTER_S = 0.25
 """How long the next ask waits after one without an answer, whatever is urgent."""
 
-ASK_WITHIN_S = 1.0
-"""How long an answer is waited for; what is granted in one that comes later is told by the next."""
+ASK_WITHIN_S = 3.0
+"""How long an answer is waited for; what is granted in one that comes later is told by the next.
+
+Longer than a busy machine takes: where every answer came too late, no lease would ever be had.
+"""
 
 ASKS_MAX = 5
 """Asks in one turn, each for ``LEASES_MAX`` scopes; others wait for the next."""
@@ -109,6 +112,7 @@ class Leasing:
 
     def _unanswered(self, problem: Problem) -> None:
         METRICS.count("mesh_gateway_lease_renewals_total", outcome=problem.code)
+        self._admission.unanswered()
         if not self._silent:
             self._silent = True
             log.warning(

@@ -96,11 +96,14 @@ def _share(me: str, wish: LeaseWish, scope: Scope, others: Sequence[Share]) -> S
     ]
     rows.append((me, wish.requests_per_minute, wish.tokens_per_minute, wish.parallel))
 
-    def part(ceiling: int | None, place: int, held: Mapping[str, int | None]) -> int | None:
+    def part(
+        ceiling: int | None, place: int, held: Mapping[str, int | None], in_use: int = 0
+    ) -> int | None:
         if ceiling is None:
             return None
         demands = {str(row[0]): int(row[place]) for row in rows}
-        return share(ceiling, me, demands, {name: had or 0 for name, had in held.items()})
+        others_have = {name: had or 0 for name, had in held.items()}
+        return share(ceiling, me, demands, others_have, in_use=in_use)
 
     return Share(
         scope_id=scope.scope_id,
@@ -110,7 +113,12 @@ def _share(me: str, wish: LeaseWish, scope: Scope, others: Sequence[Share]) -> S
         parallel_wanted=wish.parallel,
         requests=part(scope.requests_per_minute, 1, {one.producer: one.requests for one in others}),
         tokens=part(scope.tokens_per_minute, 2, {one.producer: one.tokens for one in others}),
-        parallel=part(scope.parallel_requests, 3, {one.producer: one.parallel for one in others}),
+        parallel=part(
+            scope.parallel_requests,
+            3,
+            {one.producer: one.parallel for one in others},
+            wish.parallel_active,
+        ),
     )
 
 

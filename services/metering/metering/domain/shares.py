@@ -35,12 +35,20 @@ def apportioned(ceiling: int, demands: Mapping[str, int]) -> dict[str, int]:
     return shares
 
 
-def share(ceiling: int, me: str, demands: Mapping[str, int], held: Mapping[str, int]) -> int:
+def share(
+    ceiling: int,
+    me: str,
+    demands: Mapping[str, int],
+    held: Mapping[str, int],
+    *,
+    in_use: int = 0,
+) -> int:
     """Return what ``me`` may use from now on: its target, or what the others leave of it.
 
     ``demands`` are those of all gateways that live, ``me`` included; ``held`` are the others' shares.
+    What is ``in_use`` of a share cannot be let go of: it stays, though the target be less.
     """
     free = max(0, ceiling - sum(held.values()))
-    mine = min(apportioned(ceiling, demands)[me], free)
+    mine = min(max(apportioned(ceiling, demands)[me], in_use), free)
     assert mine == 0 or mine + sum(held.values()) <= ceiling, "shares stay within the ceiling"
     return mine

@@ -10,6 +10,7 @@ from mesh_contracts.metering import LEASES_MAX, Ceiling, Leases, LeaseWish
 from inference_gateway.domain.admission.estimate import Estimate
 from inference_gateway.domain.admission.held import Held, Known
 from inference_gateway.domain.admission.money import PriceBook
+from inference_gateway.domain.admission.refusals import BEAT_MS, SOON_MS
 from inference_gateway.domain.admission.scope import Scope, Taken
 from inference_gateway.domain.faults import Fault
 
@@ -30,6 +31,7 @@ class Admission:
     def __init__(self, urgent: Callable[[], None] = lambda: None) -> None:
         self.urgent = urgent
         self.lease_s = LEASE_S
+        self._soon_ms = SOON_MS
         self._known = Known()
         self._scopes = self._known.scopes
         self._former: dict[str, Scope] = {}
@@ -58,12 +60,17 @@ class Admission:
     def take(self, leases: Leases, asked_at: float) -> None:
         """Go by what metering answered to an ask that was sent at ``asked_at`` (monotonic)."""
         self.lease_s = leases.lease_ms / 1000
+        self._soon_ms = SOON_MS
         if leases.prices != self._known.prices.prices:
             self._known.prices = PriceBook(leases.prices)
         for lease in leases.items:
             scope = self._scopes.get(lease.scope_id)
             if scope is not None:
                 scope.lease(lease, asked_at, asked_at + self.lease_s)
+
+    def unanswered(self) -> None:
+        """Send nobody back at once, from now on: metering does not answer; asking faster would not help it."""
+        self._soon_ms = BEAT_MS
 
     def admit(
         self,
@@ -151,7 +158,7 @@ class Admission:
         worst: Fault | None = None
         for scope in bound:
             refused = False
-            for fault, urgent in scope.refusals(estimate, cost, now, at):
+            for fault, urgent in scope.refusals(estimate, cost, now, at, self._soon_ms):
                 refused = True
                 if urgent:
                     self._need(scope)

@@ -160,9 +160,12 @@ class Scope:
         return self, bucket, account, requests_left, tokens_left, parallel_left, money_left
 
     def refusals(
-        self, estimate: Estimate, cost: int | None, now: float, at: datetime
+        self, estimate: Estimate, cost: int | None, now: float, at: datetime, soon_ms: int
     ) -> Iterator[tuple[Fault, bool]]:
-        """Yield why a request does not fit, and whether asking for a lease at once may help."""
+        """Yield why a request does not fit, and whether asking for a lease at once may help.
+
+        ``soon_ms`` is when the answer to such an ask is expected.
+        """
         ceiling, tokens, now_ns = self.ceiling, estimate.tokens, int(now * 1e9)
         bucket = self.requests
         if bucket is not None and not bucket.fits(1, now_ns):
@@ -181,13 +184,12 @@ class Scope:
         if self.parallel is not None and self.active >= self.parallel:
             yield refusals.too_many_at_once(ceiling, self.parallel), False
         if self.hard:
-            yield from self._money_refusals(cost, now, at)
+            yield from self._money_refusals(cost, now, at, soon_ms)
 
     def _money_refusals(
-        self, cost: int | None, now: float, at: datetime
+        self, cost: int | None, now: float, at: datetime, soon: int
     ) -> Iterator[tuple[Fault, bool]]:
         ceiling, account = self.ceiling, self.account
-        soon = refusals.SOON_MS
         if self.spent:
             yield refusals.budget_spent(ceiling), False
         elif cost is not None and cost > (ceiling.budget_microeur or 0):
@@ -234,6 +236,7 @@ class Scope:
             requests_per_minute=_count(demand.requests_per_minute),
             tokens_per_minute=_count(demand.tokens_per_minute),
             parallel=_count(demand.parallel),
+            parallel_active=self.active,
             wanted_microeur=_count(max(target - max(at_hand, 0), 0)),
             returned_microeur=account.returned if account is not None else 0,
             period_start=account.start if account is not None else None,
