@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from pathlib import Path, suppress
 
 import aiohttp
 
@@ -27,10 +28,16 @@ def environment(here: Town, port: int, folder: str = "process") -> dict[str, str
 
 
 class Process:
-    """``python -m inference_gateway`` in its own process. ``shared`` is a port that others have, too."""
+    """``python -m inference_gateway`` (or another ``command``) in its own process.
 
-    def __init__(self, here: Town, *, folder: str = "process", shared: int | None = None) -> None:
+    ``shared`` is a port that others have, too.
+    """
+
+    def __init__(
+        self, here: Town, *command: str, folder: str = "process", shared: int | None = None
+    ) -> None:
         self.here = here
+        self._command = command or ("inference_gateway",)
         self.port = shared or free_port()
         self._environment = environment(here, self.port, folder)
         if shared:
@@ -41,7 +48,7 @@ class Process:
     async def start(self, models: int = 1) -> None:
         """Start it (again); return once it takes callers and knows so many models."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "inference_gateway"),
+            *(sys.executable, "-m", *self._command),
             env=self._environment,
             stderr=asyncio.subprocess.DEVNULL,
         )
@@ -54,6 +61,13 @@ class Process:
                             return
                 await asyncio.sleep(0.02)
 
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Return how much memory it holds now, or (``VmHWM``) the most it ever held."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith(f"{what}:"))
+        return int(line.split()[1]) / 1024
+
     async def end(self, how: signal.Signals) -> int:
         assert self._process is not None
         with suppress(ProcessLookupError):
@@ -62,8 +76,8 @@ class Process:
 
 
 @asynccontextmanager
-async def process(here: Town, models: int = 1) -> AsyncIterator[Process]:
-    made = Process(here)
+async def process(here: Town, *command: str, models: int = 1) -> AsyncIterator[Process]:
+    made = Process(here, *command)
     await made.start(models)
     try:
         yield made
