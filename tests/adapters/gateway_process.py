@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path, suppress
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import aiohttp
 
