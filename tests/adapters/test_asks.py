@@ -1,6 +1,7 @@
 """Asks and answers: in time, of those who may, typed both ways, and never an exception for the peer's sake."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -105,20 +106,20 @@ async def test_a_problem_comes_back_typed_with_the_frameworks_headers(bus: Bus) 
 @pytest.mark.parametrize(
     ("sealed", "expected"),
     [
-        ("", (401, "principal_invalid")),
-        ("p1.e30.AAAA", (401, "principal_invalid")),
-        (seal(principal(), Secret("another mesh")), (401, "principal_invalid")),
-        (seal(principal(lives_s=-1), MESH_SECRET), (401, "principal_invalid")),
-        (seal(principal(role="project"), MESH_SECRET), (403, "forbidden")),
-        (seal(principal(role="unheard of"), MESH_SECRET), (403, "forbidden")),
+        (lambda: "", (401, "principal_invalid")),
+        (lambda: "p1.e30.AAAA", (401, "principal_invalid")),
+        (lambda: seal(principal(), Secret("another mesh")), (401, "principal_invalid")),
+        (lambda: seal(principal(lives_s=-1), MESH_SECRET), (401, "principal_invalid")),
+        (lambda: seal(principal(role="project"), MESH_SECRET), (403, "forbidden")),
+        (lambda: seal(principal(role="unheard of"), MESH_SECRET), (403, "forbidden")),
     ],
 )
 async def test_who_may_not_is_refused_before_the_handler(
-    bus: Bus, sealed: str, expected: tuple[int, str]
+    bus: Bus, sealed: Callable[[], str], expected: tuple[int, str]
 ) -> None:
     owner = Owner()
     served = await serving(bus, listed=owner)
-    answer = await bus.ask(ListOrganizations(**bus.wish(sealed)))
+    answer = await bus.ask(ListOrganizations(**bus.wish(sealed())))
     assert problem(answer) == expected
     if expected[0] == 403:
         assert ListOrganizations.permission in answer.detail
