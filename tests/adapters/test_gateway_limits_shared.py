@@ -165,7 +165,10 @@ async def test_a_place_that_is_taken_at_one_gateway_is_lent_to_no_other(here: Se
             inside |= set() if one.done() else {one}
     # Each renewal would have moved places to those who want them.
     for _ in range(4):
-        for answer in await asyncio.gather(*(ask(here, tenant, base) for base in others * PLACES)):
+        async with asyncio.timeout(20):
+            # Who was let in would wait with the others.
+            asked = await asyncio.gather(*(ask(here, tenant, base) for base in others * PLACES))
+        for answer in asked:
             answer.refused_for("parallel_requests")
             assert answer.wait_s == 1.0
         await asyncio.sleep(1.0)
