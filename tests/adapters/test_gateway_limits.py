@@ -15,6 +15,8 @@ from tests.adapters.gateways import PROJECT, Town, town
 from tests.adapters.test_gateway_api import Owners, admin_of, said
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 BUDGET = {"scope": {"kind": "project", "id": "rail"}, "amount_microeur": "5000000"}
 LIMIT = {"scope": {"kind": "key", "id": "key_1"}, "requests_per_minute": 60}
 

@@ -23,6 +23,8 @@ from tests.adapters.purses import (
 )
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 EURO = 1_000_000
 
 

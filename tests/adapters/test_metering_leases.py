@@ -30,6 +30,8 @@ from tests.adapters.services import ADMIN
 from tests.adapters.test_metering_service import PRODUCER, PROJECT, Room, batch, open_room, row
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 KEY = row("any").key_id
 
 

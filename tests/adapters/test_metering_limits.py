@@ -12,6 +12,8 @@ from metering.domain.shares import LEASE_MS
 from tests.adapters.purses import KEY, OTHER, PROJECT, TENANT, Purses, purses
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def here(postgres: PostgresServer) -> AsyncIterator[Purses]:

@@ -25,6 +25,8 @@ from tests.adapters.test_placement_pulse import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 BOUNDS = Replicas(
     min=0, max=2, target=4, up_after_ms=5_000, down_after_ms=10_000, sleep_after_ms=20_000
 )
