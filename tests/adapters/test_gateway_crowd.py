@@ -102,6 +102,7 @@ async def test_a_connection_too_many_is_answered_503_and_closed(
             for one in refused:
                 await one.ended
             assert {one.status for one in refused} == {503}
+            assert {json.loads(one.body)["error"]["code"] for one in refused} == {"overloaded"}
             waited = p99([one.took_s for one in refused])
             sys.stdout.write(f"\n50 connections refused beside {most}: p99 {waited:.1f} ms")
             assert waited < REFUSED_WITHIN_MS

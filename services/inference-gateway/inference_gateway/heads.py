@@ -7,12 +7,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from meshkit.telemetry import METRICS
-from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inference_gateway.cycle import Cycle
-from inference_gateway.domain.faults import Fault
-from inference_gateway.http.wire import HOOKS
+from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.http.wire import HOOKS, Receive, Scope, Send, send_fault
 
 HOT = b"/v1/"
 """Where the hot routes are."""
@@ -170,7 +169,7 @@ class BoundedHeads(HttpToolsProtocol):
         )
         scope[HOOKS] = cycle
         crowded = self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency
-        app: Any = service_unavailable if crowded else self.app
+        app: Any = _crowded if crowded else self.app
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, app)
         else:
@@ -265,3 +264,9 @@ class BoundedHeads(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._wait(LINGER_S)
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as ASGI calls it
+    """Answer a request on one connection too many."""
+    said = "Too many connections are open here. Try again."
+    await send_fault(send, unavailable("overloaded", said), [(b"connection", b"close")])
