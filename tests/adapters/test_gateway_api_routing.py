@@ -33,6 +33,7 @@ async def owners(here: Town) -> AsyncIterator[Owners]:
     await made.stop()
 
 
+@pytest.mark.slow
 async def test_an_endpoint_is_made_changed_and_shown_with_its_routing(
     here: Town, owners: Owners
 ) -> None:

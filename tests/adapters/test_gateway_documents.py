@@ -11,6 +11,7 @@ from tests.adapters.gateways import Town, town
 from tests.servers_nats import NatsServer
 
 
+@pytest.mark.slow
 async def test_the_doors_describe_themselves_whole(tmp_path: Path, nats_server: NatsServer) -> None:
     async with town(tmp_path, nats_server.url) as here:
         await describes(here)

@@ -218,6 +218,7 @@ async def test_what_a_killed_reader_left_comes_before_what_is_new(
     await eventually(world.effects, [("project-1", number) for number in (1, 2, 3, 4)])
 
 
+@pytest.mark.slow
 async def test_a_reader_that_stops_in_order_leaves_nobody_waiting(world: World) -> None:
     slow, effects = Effects(), Effects()
     begun = asyncio.Event()

@@ -161,6 +161,7 @@ def _written(folder: Path, payloads: list[bytes]) -> None:
     journal.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=200), min_size=1, max_size=12), st.data())
 def test_a_journal_cut_anywhere_at_its_end_keeps_a_prefix(
