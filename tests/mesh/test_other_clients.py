@@ -93,6 +93,7 @@ def test_litellm_is_answered_over_chat_and_over_responses(clients: Path, mesh: M
     assert seen["last_event"] in {"response.completed", "response.incomplete"}
 
 
+@pytest.mark.long
 def test_what_is_said_in_anthropic_s_shape_fits_anthropic_s_own_types(clients: Path) -> None:
     lines: list[str] = []
 

@@ -16,6 +16,9 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
+SLOW_AT_ONCE = 2
+"""Files of slow tests at a time: they mostly wait, and each has processes of its own."""
+
 QUICK_AT_ONCE = 4
 """Files of quick tests at once: most of their time they wait for a server, not for a core."""
 SAID_AT_MOST = 60_000
@@ -113,11 +116,11 @@ def chosen(name: str, marks: str, *, at_once: int = 1) -> Step:
 
 
 def proofs(*, fast: bool, long: bool) -> list[Step]:
-    """Return the steps that run tests: the quick ones several files at a time, the others by themselves."""
+    """Return the steps that run tests: the quick ones several files at a time, the slow ones two."""
     quick = chosen("quick tests (pytest)", "not slow and not long", at_once=QUICK_AT_ONCE)
     if fast:
         return [quick]
-    slow = chosen("slow tests (pytest)", "slow and not long")
+    slow = chosen("slow tests (pytest)", "slow and not long", at_once=SLOW_AT_ONCE)
     return [quick, slow, chosen("full-size proofs (pytest)", "long")] if long else [quick, slow]
 
 
