@@ -172,8 +172,9 @@ def test_a_collector_that_never_answers_slows_nothing() -> None:
         stopping = time.monotonic()
         telemetry.stop()
         stopped = time.monotonic() - stopping
-    assert took < 1.5
-    assert stopped < 1.5
+    # Three thousand that each waited would take an hour.
+    assert took < 10
+    assert stopped < 10
 
 
 def test_a_span_file_has_a_bound_and_one_that_somebody_removed_is_made_anew(

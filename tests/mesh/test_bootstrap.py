@@ -86,7 +86,7 @@ def test_an_ordinary_user_can_install_too(clone: Path, tmp_path: Path) -> None:
     for folder, _, names in os.walk(tmp_path):
         for path in (folder, *(os.path.join(folder, name) for name in names)):  # noqa: PTH118
             os.chown(path, NOBODY, NOBODY)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
+    for folder in tmp_path.parents[: tmp_path.parts[::-1].index("pytest-of-root")]:
         folder.chmod(folder.stat().st_mode | 0o055)
     environment = {**os.environ, "HOME": str(tmp_path), "PATH": "/usr/bin:/bin:/usr/local/bin"}
     code, _, err = end(begin(clone, "--help", env=environment, user=NOBODY, group=NOBODY))

@@ -59,9 +59,11 @@ class Calls:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            now = loop.time()
-            for call in list(self.active):
-                call.look(now)
+            self._look(loop.time())
+
+    def _look(self, now: float) -> None:
+        for call in list(self.active):
+            call.look(now)
 
     def cut_all(self, why: str) -> None:
         """End every call now."""
