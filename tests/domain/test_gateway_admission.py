@@ -18,7 +18,7 @@ from inference_gateway.domain.body import (
     uncountable,
     unshortened,
 )
-from inference_gateway.domain.directory import Directory, least_busy, not_serving
+from inference_gateway.domain.directory import Directory, not_serving
 from inference_gateway.domain.faults import Fault
 from inference_gateway.domain.keys import bearer, opens, ours
 from inference_gateway.domain.marks import kept, missed
@@ -197,32 +197,6 @@ def test_of_two_endpoints_with_one_name_the_living_then_the_newest_answers() -> 
     assert directory.find(newer.project, "chat") == newer
     directory.put(newer.endpoint_id, None)
     assert directory.find(newer.project, "chat") == older
-
-
-@given(
-    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 9), min_size=1),
-    st.sets(st.sampled_from("abcdef")),
-    st.integers(0, 100),
-)
-def test_the_least_busy_replica_that_was_not_tried_is_asked(
-    busy: dict[str, int], tried: set[str], turn: int
-) -> None:
-    replicas = [replica(name) for name in busy]
-    in_flight = {test_id("workload", name): count for name, count in busy.items()}
-    passed = [test_id("workload", name) for name in tried]
-    chosen = least_busy(replicas, in_flight, passed, turn)
-    left = [count for name, count in busy.items() if name not in tried]
-    if chosen is None:
-        assert not left
-    else:
-        assert chosen.workload_id not in passed
-        assert in_flight[chosen.workload_id] == min(left)
-
-
-def test_equal_replicas_take_turns() -> None:
-    replicas = [replica(name) for name in "abc"]
-    asked = {least_busy(replicas, {}, (), turn) for turn in range(3)}
-    assert asked == set(replicas)
 
 
 def test_a_model_that_cannot_answer_says_why_and_what_unblocks_it() -> None:

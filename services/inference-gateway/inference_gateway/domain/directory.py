@@ -1,8 +1,8 @@
 """Which endpoint a project's model name means, and where else its requests may go."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
-from mesh_contracts.placement import Replica, Route
+from mesh_contracts.placement import Route
 
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.names import Names, Way, live
@@ -85,18 +85,6 @@ class Directory:
             key=lambda route: (live(route), route.created_at, route.endpoint_id),
         )
         self._names.setdefault(name[0], Names()).put(best)
-
-
-def least_busy(
-    replicas: Iterable[Replica], in_flight: Mapping[str, int], tried: Iterable[str], turn: int
-) -> Replica | None:
-    """Return the replica with the fewest requests in flight that was not tried; ties go round by ``turn``."""
-    passed = set(tried)
-    left = [replica for replica in replicas if replica.workload_id not in passed]
-    if not left:
-        return None
-    first = turn % len(left)
-    return min(left[first:] + left[:first], key=lambda replica: in_flight.get(replica.workload_id, 0))
 
 
 def no_such_model(name: str) -> Fault:
