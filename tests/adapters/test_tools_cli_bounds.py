@@ -102,6 +102,29 @@ def test_a_budget_is_set_listed_and_deleted(door: Door) -> None:
     }
 
 
+PROJECTS = {
+    "items": [
+        {"id": "project_1", "name": "demo", "organization": "acme"},
+        {"id": "project_2", "name": "demo", "organization": "rival"},
+    ]
+}
+
+
+def test_what_a_scope_has_is_deleted_by_the_name_with_which_it_was_set(door: Door) -> None:
+    door.answers = [(200, PROJECTS), (200, {"items": [BUDGET]}), (200, BUDGET)]
+    done = mesh(door, "budget", "delete", "project/acme/demo")
+    assert done.stdout == "deleted: budget_1 of project_1\n"
+    assert door.asked[-1][:2] == ("DELETE", "/api/v1/budgets/budget_1")
+
+
+def test_a_scope_that_has_nothing_to_delete_is_told_so(door: Door) -> None:
+    door.answers = [(200, PROJECTS), (200, {"items": [BUDGET]})]
+    done = mesh(door, "budget", "delete", "project/rival/demo")
+    assert done.returncode != 0
+    assert "it has none" in done.stderr
+    assert all(method != "DELETE" for method, *_ in door.asked)
+
+
 def test_limits_are_set_listed_and_deleted(door: Door) -> None:
     door.answers = [(201, LIMIT), (200, {"items": [LIMIT]}), (200, LIMIT)]
     assert mesh(door, "limit", "set", "key_1", "--requests", "60").returncode == 0

@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from mesh_tools.cli import show
-from mesh_tools.cli.door import part
+from mesh_tools.cli.door import Door, Refused, part
 from mesh_tools.cli.show import Column, euros, field
 from mesh_tools.cli.verbs import Verbs, argument, door
 
@@ -57,7 +57,12 @@ def verbs(noun: str) -> Verbs:
             argument("--soft", "say when it is passed, and refuse nothing", action="store_true"),
             argument("--warn", "say, too, at so many percent (80)", type=int, default=80),
         )
-        made.add("delete", delete_budget, "let a scope have no budget", argument("budget", "its id"))
+        made.add(
+            "delete",
+            delete_budget,
+            "let a scope have no budget",
+            argument("budget", "its id, or its scope"),
+        )
     else:
         made.add("list", list_limits, "limits")
         made.add(
@@ -69,7 +74,12 @@ def verbs(noun: str) -> Verbs:
             argument("--tokens", "tokens a minute", type=int),
             argument("--parallel", "requests at one time", type=int),
         )
-        made.add("delete", delete_limit, "let a scope have no limits", argument("limit", "its id"))
+        made.add(
+            "delete",
+            delete_limit,
+            "let a scope have no limits",
+            argument("limit", "their id, or their scope"),
+        )
     return made
 
 
@@ -108,7 +118,7 @@ def set_budget(wanted: argparse.Namespace) -> None:
 
 def delete_budget(wanted: argparse.Namespace) -> None:
     """Delete a budget."""
-    _gone(wanted, door(wanted).call("DELETE", f"/api/v1/budgets/{part(wanted.budget)}"))
+    _gone(wanted, "budgets", wanted.budget)
 
 
 def list_limits(wanted: argparse.Namespace) -> None:
@@ -140,7 +150,7 @@ def set_limit(wanted: argparse.Namespace) -> None:
 
 def delete_limit(wanted: argparse.Namespace) -> None:
     """Delete a scope's limits."""
-    _gone(wanted, door(wanted).call("DELETE", f"/api/v1/limits/{part(wanted.limit)}"))
+    _gone(wanted, "limits", wanted.limit)
 
 
 def _list(wanted: argparse.Namespace, what: str, columns: list[Column], empty: str) -> None:
@@ -151,8 +161,31 @@ def _list(wanted: argparse.Namespace, what: str, columns: list[Column], empty: s
         show.table(items, columns, empty)
 
 
-def _gone(wanted: argparse.Namespace, gone: dict[str, Any]) -> None:
+def _gone(wanted: argparse.Namespace, what: str, said: str) -> None:
+    at = door(wanted)
+    gone = at.call("DELETE", f"/api/v1/{what}/{part(_id_of(at, what, said))}")
     if wanted.json:
         show.out(gone)
     else:
         print(f"deleted: {gone['id']} of {gone['scope_id']}")
+
+
+def _id_of(at: Door, what: str, said: str) -> str:
+    """Return the id of what a scope has, said as in ``set``; any other text is an id already."""
+    try:
+        meant = scope(said)
+    except ValueError:
+        return said
+    ids = {meant["id"]}
+    if meant["id"] != said:
+        named = at.items(f"/api/v1/{meant['kind']}s")
+        ids = {one["id"] for one in named if meant["id"] in {one["name"], _whole_name(one)}}
+    found = [one["id"] for one in at.items(f"/api/v1/{what}") if one["scope_id"] in ids]
+    if len(found) != 1:
+        many = "several scopes are called so: name one by its id" if found else "it has none"
+        raise Refused(f"{said}: {many}; mesh {what.removesuffix('s')} list shows what there is")
+    return str(found[0])
+
+
+def _whole_name(one: dict[str, Any]) -> str:
+    return f"{one.get('organization', '')}/{one['name']}"
