@@ -63,6 +63,7 @@ async def test_a_chat_is_answered_and_its_usage_told(here: Town, engine: Engine)
     assert row.request_id == request_id
     assert (row.state, row.tokens_from, row.status) == ("completed", "engine", 200)
     assert (row.prompt_tokens, row.completion_tokens) == (5, WORDS)
+    assert row.queue_us == 0, "that it did not wait is known"
     assert row.workload_id == test_id("workload", "r1")
     assert engine.asked[0]["model"] == "weights"
     assert engine.headers[0]["authorization"] == f"Bearer {ENGINE_KEY}"

@@ -236,7 +236,7 @@ class Going:
             return chosen
         finally:
             got.leave()
-            why.queue_us = (why.queue_us or 0) + int((loop.time() - since) * 1e6)
+            why.queue_us += int((loop.time() - since) * 1e6)
             self._to.await_(FIRST_BYTE_WAIT_S, "engine_first_byte_timeout")
 
     def _want(self, tried: tuple[str, ...]) -> Ask:

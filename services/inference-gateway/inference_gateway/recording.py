@@ -46,7 +46,7 @@ class Why:
         self.counted: list[Counted] = []
         self.tried: list[Tried] = []
         self.position: int | None = None
-        self.queue_us: int | None = None
+        self.queue_us = 0
         self.reserved: int | None = None
 
     def explained(self) -> Explained:
