@@ -253,3 +253,15 @@ def test_a_request_says_what_it_was_counted_against() -> None:
     assert (project.scope, project.requests_left, project.parallel_left) == ("project_1", 59, 4)
     assert (project.tokens_left, project.microeur_left) == (None, None)
     assert (key.scope, key.microeur_left) == ("key_1", 60)
+
+
+def test_a_refusal_says_what_is_left_as_an_answer_does() -> None:
+    admission = Admission()
+    admission.heed("project_1", ceiling(requests_per_minute=1, tokens_per_minute=900))
+    admission.take(leases(lease(requests_per_minute=1, tokens_per_minute=900)), 100.0)
+    held(admission)
+    said = dict(refused(admission).headers)
+    assert said[b"x-ratelimit-limit-requests"] == b"1"
+    assert said[b"x-ratelimit-remaining-requests"] == b"0"
+    assert said[b"x-ratelimit-remaining-tokens"] == b"880"
+    assert said[b"x-ratelimit-reset-requests"] == b"1m0s"

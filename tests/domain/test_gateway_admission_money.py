@@ -268,3 +268,17 @@ def test_a_scope_that_is_gone_is_neither_bound_nor_wished_for() -> None:
     held(admission)
     one.settle(1, 1, 101.0)
     assert admission.wishes(101.0, NOW) == []
+
+
+def test_what_cannot_fit_into_the_rest_of_a_budget_is_not_sent_back_to_wait_for_more() -> None:
+    admission = Admission()
+    admission.heed("project_1", budget(amount=100))
+    admission.take(leases(money(granted=50, left_microeur=0)), 100.0)
+    one = held(admission, 10, 0)
+    assert refused(admission, 45, 0).code == "budget_short", "what is in progress may give back"
+    one.settle(10, 0, 100.0)
+    rest = refused(admission, 45, 0)
+    assert (rest.code, rest.should_retry) == ("insufficient_quota", False)
+    others = msgspec.structs.replace(leases(money(granted=50, left_microeur=0)), gateways=2)
+    admission.take(others, 100.0)
+    assert refused(admission, 45, 0).code == "budget_short", "another gateway may give back"

@@ -15,6 +15,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     ``retry_after_ms`` is the same as ``retry_after_s``, finer, and wins where both are there.
     ``should_retry`` overrules what a client makes of the status; absent leaves it to the client.
+    ``headers`` say more, as what is left of a limit.
     """
 
     status: int
@@ -25,6 +26,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: int | None = None
     retry_after_ms: int | None = None
     should_retry: bool | None = None
+    headers: list[tuple[bytes, bytes]] = []
     reasons: list[Any] = []
 
     def body(self) -> bytes:

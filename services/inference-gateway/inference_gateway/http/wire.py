@@ -138,7 +138,7 @@ async def send_fault(send: Send, fault: Fault, headers: Headers) -> None:
 
 def fault_headers(fault: Fault) -> Headers:
     """Return what a refusal's head says, whatever the shape of its body."""
-    more: Headers = [JSON, *_when(fault)]
+    more: Headers = [JSON, *fault.headers, *_when(fault)]
     if fault.status == 401:
         more.append((b"www-authenticate", b"Bearer"))
     if fault.status in {408, 413}:

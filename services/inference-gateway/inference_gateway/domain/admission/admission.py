@@ -5,10 +5,12 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import islice
 
+import msgspec
 from mesh_contracts.metering import LEASES_MAX, Ceiling, Leases, LeaseWish
 
 from inference_gateway.domain.admission.estimate import Estimate
 from inference_gateway.domain.admission.held import Held, Known
+from inference_gateway.domain.admission.left import said_left
 from inference_gateway.domain.admission.money import PriceBook
 from inference_gateway.domain.admission.refusals import BEAT_MS, SOON_MS
 from inference_gateway.domain.admission.scope import Scope, Taken
@@ -66,7 +68,7 @@ class Admission:
         for lease in leases.items:
             scope = self._scopes.get(lease.scope_id)
             if scope is not None:
-                scope.lease(lease, asked_at, asked_at + self.lease_s)
+                scope.lease(lease, asked_at, asked_at + self.lease_s, alone=leases.gateways == 1)
 
     def unanswered(self) -> None:
         """Send nobody back at once, from now on: metering does not answer; asking faster would not help it."""
@@ -168,7 +170,7 @@ class Admission:
                 scope.demand.refused(estimate.tokens, scope.active + 1)
                 self._touch(scope)
         assert worst is not None, "what does not fit has a reason"
-        return worst
+        return msgspec.structs.replace(worst, headers=said_left(bound, now))
 
 
 def _lasts(fault: Fault) -> tuple[bool, int]:

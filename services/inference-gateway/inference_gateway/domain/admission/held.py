@@ -5,23 +5,12 @@ from datetime import datetime
 from mesh_contracts.inference import Counted
 
 from inference_gateway.domain.admission.estimate import Estimate
-from inference_gateway.domain.admission.gcra import Bucket
+from inference_gateway.domain.admission.left import Headers, said_left
 from inference_gateway.domain.admission.money import Account, PriceBook
 from inference_gateway.domain.admission.scope import Scope, Taken, left_of
 
-Headers = list[tuple[bytes, bytes]]
-Tightest = tuple[int, int, Bucket]
-"""What is left, of which limit, in which bucket."""
-
 Asked = tuple[tuple[str, str, str, str], str, datetime]
 """The four scopes of a request, its model, and when it started."""
-
-REQUESTS = (
-    b"x-ratelimit-limit-requests",
-    b"x-ratelimit-remaining-requests",
-    b"x-ratelimit-reset-requests",
-)
-TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
 class Held:
@@ -109,24 +98,7 @@ class Held:
 
         The limit is the scope's, what is left and its reset are this gateway's share of it.
         """
-        if not self._entries:
-            return []
-        now_ns = int(now * 1e9)
-        requests: Tightest | None = None
-        tokens: Tightest | None = None
-        for entry in self._entries:
-            scope = entry[0]
-            bucket, limit = scope.requests, scope.ceiling.requests_per_minute
-            if bucket is not None and limit is not None:
-                left = bucket.left(now_ns)
-                if requests is None or left < requests[0]:
-                    requests = (left, limit, bucket)
-            bucket, limit = scope.tokens, scope.ceiling.tokens_per_minute
-            if bucket is not None and limit is not None:
-                left = bucket.left(now_ns)
-                if tokens is None or left < tokens[0]:
-                    tokens = (left, limit, bucket)
-        return [*_headers(REQUESTS, requests, now_ns), *_headers(TOKENS, tokens, now_ns)]
+        return said_left([entry[0] for entry in self._entries], now)
 
 
 class Known:
@@ -137,20 +109,3 @@ class Known:
     def __init__(self) -> None:
         self.scopes: dict[str, Scope] = {}
         self.prices = PriceBook()
-
-
-def _headers(names: tuple[bytes, bytes, bytes], tightest: Tightest | None, now_ns: int) -> Headers:
-    if tightest is None:
-        return []
-    left, limit, bucket = tightest
-    said = (b"%d" % limit, b"%d" % left, _duration(bucket.full_ns(now_ns)))
-    return list(zip(names, said, strict=True))
-
-
-def _duration(ns: int) -> bytes:
-    """Return a time as OpenAI writes it: 0s, 250ms, 12s, 1m0s; the larger ones rounded up."""
-    ms = -(-ns // 1_000_000)
-    if 0 < ms < 1_000:
-        return b"%dms" % ms
-    minutes, seconds = divmod(-(-ms // 1_000), 60)
-    return b"%dm%ds" % (minutes, seconds) if minutes else b"%ds" % seconds

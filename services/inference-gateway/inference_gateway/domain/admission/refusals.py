@@ -114,6 +114,19 @@ def budget_short(ceiling: Ceiling, at_hand: int, cost: int, wait_ms: int) -> Fau
     )
 
 
+def budget_rest(ceiling: Ceiling, at_hand: int, cost: int) -> Fault:
+    """Return the refusal where all that is left of a hard budget is here, and less than a request may cost."""
+    return Fault(
+        status=429,
+        code=QUOTA,
+        type=QUOTA,
+        message=f"This request may cost up to {cost} micro-euros, and {max(at_hand, 0)} are all that is left of the "
+        f"budget of {_who(ceiling, 'the')}{_per(ceiling)}. Lower max_tokens, or have the budget raised.",
+        should_retry=False,
+        reasons=_reasons(ceiling, "budget", ceiling.budget_microeur, max(at_hand, 0), cost),
+    )
+
+
 def budget_unconfirmed(ceiling: Ceiling, why: str, wait_ms: int) -> Fault:
     """Return the refusal where this gateway may spend nothing of a hard budget until metering answers."""
     return Fault(

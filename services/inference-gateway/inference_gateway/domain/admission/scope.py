@@ -31,6 +31,7 @@ class Scope:
     __slots__ = (
         "account",
         "active",
+        "alone",
         "ceiling",
         "confirmed_until",
         "demand",
@@ -56,6 +57,7 @@ class Scope:
         """Monotonic time until which the account may be spent from."""
         self.hopeful = True
         """Whether asking for money again, before the next beat, may help."""
+        self.alone = False
         self.suspect = suspect
         """Whether this epoch may have had money here that is no longer remembered."""
         self.demand = Demand()
@@ -77,8 +79,12 @@ class Scope:
         else:
             self.parallel = min(limit, _provisional(limit) if self.parallel is None else self.parallel)
 
-    def lease(self, lease: Lease, asked_at: float, until: float) -> None:
-        """Go by a lease that was asked for at ``asked_at`` and stands until ``until``."""
+    def lease(self, lease: Lease, asked_at: float, until: float, *, alone: bool = False) -> None:
+        """Go by a lease that was asked for at ``asked_at`` and stands until ``until``.
+
+        ``alone`` says that no other gateway holds leases now, so that none can give anything back.
+        """
+        self.alone = alone
         asked_ns = int(asked_at * 1e9)
         _share(self.requests, lease.requests_per_minute, self.ceiling.requests_per_minute, asked_ns)
         _share(self.tokens, lease.tokens_per_minute, self.ceiling.tokens_per_minute, asked_ns)
@@ -208,6 +214,9 @@ class Scope:
         elif account.at_hand < cost:
             self.demand.cost = max(self.demand.cost, cost)
             self.demand.short += cost
+            if self.alone and account.left == 0 and not self.active:
+                yield refusals.budget_rest(ceiling, account.at_hand, cost), False
+                return
             wait_ms = soon if self.hopeful else refusals.BEAT_MS
             yield refusals.budget_short(ceiling, account.at_hand, cost, wait_ms), self.hopeful
 
