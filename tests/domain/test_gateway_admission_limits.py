@@ -222,7 +222,7 @@ def test_a_gateway_goes_on_with_its_last_share_while_metering_is_silent() -> Non
 
 def test_headers_show_the_tightest_scope_and_nothing_where_nothing_is_limited() -> None:
     admission = Admission()
-    assert held(admission).headers(100.0) == []
+    assert held(admission).headers() == []
     admission.heed("project_1", ceiling(requests_per_minute=600))
     admission.heed("key_1", ceiling("key_1", requests_per_minute=60, tokens_per_minute=1_000))
     admission.take(
@@ -232,7 +232,7 @@ def test_headers_show_the_tightest_scope_and_nothing_where_nothing_is_limited() 
         ),
         100.0,
     )
-    assert held(admission, 90, 10).headers(100.0) == [
+    assert held(admission, 90, 10).headers() == [
         (b"x-ratelimit-limit-requests", b"60"),
         (b"x-ratelimit-remaining-requests", b"29"),
         (b"x-ratelimit-reset-requests", b"2s"),

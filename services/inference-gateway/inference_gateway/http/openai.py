@@ -159,7 +159,7 @@ class Doors:
         headers = asked.headers
         assert admitted.entry.organization is not None
         headers.append((b"openai-organization", admitted.entry.organization.encode()))
-        headers += admitted.held.headers(self._time())
+        headers += admitted.held.headers()
         if dialect is None:
             return Reply(send, headers, call.wait_for_client, hooks=hooks)
         return Spoken(

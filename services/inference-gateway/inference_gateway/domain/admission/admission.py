@@ -68,7 +68,9 @@ class Admission:
         for lease in leases.items:
             scope = self._scopes.get(lease.scope_id)
             if scope is not None:
+                before = scope.account
                 scope.lease(lease, asked_at, asked_at + self.lease_s, alone=leases.gateways == 1)
+                self._known.opened += scope.account is not before
 
     def unanswered(self) -> None:
         """Send nobody back at once, from now on: metering does not answer; asking faster would not help it."""

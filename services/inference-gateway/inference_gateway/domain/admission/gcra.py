@@ -45,6 +45,11 @@ class Bucket:
         self.fits(0, now_ns)
         return max(self._left // MINUTE_NS, 0)
 
+    def raw_at(self, now_ns: int) -> int:
+        """Return what is left now, in the bucket's own units."""
+        self.fits(0, now_ns)
+        return self._left
+
     @property
     def raw(self) -> int:
         """Return what was left when it was last looked at, in the bucket's own units."""
@@ -57,10 +62,6 @@ class Bucket:
         self.fits(0, now_ns)
         missing = amount * MINUTE_NS - self._left
         return max(-(-missing // self.share), 0) if self.share else 0
-
-    def full_ns(self, now_ns: int) -> int:
-        """Return the time after which everything is left again; 0 for a share of nothing."""
-        return self.wait_ns(self.share, now_ns) or 0
 
     def reshare(self, share: int, now_ns: int, *, assumed: bool = False) -> None:
         """Go on with another share: what is left stays, as far as the new share holds it.

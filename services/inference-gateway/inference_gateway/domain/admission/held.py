@@ -5,7 +5,7 @@ from datetime import datetime
 from mesh_contracts.inference import Counted
 
 from inference_gateway.domain.admission.estimate import Estimate
-from inference_gateway.domain.admission.left import Headers, said_left
+from inference_gateway.domain.admission.left import REQUESTS, TOKENS, Headers, said_of
 from inference_gateway.domain.admission.money import Account, PriceBook
 from inference_gateway.domain.admission.scope import Scope, Taken, left_of
 
@@ -16,12 +16,13 @@ Asked = tuple[tuple[str, str, str, str], str, datetime]
 class Held:
     """Tokens, money and a place among those in progress. ``settle`` it once, whatever happens."""
 
-    __slots__ = ("_asked", "_cost", "_entries", "_known", "_settled", "estimate")
+    __slots__ = ("_asked", "_cost", "_entries", "_known", "_opened", "_settled", "estimate")
 
     def __init__(
         self, known: "Known", asked: "Asked", estimate: Estimate, entries: list[Taken], cost: int
     ) -> None:
         self._known = known
+        self._opened = known.opened
         self._asked = asked
         self._entries = entries
         self._cost = cost
@@ -40,7 +41,8 @@ class Held:
         prompt = estimate.prompt_tokens if prompt_tokens is None else prompt_tokens
         answer = estimate.answer_tokens if completion_tokens is None else completion_tokens
         accounts = [entry[2] for entry in entries if entry[2] is not None]
-        late = self._late(accounts)
+        # Seldom an account was opened since; nobody looks for one where there was none.
+        late = [] if self._opened == self._known.opened else self._late(accounts)
         reserved = cost = self._cost
         if accounts or late:
             _, model, at = self._asked
@@ -93,19 +95,38 @@ class Held:
             for scope, _, _, requests, tokens, parallel, microeur in self._entries
         ]
 
-    def headers(self, now: float) -> Headers:
-        """Return what is left now, at the scope where the least is; nothing for what is unlimited.
+    def headers(self) -> Headers:
+        """Return what was left right after this request, at the scope where the least was.
 
-        The limit is the scope's, what is left and its reset are this gateway's share of it.
+        Nothing for what is unlimited. The limit is the scope's, what is left and its reset are this
+        gateway's share of it.
         """
-        return said_left([entry[0] for entry in self._entries], now)
+        requests = tokens = None
+        requests_raw = tokens_raw = 0
+        for entry in self._entries:
+            raw = entry[3]
+            if raw is not None and (requests is None or raw < requests_raw):
+                requests, requests_raw = entry[0], raw
+            raw = entry[4]
+            if raw is not None and (tokens is None or raw < tokens_raw):
+                tokens, tokens_raw = entry[0], raw
+        said: Headers = []
+        if requests is not None and requests.requests is not None:
+            limit = requests.ceiling.requests_per_minute
+            said += said_of(REQUESTS, limit, requests.requests.share, requests_raw)
+        if tokens is not None and tokens.tokens is not None:
+            limit = tokens.ceiling.tokens_per_minute
+            said += said_of(TOKENS, limit, tokens.tokens.share, tokens_raw)
+        return said
 
 
 class Known:
     """What requests are settled by: the scopes there are, and the price book."""
 
-    __slots__ = ("prices", "scopes")
+    __slots__ = ("opened", "prices", "scopes")
 
     def __init__(self) -> None:
         self.scopes: dict[str, Scope] = {}
         self.prices = PriceBook()
+        self.opened = 0
+        """How many accounts were ever opened."""

@@ -1,14 +1,11 @@
 """What is left of a scope's limits, as clients of OpenAI read it in headers: also where nothing is."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from inference_gateway.domain.admission.gcra import Bucket
+from inference_gateway.domain.admission.gcra import MINUTE_NS
 from inference_gateway.domain.admission.scope import Scope
 
 Headers = list[tuple[bytes, bytes]]
-Tightest = tuple[int, int, Bucket]
-"""What is left, of which limit, in which bucket."""
-
 REQUESTS = (
     b"x-ratelimit-limit-requests",
     b"x-ratelimit-remaining-requests",
@@ -17,34 +14,35 @@ REQUESTS = (
 TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
-def said_left(scopes: Iterable[Scope], now: float) -> Headers:
-    """Return what is left now, at the scope where the least is; nothing for what is unlimited.
-
-    The limit is the scope's, what is left and its reset are this gateway's share of it.
-    """
+def said_left(scopes: Sequence[Scope], now: float) -> Headers:
+    """Return what is left now, at the scope where the least is; nothing for what is unlimited."""
     now_ns = int(now * 1e9)
-    requests: Tightest | None = None
-    tokens: Tightest | None = None
-    for scope in scopes:
-        bucket, limit = scope.requests, scope.ceiling.requests_per_minute
-        if bucket is not None and limit is not None:
-            left = bucket.left(now_ns)
-            if requests is None or left < requests[0]:
-                requests = (left, limit, bucket)
-        bucket, limit = scope.tokens, scope.ceiling.tokens_per_minute
-        if bucket is not None and limit is not None:
-            left = bucket.left(now_ns)
-            if tokens is None or left < tokens[0]:
-                tokens = (left, limit, bucket)
-    return [*_headers(REQUESTS, requests, now_ns), *_headers(TOKENS, tokens, now_ns)]
+    requests = [
+        (bucket.raw_at(now_ns), scope.ceiling.requests_per_minute, bucket.share)
+        for scope in scopes
+        if (bucket := scope.requests) is not None
+    ]
+    tokens = [
+        (bucket.raw_at(now_ns), scope.ceiling.tokens_per_minute, bucket.share)
+        for scope in scopes
+        if (bucket := scope.tokens) is not None
+    ]
+    said: Headers = []
+    for names, known in ((REQUESTS, requests), (TOKENS, tokens)):
+        if known:
+            raw, limit, share = min(known, key=lambda one: one[0])
+            said += said_of(names, limit, share, raw)
+    return said
 
 
-def _headers(names: tuple[bytes, bytes, bytes], tightest: Tightest | None, now_ns: int) -> Headers:
-    if tightest is None:
-        return []
-    left, limit, bucket = tightest
-    said = (b"%d" % limit, b"%d" % left, _duration(bucket.full_ns(now_ns)))
-    return list(zip(names, said, strict=True))
+def said_of(names: tuple[bytes, bytes, bytes], limit: int | None, share: int, raw: int) -> Headers:
+    """Return one limit's three headers: it, what is left (``raw``, in a bucket's units), and until all of it is."""
+    full_ns = -(-(share * MINUTE_NS - raw) // share) if share else 0
+    return [
+        (names[0], b"%d" % (limit or 0)),
+        (names[1], b"%d" % max(raw // MINUTE_NS, 0)),
+        (names[2], _duration(max(full_ns, 0))),
+    ]
 
 
 def _duration(ns: int) -> bytes:
