@@ -74,6 +74,8 @@ class Call:
             self._room.calls.leave(self)
             self._recording.close(self.why or "gateway_fault", started=reply.started)
             self._settle()
+            # Both point back here: let go of them, so that nobody has to look for circles.
+            self._going = self._reply = self.task = None
         return self._recording.row
 
     def cut(self, why: str) -> None:

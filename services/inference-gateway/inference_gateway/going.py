@@ -83,7 +83,8 @@ class Going:
                 METRICS.count("mesh_gateway_retries_total")
             return refusal
         finally:
-            self._drop_beside()
+            if self._beside is not None:
+                self._drop_beside()
 
     def give_up(self, why: str) -> bool:
         """Ask no more of a replica that is late; false where an answer has begun, or nobody is asked."""
@@ -142,7 +143,8 @@ class Going:
         finally:
             self._asked = None
             self._to.hedge_at = math.inf
-        self._drop_beside()
+        if self._beside is not None:
+            self._drop_beside()
         return await self._relay(attempt, reply)
 
     def _cut(self) -> bool:
