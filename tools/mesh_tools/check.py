@@ -16,8 +16,8 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
-SLOW_AT_ONCE = 2
-"""Files of slow tests at a time: they mostly wait, and each has processes of its own."""
+SLOW_AT_ONCE = 3
+"""Files of slow tests at once: they mostly wait, and each has processes of its own."""
 
 QUICK_AT_ONCE = 4
 """Files of quick tests at once: most of their time they wait for a server, not for a core."""
@@ -116,7 +116,7 @@ def chosen(name: str, marks: str, *, at_once: int = 1) -> Step:
 
 
 def proofs(*, fast: bool, long: bool) -> list[Step]:
-    """Return the steps that run tests: the quick ones several files at a time, the slow ones two."""
+    """Return the steps that run tests: the quick ones four files at a time, the slow ones three."""
     quick = chosen("quick tests (pytest)", "not slow and not long", at_once=QUICK_AT_ONCE)
     if fast:
         return [quick]
