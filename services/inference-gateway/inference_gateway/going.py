@@ -69,7 +69,7 @@ class Going:
                     # The first gave nothing; the second is on its way already.
                     self._to.await_(FIRST_BYTE_WAIT_S, "engine_first_byte_timeout")
                     await self._beside.wait()
-                    failed = await self._take_over(reply)
+                    failed = await self._take_over(reply, failed)
                 if failed is None or not failed.refusal.elsewhere:
                     return None if failed is None else failed.refusal
                 refusal = failed.refusal
@@ -192,14 +192,12 @@ class Going:
             self._end(attempt.chosen, outcome)
         return None
 
-    async def _take_over(self, reply: Reply) -> Failed | None:
-        """Relay the second replica's answer; a failure where there is none."""
+    async def _take_over(self, reply: Reply, first: Failed | None = None) -> Failed | None:
+        """Relay the second replica's answer; where it has none, what the ``first`` said stands."""
         assert self._beside is not None
         begun, self._beside = self._beside.take(), None
         if begun is None:
-            return Failed(
-                Refusal(unreachable(self._way.route.name), elsewhere=True), "engine_unreachable"
-            )
+            return first
         self._to.attempts += 1
         if not await self._opened(begun.chosen, reply):
             begun.release()

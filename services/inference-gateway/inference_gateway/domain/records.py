@@ -1,7 +1,8 @@
 """What the journal says happened to requests, and what a restart owes: a pure function of the list.
 
-One file, one order: *opened* before the engine is asked, *progress* before a chunk leaves, *ended*
-before the client sees the end, *batch* before it is told.
+One file, one order: *opened* before the engine is asked, *ended* before the client sees the end, *batch*
+before it is told. *Progress* stands in a mapped page before a chunk leaves (``progress``), and in the file where
+a long request is written again.
 """
 
 import struct
