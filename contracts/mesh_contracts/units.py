@@ -73,6 +73,11 @@ def new_id(kind: str, *, now_ms: int | None = None) -> str:
     return f"{kind}_{at[:8]}-{at[8:]}-7{drawn[:3]}-{variant}{drawn[4:7]}-{drawn[7:19]}"
 
 
+def drawn_hex(count: int) -> str:
+    """Return ``count`` hexadecimal digits of the system's own chance, which nobody else has got."""
+    return _DRAWN.take(count)
+
+
 class _Drawn:
     """Hexadecimal digits from the system's own chance, drawn for many ids at once."""
 

@@ -26,6 +26,26 @@ takes = st.lists(
 )
 
 
+def fits(bucket: Bucket, amount: int, now: int) -> bool:
+    return bucket.raw_at(now) >= amount * MINUTE_NS
+
+
+@given(st.integers(1, 100), takes)
+def test_what_is_given_back_never_stands_higher_than_had_each_moment_been_looked_at(
+    share: int, steps: list[tuple[int, int, int]]
+) -> None:
+    bucket, now, left, looked, full = Bucket(share), 0, share * MINUTE_NS, 0, share * MINUTE_NS
+    for passed, taken, used in steps:
+        now += passed
+        # Every rise is counted at once, and what is over the brim is lost at once.
+        left, looked = min(full, left + (now - looked) * share), now
+        left = min(full, left + (taken - used) * MINUTE_NS)
+        bucket.give_back((taken - used) * MINUTE_NS, now)
+        assert bucket.raw <= full
+        if passed % 2:
+            assert bucket.raw_at(now) == left
+
+
 @given(st.integers(1, 100), takes)
 def test_no_window_sees_more_than_a_minutes_share_and_what_rises_within_it(
     share: int, steps: list[tuple[int, int, int]]
@@ -34,8 +54,8 @@ def test_no_window_sees_more_than_a_minutes_share_and_what_rises_within_it(
     taken: list[tuple[int, int]] = []
     for passed, amount, _ in steps:
         now += passed
-        if bucket.fits(amount, now):
-            bucket.take(amount)
+        if fits(bucket, amount, now):
+            bucket.raw -= amount * MINUTE_NS
             taken.append((now, amount))
     for first, (begin, _) in enumerate(taken):
         total = 0
@@ -49,15 +69,15 @@ def test_the_wait_is_exact_to_the_nanosecond(share: int, steps: list[tuple[int, 
     bucket, now = Bucket(share), 0
     for passed, amount, _ in steps:
         now += passed
-        if bucket.fits(amount, now):
-            bucket.take(amount)
+        if fits(bucket, amount, now):
+            bucket.raw -= amount * MINUTE_NS
         elif (wait := bucket.wait_ns(amount, now)) is None:
             assert amount > share
         else:
             assert wait > 0
-            assert not bucket.fits(amount, now + wait - 1)
+            assert not fits(bucket, amount, now + wait - 1)
             now += wait
-            assert bucket.fits(amount, now)
+            assert fits(bucket, amount, now)
 
 
 @given(st.integers(1, 100), takes)
@@ -70,8 +90,8 @@ def test_a_share_that_changes_never_makes_anything(
         before = bucket.left(now)
         bucket.reshare(other, now)
         assert bucket.left(now) == min(before, other)
-        if bucket.fits(amount, now):
-            bucket.take(amount)
+        if fits(bucket, amount, now):
+            bucket.raw -= amount * MINUTE_NS
 
 
 def test_the_first_lease_begins_full_less_what_was_used_before_it() -> None:

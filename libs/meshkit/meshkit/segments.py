@@ -44,8 +44,8 @@ class Frame(NamedTuple):
 
 def framed(position: int, epoch: int, kind: int, payload: bytes) -> bytes:
     """Return a record's bytes."""
-    rest = REST.pack(len(payload), position, epoch, kind)
-    return b"".join((crc32(payload, crc32(rest)).to_bytes(4, "little"), rest, payload))
+    rest = REST.pack(len(payload), position, epoch, kind) + payload
+    return crc32(rest).to_bytes(4, "little") + rest
 
 
 def frame_at(raw: bytes | memoryview, at: int) -> Frame | None:

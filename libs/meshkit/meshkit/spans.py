@@ -8,6 +8,7 @@ from contextvars import Token
 from types import TracebackType
 from typing import Any
 
+from mesh_contracts.units import drawn_hex
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
@@ -160,9 +161,9 @@ def edge_parent(incoming: str | None, *, kept: bool | None = None) -> str | None
 def unkept(incoming: str | None) -> str:
     """Return the traceparent of a span that nobody keeps: of a stranger's trace, or of a new one."""
     known = None if incoming is None else parsed(incoming)
-    span_id = random.getrandbits(64) or 1
-    trace = random.getrandbits(128) if known is None else known.trace_id
-    return f"00-{trace:032x}-{span_id:016x}-00"
+    drawn = drawn_hex(48)
+    trace = drawn[:32] if known is None else f"{known.trace_id:032x}"
+    return f"00-{trace}-{drawn[32:]}-00"
 
 
 class Sampler:

@@ -12,6 +12,9 @@ from inference_gateway.domain.faults import Fault, invalid_key, unavailable
 from inference_gateway.domain.keys import access_key, bearer, opens, ours
 from inference_gateway.settings import ACCESS_AGE_MAX_S
 
+LATELY_MAX = 4_096
+"""Headers remembered with where the bucket holds what they open; only such as open something."""
+
 
 class Held(Protocol):
     """A bucket held in memory, as much of it as the door needs."""
@@ -38,6 +41,7 @@ class Access:
         self._held = held
         self._clock = clock
         self._since = clock.monotonic()
+        self._lately: dict[str, str] = {}
 
     def now(self) -> datetime:
         """Return the time by which keys are judged."""
@@ -50,10 +54,11 @@ class Access:
 
     def entry_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return what the key in an ``Authorization`` header opens, or why it opens nothing."""
-        key = bearer(authorization)
-        entry = None if key is None else self._held.values.get(access_key(key))
-        if key is None or (entry is None and not ours(key)):
-            return invalid_key("There is no API key in the request, or it is not one of ours.")
+        # Most requests come with a header that came before: hashing is a good part of deciding.
+        place = None if authorization is None else self._lately.get(authorization)
+        entry = self._held.values.get(place) if place is not None else self._looked_up(authorization)
+        if isinstance(entry, Fault):
+            return entry
         if not self._held.ready:
             return unavailable(
                 "access_unknown", "The gateway has just started and knows no keys yet. Try again."
@@ -66,6 +71,19 @@ class Access:
                 retry_after_s=60,
             )
         return opens(entry, self._clock.now)
+
+    def _looked_up(self, authorization: str | None) -> AccessEntry | Fault | None:
+        """Return what the key opens, nothing where it opens nothing; remember the header where it does."""
+        key = bearer(authorization)
+        place = None if key is None else access_key(key)
+        entry = None if place is None else self._held.values.get(place)
+        if key is None or (entry is None and not ours(key)):
+            return invalid_key("There is no API key in the request, or it is not one of ours.")
+        if entry is not None and authorization is not None and place is not None:
+            if len(self._lately) >= LATELY_MAX:
+                self._lately.clear()
+            self._lately[authorization] = place
+        return entry
 
     def project_of(self, authorization: str | None) -> AccessEntry | Fault:
         """Return the entry of a project's key: models belong to projects."""

@@ -1,5 +1,6 @@
 """One replica asked for one request: the body it is sent, what it says, and what of that is relayed."""
 
+from collections.abc import Coroutine
 from contextlib import suppress
 
 from meshkit import semconv
@@ -48,14 +49,15 @@ class Attempt:
         self._first = b""
         self.relay = relay
 
-    async def begin(self, *, fresh: bool) -> None:
+    def begin(self, *, fresh: bool) -> Coroutine[None, None, None]:
         """Ask, over a new connection where ``fresh``; return once the answer has begun, or all of a plain one is here.
 
         Raises ``EngineRefused`` where it is a refusal, ``Broken`` where there is none.
         """
-        if not self._kept:
-            await self._begin(fresh=fresh)
-            return
+        return self._seen(fresh=fresh) if self._kept else self._begin(fresh=fresh)
+
+    async def _seen(self, *, fresh: bool) -> None:
+        """Ask within a span."""
         host, _, port = self.chosen.replica.address.partition("/")[0].rpartition(":")
         attributes = {
             semconv.HTTP_REQUEST_METHOD: "POST",

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from inference_gateway.http.wire import HOOKS, Headers
 
+CLOSE = (b"connection", b"close")
 _END = b"0\r\n\r\n"
 
 
@@ -57,6 +58,20 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             then()
 
+    def run_asgi(self, app: Any) -> Awaitable[None]:  # type: ignore[override]
+        """Return the answering itself; ``finish`` follows where it did not say all."""
+        return app(self.scope, self.receive, self.send)  # type: ignore[no-any-return]
+
+    async def finish(self) -> None:
+        """Let no client wait for an answer that nobody gives any more."""
+        if self.disconnected:
+            return
+        self.logger.error("a request of the hot routes was left without its whole answer")
+        if self.response_started:
+            self.transport.close()
+        else:
+            await self.send_500_response()
+
     def forget(self) -> None:
         """Let go of what the request held: what it gave out points back to it."""
         self.left = None
@@ -76,7 +91,8 @@ class Cycle(RequestResponseCycle):
             await self.flow.drain()
         if self.disconnected:
             return
-        self._begin(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self.chunked_encoding = False
+        self._head_of(status, [*headers, (b"content-length", b"%d" % len(body))])
         self._go_on(body, more=False)
 
     async def send(self, message: Any) -> None:
@@ -91,24 +107,21 @@ class Cycle(RequestResponseCycle):
             self._go_on(message.get("body", b""), more=message.get("more_body", False))
 
     def _begin(self, status: int, headers: Headers) -> None:
+        self.chunked_encoding = all(name != b"content-length" for name, _ in headers)
+        if self.chunked_encoding:
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
+        self._head_of(status, headers)
+
+    def _head_of(self, status: int, headers: Headers) -> None:
         assert not self.response_started, "an answer begins once"
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        self.chunked_encoding = True
-        for name, value in headers:
-            if name == b"content-length":
-                self.chunked_encoding = False
-            elif name == b"connection" and value == b"close":
-                self.keep_alive = False
-                continue
-            lines += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        if self.chunked_encoding:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        if CLOSE in headers:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            headers = [*headers, CLOSE]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        self._head = b"%b%b\r\n" % (STATUS_LINE[status], lines)
 
     def _go_on(self, body: bytes, *, more: bool) -> None:
         # The head waits for the first part: both leave in one write.

@@ -6,12 +6,15 @@ import math
 from typing import Any
 from urllib.parse import unquote
 
+import httptools
 from meshkit.telemetry import METRICS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from inference_gateway.cycle import Cycle
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.http.wire import HOOKS, Receive, Scope, Send, send_fault
+
+log = logging.getLogger(__name__)
 
 HOT = b"/v1/"
 """Where the hot routes are."""
@@ -107,13 +110,22 @@ class BoundedHeads(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._due is NEVER or self._keeps:
                 self._wait(HEAD_WAIT_S)
-        super().data_received(data)
+        self._read(data)
         if self._discarded is not None:
             return
         if self._in_head and self._head_bytes > HEAD_BYTES_MAX:
             self._refuse(TOO_LONG)
         elif not self._in_head and self._due is NEVER and self.cycle.response_complete:
             self._wait(REST_WAIT_S)
+
+    def _read(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(self._why)
+        except httptools.HttpParserUpgrade:
+            # Nobody needs to heed a wish to speak another protocol: the request is answered in this one.
+            pass
 
     def on_message_begin(self) -> None:
         """Begin a head; the scope is made once it is known what for."""
@@ -192,7 +204,17 @@ class BoundedHeads(HttpToolsProtocol):
         while True:
             if self._next is not None:
                 (cycle, app), self._next = self._next, None
-                await cycle.run_asgi(app)
+                try:
+                    await cycle.run_asgi(app)
+                except asyncio.CancelledError:
+                    # This gateway stops, and waits no longer for whom it serves.
+                    self.transport.close()
+                    raise
+                except Exception:
+                    log.exception("a request of the hot routes failed here")
+                if isinstance(cycle, Cycle) and not cycle.response_complete:
+                    await cycle.finish()
+                cycle.on_response = _nothing
             elif self.parser is None:
                 return
             else:
@@ -206,10 +228,6 @@ class BoundedHeads(HttpToolsProtocol):
         """Expect another head."""
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the parser's words help nobody
-        """Say why what came cannot be read."""
-        self._refuse(self._why)
 
     def on_response_complete(self) -> None:
         """Begin the next request that came already, or wait for one."""
@@ -264,6 +282,10 @@ class BoundedHeads(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._wait(LINGER_S)
+
+
+def _nothing() -> None:
+    """Do nothing: nobody answers here any more."""
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001 - as ASGI calls it

@@ -1,9 +1,9 @@
 """One request's records in the journal: opened, progress, ended; each before what it stands for is seen."""
 
 import asyncio
+from copy import copy
 from datetime import datetime
 
-import msgspec
 from mesh_contracts.inference import Considered, Counted, Explained, Tried, UsageRow
 from mesh_contracts.placement import Replica, Route
 from meshkit.clock import Clock
@@ -87,19 +87,20 @@ class Recording:
 
     def open(self, route: Route, replica: Replica, attempt: int) -> bool:
         """Record that a replica is asked; false where the journal is full."""
-        self.opening = msgspec.structs.replace(
-            self.opening,
-            endpoint_id=route.endpoint_id,
-            model=route.name,
-            workload_id=replica.workload_id,
-            node_id=replica.node_id,
-            attempts=attempt,
-        )
+        opening, opened_at = self.opening, self._opened_at
+        if opened_at is not None:
+            # The meter still holds what was written first.
+            opening = self.opening = copy(opening)
+        opening.endpoint_id = route.endpoint_id
+        opening.model = route.name
+        opening.workload_id = replica.workload_id
+        opening.node_id = replica.node_id
+        opening.attempts = attempt
         try:
-            if self._opened_at is None:
-                self._opened_at = self._meter.open(self.opening)
+            if opened_at is None:
+                self._opened_at = self._meter.open(opening)
             else:
-                self._opened_at = self._meter.reopen(self._opened_at, self.opening)
+                self._opened_at = self._meter.reopen(opened_at, opening)
         except JournalFull:
             return False
         self._written = 0

@@ -31,8 +31,8 @@ STATUS_KILLED = 500
 _PROGRESS = struct.Struct("<QQq")
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All that is known of a request when it is admitted."""
+class Opening(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All that is known of a request when it is admitted. Who is asked is filled in before it is written."""
 
     request_id: RequestId
     organization: OrganizationId

@@ -9,7 +9,8 @@ import msgspec
 from mesh_contracts.metering import LEASES_MAX, Ceiling, Leases, LeaseWish
 
 from inference_gateway.domain.admission.estimate import Estimate
-from inference_gateway.domain.admission.held import Held, Known
+from inference_gateway.domain.admission.gcra import MINUTE_NS
+from inference_gateway.domain.admission.held import Held, Known, Scopes
 from inference_gateway.domain.admission.left import said_left
 from inference_gateway.domain.admission.money import PriceBook
 from inference_gateway.domain.admission.refusals import BEAT_MS, SOON_MS
@@ -21,6 +22,9 @@ LEASE_S = 5.0
 
 FORMER_MAX = 4_096
 """Scopes remembered that have no ceiling any more but had money in this epoch."""
+
+BOUND_MAX = 4_096
+"""Callers and models whose scopes are remembered at once."""
 
 
 class Admission:
@@ -36,6 +40,7 @@ class Admission:
         self._soon_ms = SOON_MS
         self._known = Known()
         self._scopes = self._known.scopes
+        self._bound: dict[Scopes, list[Scope]] = {}
         self._former: dict[str, Scope] = {}
         self._forgot = False
         self._needy: dict[Scope, None] = {}
@@ -54,6 +59,7 @@ class Admission:
             if scope is None:
                 scope = Scope(ceiling, suspect=self._forgot)
             self._scopes[scope_id] = scope
+            self._bound.clear()
             self._ring.append(scope)
         scope.heed(ceiling)
         if scope.leases:
@@ -79,7 +85,7 @@ class Admission:
     def admit(
         self,
         *,
-        scopes: tuple[str, str, str, str],
+        scopes: Scopes,
         model: str,
         estimate: Estimate,
         now: float,
@@ -90,19 +96,21 @@ class Admission:
         ``now`` is monotonic; ``at`` is when the request started, in the words of its row: by it the
         ledger finds the price and the period.
         """
-        find = self._scopes.get
-        bound = [scope for scope in map(find, scopes) if scope is not None]
+        bound = self._bound.get(scopes)
+        if bound is None:
+            bound = self._bind(scopes)
         if not bound:
             return Held(self._known, (scopes, model, at), estimate, [], 0)
         tokens = estimate.prompt_tokens + estimate.answer_tokens
+        raw = tokens * MINUTE_NS
         now_ns = int(now * 1e9)
         cost = self._known.prices.cost(model, estimate.prompt_tokens, estimate.answer_tokens, at)
         for scope in bound:
-            if not scope.fits(tokens, cost, now_ns, now, at):
+            if not scope.fits(raw, cost, now_ns, now, at):
                 return self._refuse(bound, estimate, cost, now, at)
         entries: list[Taken] = []
         for scope in bound:
-            entries.append(scope.take(tokens, cost or 0, at))
+            entries.append(scope.take(tokens, raw, cost or 0))
             if not scope.touched:
                 self._touch(scope)
         return Held(self._known, (scopes, model, at), estimate, entries, cost or 0)
@@ -125,6 +133,14 @@ class Admission:
         """Whether scopes in need or in use did not get into the last wishes."""
         return bool(self._needy or self._touched)
 
+    def _bind(self, scopes: Scopes) -> list[Scope]:
+        """Return those of a request's scopes that have a ceiling, and remember them until any ceiling comes or goes."""
+        if len(self._bound) >= BOUND_MAX:
+            self._bound.clear()
+        found = [scope for scope in map(self._scopes.get, scopes) if scope is not None]
+        self._bound[scopes] = found
+        return found
+
     def _need(self, scope: Scope) -> None:
         self._needy[scope] = None
         self.urgent()
@@ -140,6 +156,7 @@ class Admission:
 
     def _forget(self, scope: Scope) -> None:
         del self._scopes[scope.id]
+        self._bound.clear()
         self._leave_line(scope)
         self._ring.remove(scope)
         if scope.account is None or not scope.account.granted:

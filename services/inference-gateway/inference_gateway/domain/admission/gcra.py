@@ -12,55 +12,43 @@ class Bucket:
     used than was taken.
     """
 
-    __slots__ = ("_at", "_left", "assumed", "share")
+    __slots__ = ("_at", "_full", "assumed", "raw", "share")
 
     def __init__(self, share: int, *, assumed: bool = False) -> None:
         self.share = share
         self.assumed = assumed
         """Whether nobody has confirmed the share yet."""
-        self._left = share * MINUTE_NS
+        self._full = share * MINUTE_NS
+        self.raw = self._full
+        """What was left when it was last looked at, in the bucket's own units: take from it what ``raw_at`` shows."""
         self._at = 0
 
-    def fits(self, amount: int, now_ns: int) -> bool:
-        """Tell whether ``amount`` may be taken now. Time that steps back is time that stands still."""
+    def raw_at(self, now_ns: int) -> int:
+        """Return what is left now, in the bucket's own units. Time that steps back is time that stands still."""
         passed = now_ns - self._at
         if passed > 0:
             self._at = now_ns
-            left = self._left + passed * self.share
-            full = self.share * MINUTE_NS
-            self._left = left if left < full else full  # noqa: FURB136 - four times as fast, on the hot path
-        return self._left >= amount * MINUTE_NS
+            left, full = self.raw + passed * self.share, self._full
+            self.raw = left if left < full else full  # noqa: FURB136 - four times as fast, on the hot path
+        return self.raw
 
-    def take(self, amount: int) -> None:
-        """Take what ``fits``."""
-        self._left -= amount * MINUTE_NS
-
-    def settle(self, taken: int, used: int, now_ns: int) -> None:
-        """Give back what was taken and not used; take what was used and not taken."""
-        self.fits(0, now_ns)
-        self._left = min(self._left + (taken - used) * MINUTE_NS, self.share * MINUTE_NS)
+    def give_back(self, raw: int, now_ns: int) -> None:
+        """Put back what was taken and not used; below zero it is what was used and not taken."""
+        if raw < 0:
+            # What has risen over the brim until now is lost before this is taken.
+            self.raw_at(now_ns)
+        left, full = self.raw + raw, self._full
+        self.raw = left if left < full else full  # noqa: FURB136 - same
 
     def left(self, now_ns: int) -> int:
         """Return how much may be taken now."""
-        self.fits(0, now_ns)
-        return max(self._left // MINUTE_NS, 0)
-
-    def raw_at(self, now_ns: int) -> int:
-        """Return what is left now, in the bucket's own units."""
-        self.fits(0, now_ns)
-        return self._left
-
-    @property
-    def raw(self) -> int:
-        """Return what was left when it was last looked at, in the bucket's own units."""
-        return self._left
+        return max(self.raw_at(now_ns) // MINUTE_NS, 0)
 
     def wait_ns(self, amount: int, now_ns: int) -> int | None:
         """Return the time after which ``amount`` fits; nothing where it never does."""
         if amount > self.share:
             return None
-        self.fits(0, now_ns)
-        missing = amount * MINUTE_NS - self._left
+        missing = amount * MINUTE_NS - self.raw_at(now_ns)
         return max(-(-missing // self.share), 0) if self.share else 0
 
     def reshare(self, share: int, now_ns: int, *, assumed: bool = False) -> None:
@@ -68,10 +56,11 @@ class Bucket:
 
         Where the old one was only assumed the new one begins full, less what was used of the old.
         """
-        self.fits(0, now_ns)
+        self.raw_at(now_ns)
         full = share * MINUTE_NS
         if self.assumed and not assumed:
-            self._left += full - self.share * MINUTE_NS
-        self._left = min(self._left, full)
+            self.raw += full - self._full
+        self.raw = min(self.raw, full)
+        self._full = full
         self.share = share
         self.assumed = assumed

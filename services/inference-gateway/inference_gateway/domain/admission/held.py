@@ -5,11 +5,15 @@ from datetime import datetime
 from mesh_contracts.inference import Counted
 
 from inference_gateway.domain.admission.estimate import Estimate
+from inference_gateway.domain.admission.gcra import MINUTE_NS
 from inference_gateway.domain.admission.left import REQUESTS, TOKENS, Headers, said_of
 from inference_gateway.domain.admission.money import Account, PriceBook
-from inference_gateway.domain.admission.scope import Scope, Taken, left_of
+from inference_gateway.domain.admission.scope import Scope, Taken
 
-Asked = tuple[tuple[str, str, str, str], str, datetime]
+Scopes = tuple[str, str, str, str]
+"""Organisation, project, key and endpoint of a request."""
+
+Asked = tuple[Scopes, str, datetime]
 """The four scopes of a request, its model, and when it started."""
 
 
@@ -37,39 +41,42 @@ class Held:
         """
         assert not self._settled, "a request is settled once"
         self._settled = True
-        estimate, entries = self.estimate, self._entries
-        prompt = estimate.prompt_tokens if prompt_tokens is None else prompt_tokens
-        answer = estimate.answer_tokens if completion_tokens is None else completion_tokens
-        accounts = [entry[2] for entry in entries if entry[2] is not None]
+        estimate = self.estimate
         # Seldom an account was opened since; nobody looks for one where there was none.
-        late = [] if self._opened == self._known.opened else self._late(accounts)
-        reserved = cost = self._cost
-        if accounts or late:
-            _, model, at = self._asked
-            known = self._known.prices.cost(model, prompt_tokens or 0, completion_tokens or 0, at)
-            cost = reserved if known is None else known
-        if entries:
-            taken, used, now_ns = estimate.tokens, prompt + answer, int(now * 1e9)
-            for entry in entries:
-                scope, bucket, account = entry[:3]
-                scope.active -= 1
-                if bucket is not None:
-                    bucket.settle(taken, used, now_ns)
-                if account is not None:
-                    account.settle(reserved, cost)
-                    scope.demand.spent += cost
+        late = [] if self._opened == self._known.opened else self._late()
+        reserved, cost = self._cost, None
+        unused = estimate.prompt_tokens + estimate.answer_tokens
+        unused -= estimate.prompt_tokens if prompt_tokens is None else prompt_tokens
+        unused -= estimate.answer_tokens if completion_tokens is None else completion_tokens
+        raw, now_ns = unused * MINUTE_NS, int(now * 1e9)
+        for scope, bucket, account, _, _, _, _ in self._entries:
+            scope.active -= 1
+            if bucket is not None:
+                bucket.give_back(raw, now_ns)
+            if account is not None:
+                if cost is None:
+                    cost = self._charged(prompt_tokens, completion_tokens)
+                account.settle(reserved, cost)
+                scope.demand.spent += cost
         for account in late:
-            account.settle(0, cost)
+            account.settle(0, self._charged(prompt_tokens, completion_tokens))
 
-    def _late(self, accounts: list[Account]) -> list[Account]:
+    def _charged(self, prompt_tokens: int | None, completion_tokens: int | None) -> int:
+        """Return what the ledger will charge at most; all that was set aside where no price is known any more."""
+        _, model, at = self._asked
+        known = self._known.prices.cost(model, prompt_tokens or 0, completion_tokens or 0, at)
+        return self._cost if known is None else known
+
+    def _late(self) -> list[Account]:
         """Return the accounts that were opened since: the ledger's line will count against them, too."""
         scopes, _, at = self._asked
+        known = [entry[2] for entry in self._entries]
         return [
             scope.account
             for scope in map(self._known.scopes.get, scopes)
             if scope is not None
             and scope.account is not None
-            and scope.account not in accounts
+            and scope.account not in known
             and scope.account.holds(at)
         ]
 
@@ -87,10 +94,10 @@ class Held:
         return [
             Counted(
                 scope=scope.id,
-                requests_left=left_of(requests),
-                tokens_left=left_of(tokens),
+                requests_left=None if requests is None else requests // MINUTE_NS,
+                tokens_left=None if tokens is None else tokens // MINUTE_NS,
                 parallel_left=parallel,
-                microeur_left=None if microeur is None else max(microeur, 0),
+                microeur_left=microeur,
             )
             for scope, _, _, requests, tokens, parallel, microeur in self._entries
         ]
@@ -103,13 +110,11 @@ class Held:
         """
         requests = tokens = None
         requests_raw = tokens_raw = 0
-        for entry in self._entries:
-            raw = entry[3]
-            if raw is not None and (requests is None or raw < requests_raw):
-                requests, requests_raw = entry[0], raw
-            raw = entry[4]
-            if raw is not None and (tokens is None or raw < tokens_raw):
-                tokens, tokens_raw = entry[0], raw
+        for scope, _, _, of_requests, of_tokens, _, _ in self._entries:
+            if of_requests is not None and (requests is None or of_requests < requests_raw):
+                requests, requests_raw = scope, of_requests
+            if of_tokens is not None and (tokens is None or of_tokens < tokens_raw):
+                tokens, tokens_raw = scope, of_tokens
         said: Headers = []
         if requests is not None and requests.requests is not None:
             limit = requests.ceiling.requests_per_minute

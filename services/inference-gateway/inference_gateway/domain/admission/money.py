@@ -59,8 +59,8 @@ class PriceBook:
 class Account:
     """Micro-euros of one scope in one period: what was granted, and what of it is at hand.
 
-    At hand is what was neither returned, nor reserved, nor spent. It is below zero only where
-    requests that were admitted without it are charged to it.
+    At hand is what was neither returned, nor reserved, nor spent: whoever reserves takes it from there.
+    It is below zero only where requests that were admitted without it are charged to it.
     """
 
     __slots__ = ("asked_past", "at_hand", "end", "granted", "left", "reserved", "returned", "start")
@@ -85,11 +85,6 @@ class Account:
         """Hold what was granted in all."""
         self.at_hand += granted - self.granted
         self.granted = granted
-
-    def reserve(self, amount: int) -> None:
-        """Set aside what a request may cost."""
-        self.at_hand -= amount
-        self.reserved += amount
 
     def settle(self, reserved: int, cost: int) -> None:
         """Spend what a request has cost instead of what was set aside for it."""

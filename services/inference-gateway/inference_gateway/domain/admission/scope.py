@@ -112,13 +112,13 @@ class Scope:
         bounded = self.requests is not None or self.tokens is not None or self.parallel is not None
         return bounded or self.hard or self.account is not None
 
-    def fits(self, tokens: int, cost: int | None, now_ns: int, now: float, at: datetime) -> bool:
-        """Tell whether a request fits everything here. Takes nothing."""
+    def fits(self, raw: int, cost: int | None, now_ns: int, now: float, at: datetime) -> bool:
+        """Tell whether a request fits everything here; its tokens are in buckets' units. Takes nothing."""
         bucket = self.requests
-        if bucket is not None and not bucket.fits(1, now_ns):
+        if bucket is not None and bucket.raw_at(now_ns) < MINUTE_NS:
             return False
         bucket = self.tokens
-        if bucket is not None and not bucket.fits(tokens, now_ns):
+        if bucket is not None and bucket.raw_at(now_ns) < raw:
             return False
         if self.parallel is not None and self.active >= self.parallel:
             return False
@@ -134,7 +134,7 @@ class Scope:
             and not self.spent
         )
 
-    def take(self, tokens: int, cost: int, at: datetime) -> Taken:
+    def take(self, tokens: int, raw: int, cost: int) -> Taken:
         """Count in a request that ``fits``; return where."""
         self.active = active = self.active + 1
         demand = self.demand
@@ -142,27 +142,22 @@ class Scope:
         demand.tokens += tokens
         if active > demand.peak:  # noqa: PLR1730 - faster, on the hot path
             demand.peak = active
+        if cost > demand.cost:  # noqa: PLR1730 - same
+            demand.cost = cost
         requests_left = tokens_left = parallel_left = money_left = None
         bucket = self.requests
         if bucket is not None:
-            bucket.take(1)
-            requests_left = bucket.raw
+            bucket.raw = requests_left = bucket.raw - MINUTE_NS
         bucket = self.tokens
         if bucket is not None:
-            bucket.take(tokens)
-            tokens_left = bucket.raw
+            bucket.raw = tokens_left = bucket.raw - raw
         if self.parallel is not None:
             parallel_left = self.parallel - active
         # Metering charges nothing of a soft budget: what is not reserved needs not be settled.
         account = self.account if self.hard else None
         if account is not None:
-            if account.start <= at < account.end:
-                account.reserve(cost)
-                money_left = account.at_hand
-            else:
-                account = None
-        if cost > demand.cost:  # noqa: PLR1730 - same
-            demand.cost = cost
+            account.reserved += cost
+            account.at_hand = money_left = account.at_hand - cost
         return self, bucket, account, requests_left, tokens_left, parallel_left, money_left
 
     def refusals(
@@ -174,7 +169,7 @@ class Scope:
         """
         ceiling, tokens, now_ns = self.ceiling, estimate.tokens, int(now * 1e9)
         bucket = self.requests
-        if bucket is not None and not bucket.fits(1, now_ns):
+        if bucket is not None and bucket.raw_at(now_ns) < MINUTE_NS:
             wait = bucket.wait_ns(1, now_ns)
             yield refusals.too_many_requests(ceiling, bucket.share, wait), bucket.assumed
         bucket = self.tokens
@@ -183,7 +178,7 @@ class Scope:
                 refusals.never_fits(ceiling, estimate.prompt_tokens, estimate.answer_tokens),
                 False,
             )
-        elif bucket is not None and not bucket.fits(tokens, now_ns):
+        elif bucket is not None and bucket.raw_at(now_ns) < tokens * MINUTE_NS:
             wait, left = bucket.wait_ns(tokens, now_ns), bucket.left(now_ns)
             fault = refusals.too_many_tokens(ceiling, bucket.share, left, tokens, wait)
             yield fault, bucket.assumed
@@ -250,11 +245,6 @@ class Scope:
             returned_microeur=account.returned if account is not None else 0,
             period_start=account.start if account is not None else None,
         )
-
-
-def left_of(raw: int | None) -> int | None:
-    """Return what was left of a bucket, in whole requests or tokens."""
-    return None if raw is None else max(raw // MINUTE_NS, 0)
 
 
 def _provisional(limit: int) -> int:
