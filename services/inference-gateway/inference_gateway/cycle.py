@@ -85,6 +85,14 @@ class Cycle(RequestResponseCycle):
         body, self.body = bytes(self.body), bytearray()
         return body
 
+    def more(self, body: bytes) -> bool:
+        """Send a part of an answer that has begun; false, and nothing sent, where that is ``send``'s to do."""
+        if self.flow.write_paused or self._head or not self.chunked_encoding:
+            return False
+        if not self.disconnected:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
     async def at_once(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer that is known whole."""
         if self.flow.write_paused and not self.disconnected:

@@ -109,7 +109,9 @@ class Recording:
     def read(self, reading: Reading) -> bool:
         """Record how far a stream has come; false where the journal is full and nothing may be shown."""
         self.reading = reading
-        if reading.tokens > self._written:
+        tokens = reading.tokens
+        further = tokens > self._written
+        if further:
             self._last_token_at = self._loop.time()
             if self._first_token_at is None:
                 self._first_token_at = self._last_token_at
@@ -117,11 +119,11 @@ class Recording:
             return True
         if reading.final or reading.done:
             return self.complete(reading.usage)
-        if reading.tokens > self._written:
+        if further:
             assert self._opened_at is not None
-            self._written = reading.tokens
+            self._written = tokens
             try:
-                self._meter.progress(self._opened_at, reading.tokens, reading.prompt_tokens)
+                self._meter.progress(self._opened_at, tokens, reading.prompt_tokens)
             except JournalFull:
                 self.fail(200, "journal_full")
                 return False

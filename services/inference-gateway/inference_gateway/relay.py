@@ -81,7 +81,9 @@ class Relay:
                     await reply.break_off("journal_full")
                     return
                 if out:
-                    await reply.part(out)
+                    said = reply.spoken(out)
+                    if not reply.flows(said):
+                        await reply.part(said)
                 if reading.fault is not None or reading.done:
                     break
                 self._about_to(IDLE_GAP_S, "engine_idle_timeout")

@@ -78,12 +78,19 @@ class Reply:
         await self._start()
         await self._send({"type": "http.response.body", "body": WAITING, "more_body": True})
 
-    async def part(self, events: list[bytes]) -> None:
-        """Send some events of a stream. Raises ``EventTooLong`` where they cannot be said in this shape."""
-        self._about_to()
+    def spoken(self, events: list[bytes]) -> bytes:
+        """Return some events of a stream in the shape of this answer. Raises ``EventTooLong`` where they cannot be said so."""
         self.said = True
+        return self._spoken(events)
+
+    def flows(self, out: bytes) -> bool:
+        """Send a part without a wait; false, and nothing sent, where ``part`` must."""
+        return self.started and self._hooks is not None and (not out or self._hooks.more(out))
+
+    async def part(self, out: bytes) -> None:
+        """Send a part, once the client takes it."""
+        self._about_to()
         await self._start()
-        out = self._spoken(events)
         if out:
             await self._send({"type": "http.response.body", "body": out, "more_body": True})
 

@@ -60,6 +60,8 @@ def data_of(event: bytes) -> bytes | None:
 
     Between the lines of JSON there is only space, so a space may stand for the line's end.
     """
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[6:].strip()
     text = event.strip(b"\r\n").removeprefix(BYTE_ORDER_MARK)
     if text.startswith(b"data:") and b"\n" not in text and b"\r" not in text:
         return text[5:].strip()

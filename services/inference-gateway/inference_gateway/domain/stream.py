@@ -18,6 +18,8 @@ TOKENS_MAX = 2**31
 Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
 
 DONE = b"data: [DONE]\n\n"
+FAILING = (b"error:", b"event: error")
+"""How an event begins by which an engine says that it failed."""
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -139,8 +141,13 @@ class Reading:
             self.done = True
             self.last = event
             return self._summed() if self._usages else b""
-        chunk = self._understood(event, data)
-        if chunk is None:
+        try:
+            chunk = _chunks.decode(data)
+        except UNREADABLE:
+            chunk = None
+        if chunk is None or chunk.error is not None or event.startswith(FAILING):
+            failing = chunk is not None or event.startswith(FAILING)
+            self.fault = "engine_error" if failing else "engine_malformed"
             return b""
         self._count(chunk)
         if self._each and chunk.usage is not None:
@@ -149,21 +156,6 @@ class Reading:
             if not chunk.choices:
                 return b""
         return self._shown(event, data, chunk)
-
-    def _understood(self, event: bytes, data: bytes) -> _Chunk | None:
-        """Return a chunk, or nothing (and the fault) where the engine says it failed, or talks nonsense."""
-        if event.startswith((b"error:", b"event: error")):
-            self.fault = "engine_error"
-            return None
-        try:
-            chunk = _chunks.decode(data)
-        except UNREADABLE:
-            self.fault = "engine_malformed"
-            return None
-        if chunk.error is not None:
-            self.fault = "engine_error"
-            return None
-        return chunk
 
     def _summed(self) -> bytes:
         """Return one usage event for all choices."""
@@ -220,11 +212,13 @@ class Reading:
             self._reported, self._chunks = tokens, 0
 
     def _shown(self, event: bytes, data: bytes, chunk: _Chunk) -> bytes:
+        rename = chunk.model is not None and chunk.model != self._name
+        if not rename and chunk.usage is None and chunk.timings is None:
+            return event
         if chunk.usage is not None and not chunk.choices and not self._show_usage:
             return b""
         hide_usage = chunk.usage is not None and not (self.final and self._show_usage)
         hide_timings = chunk.timings is not None and not self._show_timings
-        rename = chunk.model is not None and chunk.model != self._name
         if not (hide_usage or hide_timings or rename):
             return event
         fields = _fields.decode(data)

@@ -38,6 +38,10 @@ class Hooks(Protocol):
         """Return the whole body where all of it is here already, so that nobody waits for it."""
         ...
 
+    def more(self, body: bytes) -> bool:
+        """Send a part of an answer that has begun; false, and nothing sent, where that is ``send``'s to do."""
+        ...
+
     async def at_once(self, status: int, headers: Headers, body: bytes) -> None:
         """Send an answer that is known whole."""
         ...
