@@ -80,6 +80,7 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``counted`` (by the gateway, from what it relayed), ``none`` (nothing was made, or unknown:
     the counts are then null, which differs from zero). ``state`` is ``aborted`` where the client
     left or the gateway was killed, ``failed`` where the engine was at fault; ``reason`` says more.
+    ``attempts`` is 0 where no replica was asked: its client left the line, or was refused after signs of life.
     ``queue_us`` is the wait for a free replica, ``output_token_us`` the mean time between output
     tokens, ``finish_reason`` the engine's own reason of the end, ``admitted_epoch`` the gateway's
     epoch (see ``metering.Lease``) whose leases the request was counted against.

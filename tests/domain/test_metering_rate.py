@@ -115,6 +115,7 @@ def test_tokens_that_nobody_counted_cost_nothing_and_are_known_to_be_unknown() -
     assert rate.uncounted(unknown)
     assert rate.uncounted(half)
     assert not rate.uncounted(row())
+    assert not rate.uncounted(row(prompt_tokens=None, completion_tokens=None, attempts=0))
 
 
 def test_a_million_requests_of_one_token_cost_what_a_million_tokens_cost() -> None:

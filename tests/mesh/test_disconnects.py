@@ -40,9 +40,6 @@ async def leave_midway(mesh: Mesh, chance: random.Random, slots: asyncio.Semapho
         try:
             writer.write(head + body)
             answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-            if answer.startswith(b"HTTP/1.1 200"):
-                # A head may leave while the request still waits in line, where nothing of it is recorded.
-                await asyncio.wait_for(reader.readuntil(b"data: "), 30)
             await asyncio.sleep(chance.random() * LEAVES_WITHIN_S)
         finally:
             writer.transport.abort()

@@ -53,7 +53,7 @@ class Call:
         self.hedge_at = math.inf
 
     async def run(self, reply: Reply) -> UsageRow | None:
-        """Answer the client; return the row (nothing where no replica was asked)."""
+        """Answer the client; return the row (nothing where it was refused before a replica was asked)."""
         self.task = asyncio.current_task()
         self._reply = reply
         self._room.calls.enter(self)
@@ -129,8 +129,8 @@ class Call:
                 refusal = got
                 break
         assert refusal is not None, "there is a way at least"
-        if self._recording.admitted and self._recording.row is None:
-            self._recording.fail(refusal.fault.status, refusal.fault.code)
+        if self._recording.row is None and (self._recording.admitted or reply.started):
+            self._recording.fail(200 if reply.started else refusal.fault.status, refusal.fault.code)
         await reply.refuse(refusal.fault)
 
     def _turn_to(self, way: Way) -> Fault | None:
@@ -150,7 +150,7 @@ class Call:
     def _settle(self) -> None:
         """Give back what was held of the limits and not taken."""
         row, now = self._recording.row, self._loop.time()
-        if row is None or row.state == "failed":
+        if row is None or row.state == "failed" or not row.attempts:
             self._held.settle(*_taken(row), now)
         else:
             self._held.settle(row.prompt_tokens, row.completion_tokens, now)

@@ -226,6 +226,7 @@ class Going:
         why, loop = self._recording.why, self._room.lines.loop
         since = loop.time()
         why.position = why.position or got.position
+        self._counted()
         # The line itself knows how long anybody waits in it.
         self._to.due = math.inf
         signs = SIGN_OF_LIFE_S if self._admitted.wanted.stream else None
@@ -256,14 +257,19 @@ class Going:
         why, way = self._recording.why, self._way
         why.chosen_by = "canary" if way.canary and chosen.by in {"only", "least_load"} else chosen.by
         why.considered = chosen.considered
-        why.counted = self._held.counted
-        why.asked_as = way.asked_as
-        why.reserved = self._held.estimate.tokens
+        self._counted()
         if self._recording.open(way.route, chosen.replica, self._to.attempts):
             return True
         self._end(chosen, "left")
         await reply.refuse(journal_full())
         return False
+
+    def _counted(self) -> None:
+        """Note what the request is counted against, and under which name it came."""
+        why = self._recording.why
+        why.counted = self._held.counted
+        why.asked_as = self._way.asked_as
+        why.reserved = self._held.estimate.tokens
 
     def _attempt_of(self, chosen: Chosen, reply: Reply) -> Attempt:
         wanted = self._admitted.wanted

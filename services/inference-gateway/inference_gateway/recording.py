@@ -1,6 +1,7 @@
 """One request's records in the journal: opened, progress, ended; each before what it stands for is seen."""
 
 import asyncio
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
 
@@ -145,11 +146,12 @@ class Recording:
 
     def fail(self, status: int, reason: str) -> None:
         """Record that the engine, or the request in its eyes, was at fault."""
-        self._end(self._cut("failed", status, reason))
+        if self._stands():
+            self._end(self._cut("failed", status, reason))
 
     def close(self, why: str, *, started: bool) -> None:
-        """Record a cut, unless the request has ended or was never admitted."""
-        if self.row is not None or self._opened_at is None:
+        """Record a cut, unless the request has ended, or was refused before a replica was asked."""
+        if self.row is not None or not (self.admitted or (why == CLIENT_LEFT and self._stands())):
             return
         if why == CLIENT_LEFT:
             self._end(self._cut("aborted", records.STATUS_CLIENT_LEFT, why))
@@ -157,6 +159,14 @@ class Recording:
             self._end(self._cut("aborted", 200 if started else 503, why))
         else:
             self.fail(200 if started else 503, why)
+
+    def _stands(self) -> bool:
+        """Have the request stand in the journal, also where no replica was asked; false where that is full."""
+        if self._opened_at is None:
+            self.opening.attempts = 0
+            with suppress(JournalFull):
+                self._opened_at = self._meter.open(self.opening)
+        return self.admitted
 
     def _cut(self, state: str, status: int, reason: str) -> UsageRow:
         reading = self.reading

@@ -98,8 +98,11 @@ def summed(lines: Iterable[RatedRow]) -> list[Sum]:
 
 
 def uncounted(row: UsageRow) -> bool:
-    """Tell whether nobody knows how many tokens a request took: it costs nothing for what is unknown."""
-    return row.prompt_tokens is None or row.completion_tokens is None
+    """Tell whether nobody knows how many tokens a request took: it costs nothing for what is unknown.
+
+    What no replica was asked took none.
+    """
+    return row.attempts > 0 and (row.prompt_tokens is None or row.completion_tokens is None)
 
 
 def _sum(organization: str, project: str, model: str, lines: list[RatedRow]) -> Sum:
