@@ -1,7 +1,6 @@
 """The gateway assembled: journal, memory, doors; begun in order and stopped in order."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import random
@@ -181,16 +180,15 @@ class Gateway(Service):
 
     async def stop(self) -> None:
         """Finish what is in progress, tell what is not told, within ``STOP_WITHIN_S`` (5 s)."""
-        self.calls.closing = True
+        self._server.stop_listening()
         if self.lines is not None:
             said = "This gateway is stopping. Send the request again."
             self.lines.close(unavailable("gateway_stopping", said))
         if self.events is not None:
             self.events.close()
-        self._server.stop_listening()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FINISH_WITHIN_S):
-                await self.calls.idle()
+        # Until then whoever was let in is served: an answer costs less than a second try elsewhere.
+        await self._server.ended(FINISH_WITHIN_S)
+        self.calls.closing = True
         self.calls.cut_all(STOPPING)
         await self._work.finish("http", 1.0)
         self._listening.close()

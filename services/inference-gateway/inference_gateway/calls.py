@@ -26,7 +26,6 @@ class Calls:
         self._active_max = active_max
         self.closing = False
         self._turn = 0
-        self._emptied = asyncio.Event()
 
     def enter(self, call: Watched) -> None:
         """Count a call in."""
@@ -35,14 +34,6 @@ class Calls:
     def leave(self, call: Watched) -> None:
         """Count a call out."""
         self.active.discard(call)
-        if not self.active:
-            self._emptied.set()
-
-    async def idle(self) -> None:
-        """Return once no call is in progress."""
-        while self.active:
-            self._emptied.clear()
-            await self._emptied.wait()
 
     @property
     def full(self) -> bool:

@@ -9,9 +9,18 @@ from urllib.parse import unquote
 import httptools
 from meshkit.telemetry import METRICS
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from inference_gateway.cycle import Cycle
 from inference_gateway.domain.faults import Fault, unavailable
+from inference_gateway.domain.heads import (
+    HEAD_BYTES_MAX,
+    HEAD_WAIT_S,
+    TOO_LATE,
+    TOO_LONG,
+    UNREADABLE,
+    refusal,
+)
 from inference_gateway.http.wire import HOOKS, Receive, Scope, Send, send_fault
 
 log = logging.getLogger(__name__)
@@ -19,11 +28,8 @@ log = logging.getLogger(__name__)
 HOT = b"/v1/"
 """Where the hot routes are."""
 
-HEAD_BYTES_MAX = 64 * 1024
-"""A request's first line and headers; a longer head is answered 431."""
-
-HEAD_WAIT_S = 15.0
-"""How long a head may take to arrive, from the moment its connection or its first byte is here."""
+LAST_WAIT_S = 0.5
+"""How long a head may take to arrive once the door stops."""
 
 REST_WAIT_S = 30.0
 """How long the rest of a request may come in that was answered before it was whole."""
@@ -34,36 +40,24 @@ LINGER_S = 2.0
 LINGER_BYTES_MAX = 8 * 1024**2
 LINE_BYTES = len(b": \r\n")
 
-UNREADABLE = Fault(
-    status=400,
-    code="invalid_http",
-    message="This is not HTTP/1.1. Send a well-formed request; TLS and HTTP/2 end in front of this door.",
-)
-TOO_LONG = Fault(
-    status=431,
-    code="head_too_large",
-    message=f"The request's headers are larger than {HEAD_BYTES_MAX // 1024} KiB; send less in them.",
-)
-TOO_LATE = Fault(
-    status=408,
-    code="head_timeout",
-    message=f"The request's headers did not arrive within {HEAD_WAIT_S:.0f} s; send the request again.",
-)
 NEVER = math.inf
 ASGI = {"version": "3.0", "spec_version": "2.3"}
-LINES = {
-    400: b"HTTP/1.1 400 Bad Request\r\n",
-    408: b"HTTP/1.1 408 Request Timeout\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
-}
 
 
 class HeadTooLong(Exception):
     """Raised within the parser, which then stops."""
 
 
+class Shared(ServerState):
+    """What all connections share; ``stopping`` once no more are taken."""
+
+    stopping = False
+
+
 class BoundedHeads(HttpToolsProtocol):
     """uvicorn's connection, which refuses heads that are too long, too late or no HTTP."""
+
+    server_state: Shared
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -84,7 +78,7 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
-        self._wait(HEAD_WAIT_S)
+        self._wait(LAST_WAIT_S if self.server_state.stopping else HEAD_WAIT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more; tell whoever answers here that nobody listens."""
@@ -148,6 +142,7 @@ class BoundedHeads(HttpToolsProtocol):
             self.url, self.headers, self.expect_100_continue = said
             self.scope["headers"] = self.headers
             super().on_headers_complete()
+            self.cycle.keep_alive = self.cycle.keep_alive and not self.server_state.stopping
 
     def _size_of_head(self) -> int:
         """Return how long the head is by itself: a body may have come with it."""
@@ -176,7 +171,9 @@ class BoundedHeads(HttpToolsProtocol):
             self.flow,
             bell=self._bell,
             expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            keep_alive=version != "1.0"
+            and self.parser.should_keep_alive()
+            and not self.server_state.stopping,
             on_response=self.on_response_complete,
         )
         scope[HOOKS] = cycle
@@ -247,6 +244,15 @@ class BoundedHeads(HttpToolsProtocol):
         if now >= self._due:
             self._late()
 
+    def shutdown(self) -> None:
+        """Close after the next answer; at once where none is expected."""
+        rests = self.cycle is None or self.cycle.response_complete
+        if rests and self._in_head and self._discarded is None and not self._keeps:
+            # Somebody has just come, or is just asking: another door would have served them.
+            self._wait(LAST_WAIT_S)
+        else:
+            super().shutdown()
+
     def _wait(self, seconds: float | None) -> None:
         self._keeps = False
         self._due = NEVER if seconds is None else self.loop.time() + seconds
@@ -270,15 +276,8 @@ class BoundedHeads(HttpToolsProtocol):
             # An answer is on its way here: ours would stand in the middle of it.
             self.transport.close()
             return
-        body = fault.body()
-        lines = [
-            LINES[fault.status],
-            b"content-type: application/json\r\n",
-            b"content-length: %d\r\n" % len(body),
-            b"connection: close\r\n\r\n",
-        ]
         self._discarded = 0
-        self.transport.write(b"".join([*lines, body]))
+        self.transport.write(refusal(fault))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._wait(LINGER_S)

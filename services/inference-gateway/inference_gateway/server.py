@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from meshkit.errors import ConfigError
 
-from inference_gateway.heads import BoundedHeads
+from inference_gateway.heads import BoundedHeads, Shared
 
 BACKLOG = 2_048
 CONNECTIONS_MAX = 16_384
@@ -29,6 +29,12 @@ GRACE_S = 3
 
 class _Quiet(uvicorn.Server):
     """A server that leaves the signals to the service."""
+
+    server_state: Shared
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = Shared()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -87,14 +93,17 @@ class Server:
         )
         self._server = _Quiet(config)
         self._listening = listening
+        self._let_in: list[asyncio.Task[Any]] = []
+        self._ended = asyncio.Event()
 
     async def serve(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop, and until every connection is closed then."""
         looking = asyncio.create_task(self._look())
         try:
             await self._server.serve(sockets=[self._listening])
         finally:
             looking.cancel()
+            self._ended.set()
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,8 +115,41 @@ class Server:
                 connection.look(now)
 
     def stop_listening(self) -> None:
-        """Take no more connections; those that are idle are closed."""
+        """Take no more connections from this moment on. Those there are may make the request they are about to.
+
+        Whoever comes next is sent to another gateway of the port, where there is one; who has come already is
+        let in: a socket that is closed resets whatever waits in front of it.
+        """
+        self._server.server_state.stopping = True
+        if self._server.started:
+            self._let_in = [self._take(connection) for connection in self._waiting()]
+            for server in self._server.servers:
+                server.close()
         self._server.should_exit = True
+
+    async def ended(self, within_s: float) -> None:
+        """Return once every connection is closed, or after so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._ended.wait()
+
+    def _waiting(self) -> Iterator[socket.socket]:
+        """Yield the connections that nobody has taken yet."""
+        with contextlib.suppress(OSError):
+            for _ in range(BACKLOG):
+                yield self._listening.accept()[0]
+
+    def _take(self, connection: socket.socket) -> asyncio.Task[Any]:
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> BoundedHeads:
+            server = self._server
+            return BoundedHeads(
+                config=server.config, server_state=server.server_state, app_state=server.lifespan.state
+            )
+
+        connection.setblocking(False)
+        return loop.create_task(loop.connect_accepted_socket(protocol, connection))
 
     @property
     def started(self) -> bool:
