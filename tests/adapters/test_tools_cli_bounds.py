@@ -22,7 +22,14 @@ BUDGET = {
     "crossed": "none",
     "generation": 1,
 }
-LIMIT = {"id": "limit_1", "scope_id": "key_1", "requests_per_minute": 60, "tokens_per_minute": None}
+LIMIT = {
+    "id": "limit_1",
+    "scope_kind": "key",
+    "scope_id": "key_1",
+    "requests_per_minute": 60,
+    "tokens_per_minute": None,
+}
+NOT_YOURS = (403, {"title": "Not yours", "status": 403, "code": "forbidden", "detail": "not yours"})
 USAGE: dict[str, Any] = {
     "key_id": "key_1",
     "model": "tiny",
@@ -81,16 +88,17 @@ def door() -> Iterator[Door]:
 
 
 def test_a_budget_is_set_listed_and_deleted(door: Door) -> None:
-    door.answers = [(201, BUDGET), (200, {"items": [BUDGET]}), (200, BUDGET)]
+    door.answers = [(201, BUDGET), (200, {"items": [BUDGET]}), (200, PROJECTS), (200, BUDGET)]
     done = mesh(door, "budget", "set", "project/acme/demo", "12.5", "--period", "day", "--soft")
     assert done.stdout == "set: hard budget of project_1, 0.250000 EUR of it spent (budget_1)\n"
     head, line = mesh(door, "budget").stdout.splitlines()
-    assert head.split() == ["SCOPE", "EUR", "A", "SPENT", "HELD", "KIND", "CROSSED", "ID"]
-    assert line.split()[:5] == ["project_1", "12.500000", "month", "0.250000", "1.000000"]
+    assert head.split() == ["SCOPE", "NAME", "EUR", "A", "SPENT", "HELD", "KIND", "CROSSED", "ID"]
+    assert line.split()[:4] == ["project_1", "acme/demo", "12.500000", "month"]
     assert mesh(door, "budget", "delete", "budget_1").stdout == "deleted: budget_1 of project_1\n"
     assert [(method, path) for method, path, _, _ in door.asked] == [
         ("POST", "/api/v1/budgets"),
         ("GET", "/api/v1/budgets"),
+        ("GET", "/api/v1/projects"),
         ("DELETE", "/api/v1/budgets/budget_1"),
     ]
     assert door.asked[0][2] == {
@@ -126,9 +134,9 @@ def test_a_scope_that_has_nothing_to_delete_is_told_so(door: Door) -> None:
 
 
 def test_limits_are_set_listed_and_deleted(door: Door) -> None:
-    door.answers = [(201, LIMIT), (200, {"items": [LIMIT]}), (200, LIMIT)]
+    door.answers = [(201, LIMIT), (200, {"items": [LIMIT]}), NOT_YOURS, (200, LIMIT)]
     assert mesh(door, "limit", "set", "key_1", "--requests", "60").returncode == 0
-    assert mesh(door, "limit", "list").stdout.splitlines()[1].split()[:3] == ["key_1", "60", "-"]
+    assert mesh(door, "limit", "list").stdout.splitlines()[1].split()[:4] == ["key_1", "-", "60", "-"]
     assert mesh(door, "limit", "delete", "limit_1").stdout == "deleted: limit_1 of key_1\n"
     assert door.asked[0][2] == {"scope": {"kind": "key", "id": "key_1"}, "requests_per_minute": 60}
 

@@ -1,6 +1,7 @@
 """``mesh budget|limit``: what an organization, a project, a key or an endpoint may spend and ask for."""
 
 import argparse
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -87,6 +88,7 @@ def list_budgets(wanted: argparse.Namespace) -> None:
     """Print the budgets."""
     columns = [
         ("scope", field("scope_id")),
+        ("name", field("name")),
         ("EUR", euros("amount_microeur")),
         ("a", field("period")),
         ("spent", euros("spent_microeur")),
@@ -125,6 +127,7 @@ def list_limits(wanted: argparse.Namespace) -> None:
     """Print the limits."""
     columns = [
         ("scope", field("scope_id")),
+        ("name", field("name")),
         ("requests/min", field("requests_per_minute")),
         ("tokens/min", field("tokens_per_minute")),
         ("at once", field("parallel_requests")),
@@ -154,11 +157,22 @@ def delete_limit(wanted: argparse.Namespace) -> None:
 
 
 def _list(wanted: argparse.Namespace, what: str, columns: list[Column], empty: str) -> None:
-    items = door(wanted).items(f"/api/v1/{what}")
+    at = door(wanted)
+    items = at.items(f"/api/v1/{what}")
     if wanted.json:
         show.out({"items": items})
     else:
-        show.table(items, columns, empty)
+        show.table(_with_names(at, items), columns, empty)
+
+
+def _with_names(at: Door, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the items, each with its scope's name where the caller may see that."""
+    known: dict[str, str] = {}
+    for kind in sorted({one["scope_kind"] for one in items}):
+        with suppress(Refused):
+            for one in at.items(f"/api/v1/{kind}s"):
+                known[one["id"]] = _whole_name(one) if kind == "project" else one["name"]
+    return [{**one, "name": known.get(one["scope_id"])} for one in items]
 
 
 def _gone(wanted: argparse.Namespace, what: str, said: str) -> None:
