@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inference_gateway.domain.routing import twice
 from mesh_contracts.placement import Routing
 
 from tests.adapters.gateways import Answer, Town, engines, sse, streaming, town
@@ -58,6 +59,25 @@ async def test_the_faster_of_two_answers_is_relayed_and_the_slower_let_go(
         assert row.workload_id != slower.workload_id
         await until(lambda: sum(engine.cancelled for engine in made) == 1)
         assert not here.door.calls.active
+
+
+async def test_a_late_request_is_not_asked_twice_once_enough_of_them_were(
+    here: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twice, "SPARE", 0)
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.6)
+        return await streaming(2)(request, body)
+
+    async with engines(answer, answer) as made:
+        replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
+        await here.serve(*replicas, routing=AT_ONCE)
+        async with here.chat() as got:
+            assert got.status == 200
+        assert sum(len(engine.asked) for engine in made) == 1
+        (row,) = await here.rows(1)
+        assert (row.state, row.attempts) == ("completed", 1)
 
 
 async def test_what_fails_beside_a_late_one_changes_nothing(here: Town) -> None:

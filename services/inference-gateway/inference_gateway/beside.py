@@ -5,15 +5,21 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+from meshkit.telemetry import METRICS
 
 from inference_gateway.attempt import Attempt
 from inference_gateway.domain.refusals import Refusal
-from inference_gateway.domain.routing.fleet import Outcome
+from inference_gateway.domain.routing.fleet import Chosen, Outcome
 from inference_gateway.relay import EngineRefused
 from inference_gateway.upstream import Broken
+from inference_gateway.waiting import Lines
 
 UNREACHED = "engine_unreachable"
 """What is noted of a replica that could not even be connected to."""
+
+
+LOOK_AGAIN_S = 1.0
+"""How soon it is looked again whether a second replica may be asked, where it might not."""
 
 
 class Caller(Protocol):
@@ -89,6 +95,17 @@ class Beside:
         else:
             self.ahead = self._attempt
             self._won()
+
+
+def may_hedge(lines: Lines, first: Chosen, to: Caller) -> bool:
+    """Count a second replica beside a late one; false where none is well, or there were enough. Then ``to`` asks again."""
+    now = lines.loop.time()
+    if lines.fleet.elsewhere(first, now):
+        if lines.fleet.hedge(first, now):
+            return True
+        METRICS.count("mesh_gateway_not_again_total", kind="hedge")
+    to.hedge_at = now + LOOK_AGAIN_S
+    return False
 
 
 def kind_of(broken: str) -> str:

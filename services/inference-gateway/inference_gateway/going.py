@@ -7,7 +7,15 @@ from mesh_contracts.inference import Tried
 from meshkit.telemetry import METRICS
 
 from inference_gateway.attempt import Attempt
-from inference_gateway.beside import UNREACHED, Beside, Caller, Failed, kind_of, outcome_of
+from inference_gateway.beside import (
+    UNREACHED,
+    Beside,
+    Caller,
+    Failed,
+    kind_of,
+    may_hedge,
+    outcome_of,
+)
 from inference_gateway.domain.admission import Held
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.names import Way
@@ -95,25 +103,18 @@ class Going:
         return True
 
     def hedge(self) -> None:
-        """Ask a second replica too, where one is well and has a place now."""
-        now = self._room.lines.loop.time()
-        first = self._asked
-        if (
-            first is None
-            or self._beside is not None
-            or not self._room.lines.fleet.elsewhere(first, now)
-        ):
+        """Ask a second replica too, where it may be asked now; else look again in a moment."""
+        lines, first = self._room.lines, self._asked
+        if first is None or self._beside is not None or not may_hedge(lines, first, self._to):
             return
-        got = self._room.lines.enter(
-            self._way.route, self._want((*self._tried, first.replica.workload_id))
-        )
+        got = lines.enter(self._way.route, self._want((*self._tried, first.replica.workload_id)))
         if isinstance(got, Waiting):
             got.leave()
         elif isinstance(got, Chosen):
             METRICS.count("mesh_gateway_hedges_total")
             assert self._reply is not None
             self._beside = Beside(
-                self._room.lines.loop,
+                lines.loop,
                 self._attempt_of(got, self._reply),
                 ended=self._beside_ended,
                 won=self._beside_won,

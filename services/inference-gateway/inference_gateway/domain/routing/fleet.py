@@ -123,6 +123,10 @@ class Fleet:
         """Count a request in: it is sent to the replica that was chosen."""
         assert chosen.began is None, "a request begins once"
         chosen.began = now
+        twice = chosen.pool.twice
+        if now >= twice.ends:
+            twice.turn(now)
+        twice.asked += 1
         chosen.probe = chosen.state.begin(chosen.tokens, now)
 
     def first_byte(self, chosen: Chosen, seconds: float, prompt_tokens: int, now: float) -> None:
@@ -194,6 +198,16 @@ class Fleet:
         """Tell whether another replica of the endpoint is well and has a place."""
         pool = chosen.pool
         return any(one is not chosen.state and pool.fits(one, now) for one in pool.states)
+
+    def hedge(self, chosen: Chosen, now: float) -> bool:
+        """Count a hedge beside a late replica; false where there were enough.
+
+        Who gives no sign any more, or was but probed, is not late: from there it is a retry.
+        """
+        pool = chosen.pool
+        if chosen.probe or chosen.state.silent(now, pool.patience_s):
+            return pool.twice.retry(now, pool.under_way()[0])
+        return pool.twice.hedge(now)
 
     def wait_s(self, endpoint_id: str, position: int) -> float | None:
         """Return how long the ``position``-th in line will wait; nothing while that is unknown."""

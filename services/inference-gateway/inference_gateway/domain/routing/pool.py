@@ -14,6 +14,7 @@ from inference_gateway.domain.routing.replica import (
     SMOOTH,
     State,
 )
+from inference_gateway.domain.routing.twice import Twice
 
 ROOM: dict[EngineKind, int] = {"llama": 4, "vllm": 256, "external": 1_024}
 """Requests one replica takes at once where its endpoint does not say: what its engine computes at once."""
@@ -55,6 +56,7 @@ class Pool:
         "route",
         "states",
         "turn",
+        "twice",
         "usual_s",
         "warm",
     )
@@ -71,6 +73,7 @@ class Pool:
         self.loras: frozenset[str] = frozenset()
         self.patience_s = SILENT_MIN_S
         self.turn = 0
+        self.twice = Twice()
         self.warm = Warm()
         self.follow(route)
 
