@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from inference_gateway.domain.routing import twice
 from mesh_contracts.placement import Replica
 from meshkit.testing import test_id
 
@@ -113,6 +114,20 @@ async def test_a_model_whose_every_engine_is_gone_is_503_with_one_row(here: Town
     (row,) = await here.rows(1)
     assert (row.state, row.status, row.reason) == ("failed", 503, "engine_unavailable")
     assert (row.tokens_from, row.completion_tokens, row.attempts) == ("none", None, 2)
+
+
+async def test_in_an_outage_an_engine_is_asked_no_more_once_enough_was_asked_again(
+    here: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twice, "SPARE", 0)
+    async with engines(loading, loading) as (one, two):
+        await here.serve(one.replica("one"), two.replica("two"))
+        async with here.chat() as answer:
+            assert answer.status == 503
+            assert answer.headers["retry-after"]
+        assert len(one.asked) + len(two.asked) == 1
+        (row,) = await here.rows(1)
+        assert (row.state, row.attempts) == ("failed", 1)
 
 
 async def test_an_engines_refusal_of_the_body_is_the_clients_400_and_asked_nowhere_else(

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inference_gateway.domain.routing.twice import (
     HEDGE_SHARE,
+    RETRY_SHARE,
     SPARE,
     WINDOW_S,
     Twice,
@@ -70,3 +71,28 @@ def test_a_hedge_beside_a_replica_that_gives_no_sign_is_no_hedge_but_a_rescue() 
     assert SPARE < sum(fleet.hedge(one, late) for one in flights) <= SPARE + 10
     silent = NOW + 2 * WINDOW_S
     assert all(fleet.hedge(one, silent) for one in flights), "all of them may be asked again"
+
+
+def test_in_an_outage_a_fifth_of_the_requests_is_asked_again_and_no_more() -> None:
+    twice, asked, retried = Twice(), 0, 0
+    for step in range(20_000):
+        now = NOW + step * 0.01
+        count(twice, now)
+        asked += 1
+        for _ in range(3):
+            if twice.retry(now, 0):
+                count(twice, now)
+                retried += 1
+    assert retried <= asked * RETRY_SHARE + 2 * SPARE * (1 + 200 / WINDOW_S)
+    assert retried > asked * RETRY_SHARE / 2
+
+
+def test_what_a_replica_that_dies_was_about_to_answer_may_all_be_asked_again() -> None:
+    to = route(2, engine="vllm")
+    fleet = fleet_of(to)
+    flights = [sent(fleet, to, now=NOW) for _ in range(400)]
+    lost = [one for one in flights if one.state is flights[0].state]
+    assert len(lost) > 100
+    for queued, one in enumerate(lost):
+        fleet.end(one, NOW + 60.0, "fault")
+        assert fleet.retry(one, NOW + 60.0, queued)

@@ -1,14 +1,14 @@
-"""A second replica asked beside one that is late; and how a replica's failure is put."""
+"""A second replica asked beside one that is late, or after it; and how a replica's failure is put."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 from meshkit.telemetry import METRICS
 
 from inference_gateway.attempt import Attempt
-from inference_gateway.domain.refusals import Refusal
+from inference_gateway.domain.refusals import Refusal, unreachable
 from inference_gateway.domain.routing.fleet import Chosen, Outcome
 from inference_gateway.relay import EngineRefused
 from inference_gateway.upstream import Broken
@@ -106,6 +106,25 @@ def may_hedge(lines: Lines, first: Chosen, to: Caller) -> bool:
         METRICS.count("mesh_gateway_not_again_total", kind="hedge")
     to.hedge_at = now + LOOK_AGAIN_S
     return False
+
+
+def may_retry(lines: Lines, failed_at: Chosen, failed: Failed, tried: Sequence[str]) -> bool:
+    """Count a retry on another replica; false where there were enough."""
+    pool = failed_at.pool
+    # Whoever could not be reached has not seen the request; and where all were tried none is made.
+    if failed.kind != UNREACHED and any(one.id not in tried for one in pool.states):
+        queued = lines.queued(pool.route.endpoint_id)
+        if not lines.fleet.retry(failed_at, lines.loop.time(), queued):
+            METRICS.count("mesh_gateway_not_again_total", kind="retry")
+            return False
+    METRICS.count("mesh_gateway_retries_total")
+    return True
+
+
+def broken_off(kind: str, model: str) -> Failed:
+    """Return what it means that an exchange with a replica broke."""
+    METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
+    return Failed(Refusal(unreachable(model), elsewhere=True), kind_of(kind))
 
 
 def kind_of(broken: str) -> str:

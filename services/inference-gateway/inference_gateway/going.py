@@ -12,14 +12,15 @@ from inference_gateway.beside import (
     Beside,
     Caller,
     Failed,
-    kind_of,
+    broken_off,
     may_hedge,
+    may_retry,
     outcome_of,
 )
 from inference_gateway.domain.admission import Held
 from inference_gateway.domain.faults import Fault, unavailable
 from inference_gateway.domain.names import Way
-from inference_gateway.domain.refusals import Refusal, journal_full, unreachable
+from inference_gateway.domain.refusals import Refusal, journal_full
 from inference_gateway.domain.routing.ask import Ask
 from inference_gateway.domain.routing.fleet import Chosen, Outcome
 from inference_gateway.domain.routing.hedging import hedge_after
@@ -88,7 +89,8 @@ class Going:
                 # Whoever could not be reached has not seen the request.
                 left -= failed.kind != UNREACHED
                 self._note(chosen, failed.kind)
-                METRICS.count("mesh_gateway_retries_total")
+                if not left or not may_retry(self._room.lines, chosen, failed, self._tried):
+                    break
             return refusal
         finally:
             if self._beside is not None:
@@ -135,7 +137,7 @@ class Going:
             return Failed(refused.refusal, refused.refusal.fault.code)
         except Broken as broken:
             self._end(chosen, "left" if broken.kind == "stale" else "fault")
-            return self._broken(broken.kind)
+            return broken_off(broken.kind, self._way.route.name)
         except asyncio.CancelledError:
             if self._cut():
                 self._end(chosen, "left" if self._to.why in {None, CLIENT_LEFT} else "fault")
@@ -182,7 +184,7 @@ class Going:
         except (Broken, EventTooLong) as broken:
             kind = broken.kind if isinstance(broken, Broken) else "too_large"
             outcome = "fault"
-            failed = self._broken(kind)
+            failed = broken_off(kind, self._way.route.name)
             if not reply.said:
                 return failed
             await attempt.relay.break_off("engine_lost")
@@ -290,10 +292,6 @@ class Going:
         workload_id = chosen.replica.workload_id
         self._tried.append(workload_id)
         self._recording.why.tried.append(Tried(workload_id=workload_id, reason=reason))
-
-    def _broken(self, kind: str) -> Failed:
-        METRICS.count("mesh_gateway_engine_faults_total", kind=kind)
-        return Failed(Refusal(unreachable(self._way.route.name), elsewhere=True), kind_of(kind))
 
     def _end(self, chosen: Chosen, outcome: Outcome) -> None:
         self._room.lines.fleet.end(chosen, self._room.lines.loop.time(), outcome)

@@ -209,6 +209,11 @@ class Fleet:
             return pool.twice.retry(now, pool.under_way()[0])
         return pool.twice.hedge(now)
 
+    def retry(self, failed: Chosen, now: float, queued: int) -> bool:
+        """Count a retry after a replica's failure; false where there were enough. So many are ``queued``."""
+        pool = failed.pool
+        return pool.twice.retry(now, pool.under_way()[0] + queued)
+
     def wait_s(self, endpoint_id: str, position: int) -> float | None:
         """Return how long the ``position``-th in line will wait; nothing while that is unknown."""
         pool = self._pools.get(endpoint_id)
