@@ -44,6 +44,7 @@ FACTS: tuple[type[Fact], ...] = (
     metering.UsageRated,
     metering.UsageRecorded,
     metering.BudgetCrossed,
+    metering.HoldingReleased,
     carbon.FootprintSettled,
 )
 
@@ -79,6 +80,8 @@ ASKS: tuple[type[ask.Ask], ...] = (
     metering.SetLimit,
     metering.ListLimits,
     metering.DeleteLimit,
+    metering.ListHoldings,
+    metering.ReleaseHolding,
     carbon.GetReceipt,
     carbon.GetSigningKey,
     carbon.ListFactors,

@@ -23,7 +23,9 @@ from mesh_contracts.metering import (
     LeaseWish,
     Limit,
     ListBudgets,
+    ListHoldings,
     ListLimits,
+    ReleaseHolding,
     RenewLeases,
     SetBudget,
     SetLimit,
@@ -32,7 +34,7 @@ from meshkit.config import Secret
 from meshkit.errors import NotHeardYet, StaleSnapshot
 from meshkit.store import Store
 from meshkit.testing import NOW, FrozenClock, envelope, test_id, wish
-from metering import budget_asks, handlers, limit_asks
+from metering import budget_asks, handlers, holding_asks, limit_asks
 from metering.app import MIGRATIONS
 from metering.renewing import renew_leases
 
@@ -52,6 +54,8 @@ DOORS: dict[type, Callable[..., Awaitable[Any]]] = {
     ListLimits: limit_asks.list_limits,
     DeleteLimit: limit_asks.delete_limit,
     RenewLeases: renew_leases,
+    ListHoldings: holding_asks.list_holdings,
+    ReleaseHolding: holding_asks.release_holding,
 }
 
 

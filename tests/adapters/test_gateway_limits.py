@@ -146,3 +146,25 @@ async def test_one_budget_is_found_by_its_id_and_another_is_not(here: Town, owne
     url, key = f"{here.base}/api/v1/budgets/{budget().id}", await admin_of(here)
     gone = here.http.delete(url, headers={"authorization": f"Bearer {key}", "if-match": "9"})
     assert (await said(gone, 412))["code"] == "generation_mismatch"
+
+
+async def test_what_a_lost_gateway_holds_is_an_operators_to_see_and_to_release(
+    here: Town, owners: Owners
+) -> None:
+    held = metering.Holding(id="g1", epoch=3, lives_until=NOW, scopes=1, held_microeur=Wide(400_000))
+    answers = {metering.ListHoldings: metering.Holdings(items=[held]), metering.ReleaseHolding: held}
+    await owners.answer("metering", answers)
+    url = f"{here.base}/api/v1/holdings"
+    async with here.get("/api/v1/holdings") as refused:
+        assert refused.status == 403
+    async with here.http.delete(
+        f"{url}/g1", headers={"authorization": f"Bearer {here.key}"}
+    ) as refused:
+        assert refused.status == 403
+        assert "holding.write" in json.loads(await refused.read())["detail"]
+    key = await admin_of(here)
+    listed = await said(here.get("/api/v1/holdings", key=key), 200)
+    assert [one["held_microeur"] for one in listed["items"]] == ["400000"]
+    gone = here.http.delete(f"{url}/g1", headers={"authorization": f"Bearer {key}"})
+    assert (await said(gone, 200))["id"] == "g1"
+    assert owners.asked[-1].producer == "g1"

@@ -141,6 +141,22 @@ def test_limits_are_set_listed_and_deleted(door: Door) -> None:
     assert door.asked[0][2] == {"scope": {"kind": "key", "id": "key_1"}, "requests_per_minute": 60}
 
 
+def test_what_a_lost_gateway_holds_is_shown_and_released(door: Door) -> None:
+    held = {
+        "id": "g1",
+        "epoch": 3,
+        "lives_until": "2026-11-26T12:00:00Z",
+        "scopes": 2,
+        "held_microeur": "400000",
+    }
+    door.answers = [(200, {"items": [held]}), (200, held)]
+    line = mesh(door, "budget", "holders").stdout.splitlines()[1]
+    assert line.split() == ["g1", "3", "2", "0.400000", "2026-11-26T12:00:00Z"]
+    done = mesh(door, "budget", "release", "g1")
+    assert done.stdout == "free again: 0.400000 EUR that g1 held\n"
+    assert door.asked[-1][:2] == ("DELETE", "/api/v1/holdings/g1")
+
+
 @pytest.mark.parametrize("text", ["demo", "project/", "person/x", "node_1"])
 def test_what_names_no_scope_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=text):

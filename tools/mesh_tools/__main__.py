@@ -27,7 +27,7 @@ COMMANDS = {
     "request": ("mesh_tools.cli", "one request explained"),
     "usage": ("mesh_tools.cli", "tokens and cost by project and model"),
     "price": ("mesh_tools.cli", "the price book"),
-    "budget": ("mesh_tools.cli", "what may be spent, and what is: list, set, delete"),
+    "budget": ("mesh_tools.cli", "what may be spent, and what is: list, set, delete; holders, release"),
     "limit": ("mesh_tools.cli", "what may be asked for in a minute, and at once: list, set, delete"),
     "carbon": ("mesh_tools.cli", "energy and carbon; carbon receipt ID, carbon intensity"),
     "events": ("mesh_tools.cli", "the event stream, resumable"),

@@ -1,5 +1,14 @@
 """What metering tells, answers and writes: the usage ledger, prices, budgets and limits."""
 
+from mesh_contracts.metering.holdings import (
+    RELEASED_MAX,
+    Holding,
+    HoldingReleased,
+    Holdings,
+    ListHoldings,
+    Released,
+    ReleaseHolding,
+)
 from mesh_contracts.metering.ledger import (
     EARLIER_SHOWN_MAX,
     MISSING_SHOWN_MAX,
@@ -42,6 +51,7 @@ __all__ = [
     "EARLIER_SHOWN_MAX",
     "LEASES_MAX",
     "MISSING_SHOWN_MAX",
+    "RELEASED_MAX",
     "Budget",
     "BudgetCrossed",
     "Budgets",
@@ -49,12 +59,16 @@ __all__ = [
     "DeleteBudget",
     "DeleteLimit",
     "GetRequest",
+    "Holding",
+    "HoldingReleased",
+    "Holdings",
     "Lease",
     "LeaseWish",
     "Leases",
     "Limit",
     "Limits",
     "ListBudgets",
+    "ListHoldings",
     "ListLimits",
     "ListPrices",
     "ListUsage",
@@ -63,6 +77,8 @@ __all__ = [
     "Prices",
     "ProducerMark",
     "RatedRow",
+    "ReleaseHolding",
+    "Released",
     "RenewLeases",
     "RequestRecord",
     "ScopeKind",

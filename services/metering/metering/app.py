@@ -9,9 +9,11 @@ from mesh_contracts.metering import (
     DeleteLimit,
     GetRequest,
     ListBudgets,
+    ListHoldings,
     ListLimits,
     ListPrices,
     ListUsage,
+    ReleaseHolding,
     RenewLeases,
     SetBudget,
     SetLimit,
@@ -19,7 +21,7 @@ from mesh_contracts.metering import (
 from meshkit.clock import Clock
 from meshkit.service import Service
 
-from metering import asks, budget_asks, crossing, handlers, limit_asks
+from metering import asks, budget_asks, crossing, handlers, holding_asks, limit_asks
 from metering.renewing import renew_leases
 from metering.rolling import keep_rolling
 from metering.settings import MeteringSettings
@@ -42,6 +44,8 @@ def assemble(settings: MeteringSettings, clock: Clock | None = None) -> Service:
     service.answers(ListLimits, limit_asks.list_limits)
     service.answers(DeleteLimit, limit_asks.delete_limit, after_puts=True)
     service.answers(RenewLeases, renew_leases)
+    service.answers(ListHoldings, holding_asks.list_holdings)
+    service.answers(ReleaseHolding, holding_asks.release_holding)
     service.writes("limits", crossing.all_shown)
     service.runs("periods", lambda: keep_rolling(lambda: service.store))
     return service

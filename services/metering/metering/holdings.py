@@ -5,8 +5,11 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from meshkit.store import Transaction
+from mesh_contracts.metering import Holding
+from mesh_contracts.units import MoneyMicroeur
+from meshkit.store import Row, Transaction
 
+from metering.domain import escrow
 from metering.domain.escrow import Account
 from metering.domain.scopes import Span
 
@@ -29,6 +32,12 @@ _KEEP_ACCOUNTS = (
     " charged = excluded.charged"
 )
 
+_OUTSTANDING = "(a.granted - a.returned - a.charged)"
+_HOLDERS = (
+    "SELECT g.producer, g.epoch, g.lives_until, count(DISTINCT a.scope_id) AS scopes,"  # noqa: S608
+    f" sum({_OUTSTANDING})::bigint AS held FROM gateway g JOIN account a ON a.producer = g.producer"
+    f" WHERE g.producer > $1 AND {_OUTSTANDING} > 0 GROUP BY g.producer ORDER BY g.producer"
+)
 _HELD = (
     "SELECT a.scope_id, a.period_start, sum(a.granted - a.returned - a.charged)::bigint AS held"  # noqa: S608
     f" FROM account a{_OF_SPANS} GROUP BY 1, 2"
@@ -99,6 +108,45 @@ async def keep_accounts(tx: Transaction, kept: Sequence[Account]) -> None:
         await tx.change(_KEEP_ACCOUNTS, *_fields(kept, _ACCOUNT))
 
 
+async def holders(tx: Transaction, after: str, most: int) -> list[Holding]:
+    """Return the gateways that hold anything, by id from ``after`` on."""
+    return [_holding(row) for row in await tx.rows(f"{_HOLDERS} LIMIT $2", after, most)]
+
+
+async def hold_holder(tx: Transaction, producer: str) -> Holding | None:
+    """Return what one gateway holds, held against its renewals until the end; nothing where that is nothing."""
+    await tx.rows("SELECT 1 FROM gateway WHERE producer = $1 FOR UPDATE", producer)
+    rows = await tx.rows(_HOLDERS.replace("g.producer > $1", "g.producer = $1"), producer)
+    return _holding(rows[0]) if rows else None
+
+
+async def outstanding_of(tx: Transaction, producer: str, most: int) -> list[Account]:
+    """Return accounts of one gateway that hold anything; their scopes are held."""
+    rows = await tx.rows(
+        f"{_ACCOUNTS} WHERE a.producer = $1 AND {_OUTSTANDING} > 0"
+        " ORDER BY a.scope_id, a.period_start, a.epoch LIMIT $2",
+        *(producer, most),
+    )
+    return [Account(**row) for row in rows]
+
+
+async def release(tx: Transaction, freed: Sequence[Account], actor: str) -> None:
+    """Free all that these accounts hold, and write down who did; their scopes are held."""
+    await keep_accounts(tx, [escrow.release(account) for account in freed])
+    await tx.change_many(
+        "INSERT INTO released VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            (one.producer, one.epoch, one.scope_id, one.period_start, one.outstanding, tx.now, actor)
+            for one in freed
+        ],
+    )
+
+
+async def end_epochs(tx: Transaction, producer: str, below: int) -> None:
+    """Have a gateway's epochs before ``below`` hold nothing ever again; it is held."""
+    await tx.change("UPDATE gateway SET epoch = $2 WHERE producer = $1", producer, below)
+
+
 async def settle(tx: Transaction, producer: str, below: int) -> int:
     """Free what a gateway held in epochs before ``below``: all their lines have come; their scopes are held."""
     return await tx.change("DELETE FROM account WHERE producer = $1 AND epoch < $2", producer, below)
@@ -141,6 +189,16 @@ async def keep_shares(tx: Transaction, kept: Sequence[Share], until: datetime) -
 async def forget_shares(tx: Transaction) -> int:
     """Forget shares that are over; return how many."""
     return await tx.change("DELETE FROM share WHERE lives_until <= $1", tx.now)
+
+
+def _holding(row: Row) -> Holding:
+    return Holding(
+        id=row["producer"],
+        epoch=row["epoch"],
+        lives_until=row["lives_until"],
+        scopes=row["scopes"],
+        held_microeur=MoneyMicroeur(row["held"]),
+    )
 
 
 def _fields(kept: Iterable[msgspec.Struct], names: tuple[str, ...]) -> list[list[object]]:

@@ -124,9 +124,12 @@ def _share(me: str, wish: LeaseWish, scope: Scope, others: Sequence[Share]) -> S
 
 def _epoch_over(ask: RenewLeases) -> Problem:
     return Problem(
-        title="This gateway has started again since",
+        title="This start of the gateway is over",
         status=409,
         code="epoch_over",
-        detail=f"{ask.producer} has asked with a newer epoch than {ask.epoch}: only its newest holds leases",
+        detail=(
+            f"{ask.producer} has asked with a newer epoch than {ask.epoch}, or an operator has released what"
+            " it held: start it again"
+        ),
         param="epoch",
     )

@@ -64,6 +64,13 @@ def verbs(noun: str) -> Verbs:
             "let a scope have no budget",
             argument("budget", "its id, or its scope"),
         )
+        made.add("holders", list_holdings, "what each gateway holds of budgets, those gone among them")
+        made.add(
+            "release",
+            release_holding,
+            "free what a gateway holds that is gone for good, its journal with it",
+            argument("gateway", "its id, as `mesh budget holders` shows it"),
+        )
     else:
         made.add("list", list_limits, "limits")
         made.add(
@@ -121,6 +128,31 @@ def set_budget(wanted: argparse.Namespace) -> None:
 def delete_budget(wanted: argparse.Namespace) -> None:
     """Delete a budget."""
     _gone(wanted, "budgets", wanted.budget)
+
+
+def list_holdings(wanted: argparse.Namespace) -> None:
+    """Print what gateways hold."""
+    columns = [
+        ("gateway", field("id")),
+        ("epoch", field("epoch")),
+        ("budgets", field("scopes")),
+        ("held EUR", euros("held_microeur")),
+        ("leases until", field("lives_until")),
+    ]
+    items = door(wanted).items("/api/v1/holdings")
+    if wanted.json:
+        show.out({"items": items})
+    else:
+        show.table(items, columns, "no gateway holds anything of a budget")
+
+
+def release_holding(wanted: argparse.Namespace) -> None:
+    """Free what a gateway holds."""
+    was = door(wanted).call("DELETE", f"/api/v1/holdings/{part(wanted.gateway)}")
+    if wanted.json:
+        show.out(was)
+    else:
+        print(f"free again: {euros('held_microeur')(was)} EUR that {was['id']} held")
 
 
 def list_limits(wanted: argparse.Namespace) -> None:

@@ -61,6 +61,7 @@ def api(asker: asking.Asker) -> Litestar:
             ledgers.Carbon,
             limits.Budgets,
             limits.Limits,
+            limits.Holdings,
         ],
         before_request=admit,
     )

@@ -68,6 +68,11 @@ def give_back(account: Account, told: int) -> Account:
     return msgspec.structs.replace(account, returned=returned)
 
 
+def release(account: Account) -> Account:
+    """Return the account once somebody has said that its gateway will never spend what it holds."""
+    return give_back(account, account.granted)
+
+
 def left_of(amount: int, spent: int, held: int) -> int:
     """Return what nobody has spent or holds; a lowered amount leaves nothing, never less."""
     return max(0, amount - spent - held)

@@ -1,9 +1,14 @@
 """Which wishes for budgets and limits are refused, and in what words."""
 
+from datetime import datetime, timedelta
+
 from mesh_contracts.ask import Problem
 from mesh_contracts.metering import ScopeKind, SetBudget, SetLimit
 
 from metering.domain.scopes import Scope
+
+RELEASE_AFTER = timedelta(minutes=10)
+"""How long a gateway's leases must be over before what it holds may be released: it may merely be cut off."""
 
 AMOUNT_MAX_MICROEUR = 2**53
 """A budget's amount at most: nine thousand million euros."""
@@ -46,6 +51,23 @@ def same_budget(before: Scope, after: Scope) -> bool:
 def same_limit(before: Scope, after: Scope) -> bool:
     """Tell whether two limits bound alike."""
     return all(getattr(before, name) == getattr(after, name) for name in _LIMIT)
+
+
+def lives(producer: str, until: datetime, now: datetime) -> Problem | None:
+    """Return why what a gateway holds is not released yet, or nothing where it has been dead for long."""
+    free_at = until + RELEASE_AFTER
+    if free_at <= now:
+        return None
+    return Problem(
+        title="This gateway may still spend what it holds",
+        status=409,
+        code="gateway_lives",
+        detail=(
+            f"{producer[:80]!r} held leases until {until.isoformat()}: stop it, or start it again with its journal,"
+            f" which frees it by itself; what it holds may be released from {free_at.isoformat()} on"
+        ),
+        param="holding",
+    )
 
 
 def moved_on(what: str, now: int, wished: int | None) -> Problem | None:

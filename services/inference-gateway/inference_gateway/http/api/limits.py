@@ -125,6 +125,29 @@ class Limits(Controller):
         return _shown(await asker(request, metering.DeleteLimit, limit=limit_id, generation=generation))
 
 
+class Holdings(Controller):
+    """What each gateway holds of budgets, ahead of need."""
+
+    path = "/holdings"
+    tags = ["metering"]  # noqa: RUF012 - the framework's way
+
+    @get()
+    async def list(
+        self, request: AnyRequest, asker: Asking, limit: Limit = 100, cursor: Cursor = None
+    ) -> metering.Holdings:
+        """List the gateways that hold anything, those that are gone among them."""
+        found: metering.Holdings = await asker(request, metering.ListHoldings, page=page(limit, cursor))
+        return found
+
+    @delete("/{holding:str}", status_code=200)
+    async def release(
+        self, request: AnyRequest, asker: Asking, holding: FromPath[str]
+    ) -> metering.Holding:
+        """Free what a gateway holds that has been gone for ten minutes and will not come back with its journal."""
+        was: metering.Holding = await asker(request, metering.ReleaseHolding, producer=holding)
+        return was
+
+
 async def _found(what: str, wanted: str, listed: Callable[[str | None], Awaitable[Any]]) -> Any:
     """Return the one with this id, of all that the caller sees. Raises ``Refused`` (404)."""
     cursor: str | None = None
