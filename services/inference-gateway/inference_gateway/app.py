@@ -20,6 +20,7 @@ from meshkit.telemetry import METRICS
 
 from inference_gateway.access import Access
 from inference_gateway.activity import Activity
+from inference_gateway.beside import NOT_AGAIN
 from inference_gateway.calls import Calls
 from inference_gateway.demand import HELD_BACK, DemandTeller
 from inference_gateway.domain.admission import Admission
@@ -212,6 +213,8 @@ class Gateway(Service):
         # What has not gone wrong yet is shown as nought, not as unknown.
         for name in ("mesh_gateway_retries_total", "mesh_gateway_overloaded_total", HELD_BACK):
             METRICS.count(name, 0)
+        for kind in ("hedge", "retry"):
+            METRICS.count(NOT_AGAIN, 0, kind=kind)
         METRICS.count("mesh_gateway_lease_renewals_total", 0, outcome="renewed")
         lines = self.lines
         assert lines is not None, "it begins after the room is furnished"

@@ -18,6 +18,9 @@ UNREACHED = "engine_unreachable"
 """What is noted of a replica that could not even be connected to."""
 
 
+NOT_AGAIN = "mesh_gateway_not_again_total"
+"""What would have been asked twice, had not enough been."""
+
 LOOK_AGAIN_S = 1.0
 """How soon it is looked again whether a second replica may be asked, where it might not."""
 
@@ -103,7 +106,7 @@ def may_hedge(lines: Lines, first: Chosen, to: Caller) -> bool:
     if lines.fleet.elsewhere(first, now):
         if lines.fleet.hedge(first, now):
             return True
-        METRICS.count("mesh_gateway_not_again_total", kind="hedge")
+        METRICS.count(NOT_AGAIN, kind="hedge")
     to.hedge_at = now + LOOK_AGAIN_S
     return False
 
@@ -115,7 +118,7 @@ def may_retry(lines: Lines, failed_at: Chosen, failed: Failed, tried: Sequence[s
     if failed.kind != UNREACHED and any(one.id not in tried for one in pool.states):
         queued = lines.queued(pool.route.endpoint_id)
         if not lines.fleet.retry(failed_at, lines.loop.time(), queued):
-            METRICS.count("mesh_gateway_not_again_total", kind="retry")
+            METRICS.count(NOT_AGAIN, kind="retry")
             return False
     METRICS.count("mesh_gateway_retries_total")
     return True
