@@ -69,22 +69,21 @@ class Attempt:
             await self._begin(fresh=fresh)
             seen.set_attribute(semconv.HTTP_RESPONSE_STATUS_CODE, 200)
 
-    async def go_on(self) -> None:
-        """Relay what has begun, to its end. Raises ``EngineRefused``, ``Broken`` or ``EventTooLong``."""
+    def go_on(self) -> Coroutine[None, None, None]:
+        """Relay what has begun, to its end; then ``release`` it. Raises ``EngineRefused``, ``Broken`` or ``EventTooLong``."""
         exchange = self._exchange
         assert exchange is not None, "it has begun"
-        try:
-            if self._wanted.stream:
-                await self.relay.stream(exchange, self._first)
-            else:
-                await self.relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
-        finally:
-            exchange.release()
+        if self._wanted.stream:
+            return self.relay.stream(exchange, self._first)
+        return self._whole(exchange)
 
     def release(self) -> None:
-        """Ask nothing more of it: another one's answer is relayed."""
+        """Ask nothing more of it."""
         if self._exchange is not None:
             self._exchange.release()
+
+    async def _whole(self, exchange: Exchange) -> None:
+        await self.relay.whole(await exchange.whole(ANSWER_BYTES_MAX))
 
     async def _begin(self, *, fresh: bool) -> None:
         room, route, wanted = self._room, self._way.route, self._wanted

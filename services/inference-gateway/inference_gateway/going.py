@@ -73,7 +73,8 @@ class Going:
                 chosen = await self._place(reply)
                 if isinstance(chosen, Fault):
                     return refusal or Refusal(chosen, elsewhere=True)
-                failed = await self._ask(chosen, reply, fresh=stale)
+                got = await self._ask(chosen, reply, fresh=stale)
+                failed = await self._relay(got, reply) if isinstance(got, Attempt) else got
                 if failed is not None and self._beside is not None:
                     # The first gave nothing; the second is on its way already.
                     self._to.await_(FIRST_BYTE_WAIT_S, "engine_first_byte_timeout")
@@ -122,8 +123,8 @@ class Going:
                 won=self._beside_won,
             )
 
-    async def _ask(self, chosen: Chosen, reply: Reply, *, fresh: bool) -> Failed | None:
-        """Ask one replica; return nothing where the client was answered, however it went."""
+    async def _ask(self, chosen: Chosen, reply: Reply, *, fresh: bool) -> Attempt | Failed | None:
+        """Ask one replica; return the answer that has begun, or nothing where the client was answered already."""
         self._to.attempts += 1
         attempt = self._attempt_of(chosen, reply)
         if not await self._opened(chosen, reply):
@@ -148,7 +149,7 @@ class Going:
             self._to.hedge_at = math.inf
         if self._beside is not None:
             self._drop_beside()
-        return await self._relay(attempt, reply)
+        return attempt
 
     def _cut(self) -> bool:
         """Tell whether the whole call ends, and not only what is asked of one replica."""
@@ -192,6 +193,7 @@ class Going:
             outcome = "left" if self._to.why in {None, CLIENT_LEFT} else "fault"
             raise
         finally:
+            attempt.release()
             self._end(attempt.chosen, outcome)
         return None
 
