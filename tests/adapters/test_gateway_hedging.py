@@ -15,6 +15,8 @@ from tests.adapters.gateways import Answer, Town, engines, sse, streaming, town
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = Routing(hedge_after_ms=100)
 NEVER_S = 60
 

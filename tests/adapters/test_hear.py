@@ -21,6 +21,8 @@ from tests.adapters.roads import admitted, enrolled, eventually, tell, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def world(

@@ -32,6 +32,8 @@ from meshkit.testing import NOW, FrozenClock, wish
 from tests.adapters.identities import NOBODY, SITE, access, ask, issued, opened, outbox
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def house(postgres: PostgresServer) -> AsyncIterator[Store]:

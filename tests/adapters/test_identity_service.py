@@ -4,14 +4,9 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from identity.app import assemble
-from identity.settings import IdentitySettings
-from mesh_contracts import rights
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.identity import (
     AccessEntry,
@@ -26,71 +21,21 @@ from mesh_contracts.identity import (
     ListOrganizations,
     RevokeKey,
 )
-from mesh_contracts.keytext import access_key_of, digest_of, hint_of, key_text
+from mesh_contracts.keytext import access_key_of, digest_of, key_text
 from mesh_contracts.units import DEFAULT_SITE
 from meshkit import usertoken
 from meshkit.bucket import Watched
-from meshkit.bus import Bus
-from meshkit.config import Secret
 from meshkit.errors import PermissionsViolation
-from meshkit.service import Service
 from meshkit.telemetry import METRICS
 from meshkit.testing import test_id
 
+from tests.adapters.houses import ADMIN_KEY, DEMO_KEY, JOIN, House, asked
 from tests.adapters.roads import until
-from tests.adapters.services import ADMIN, FAR, connected, told
-from tests.closed_bus import ClosedBus, closed_bus
+from tests.adapters.services import FAR, connected
+from tests.closed_bus import closed_bus
 from tests.servers_postgres import PostgresServer
 
-ADMIN_KEY, DEMO_KEY, JOIN = (key_text(role, "k" * 30) for role in ("admin", "project", "join"))
-
-
-class House:
-    """Identity running, and the gateway's connection to it."""
-
-    def __init__(self, bus: ClosedBus, folder: Path, dsn: str) -> None:
-        self.bus = bus
-        self.folder = folder
-        self.dsn = dsn
-        self.service: Service
-        self.gateway: Bus
-
-    def settings(self, **fields: Any) -> IdentitySettings:
-        seed = self.folder / "callout.nk"
-        seed.write_bytes(bytes(self.bus.issuer.seed))
-        content = {
-            "organization": "demo",
-            "project": "demo",
-            "keys": [
-                {"name": "admin", "role": "admin"} | self.shown(ADMIN_KEY),
-                {"name": "demo", "role": "project", "project": "demo"} | self.shown(DEMO_KEY),
-            ],
-            "join_tokens": [{"digest": digest_of(JOIN), "uses": 3, "lifetime_s": 600}],
-            "callout_seed_file": str(seed),
-        }
-        path = self.folder / "bootstrap.json"
-        path.write_text(json.dumps(content))
-        given = told(self.bus, self.folder, "identity", identity_bootstrap_file=path, **fields)
-        return IdentitySettings(**given, postgres_dsn=Secret(self.dsn))
-
-    @staticmethod
-    def shown(key: str) -> dict[str, str]:
-        return {"digest": digest_of(key), "hint": hint_of(key)}
-
-    async def start(self, **fields: Any) -> None:
-        self.service = assemble(self.settings(**fields))
-        await self.service.start()
-        await until(lambda: self.service._missing() == [])
-
-    @asynccontextmanager
-    async def node(self, seed: str, token: str | None = None) -> AsyncIterator[Bus]:
-        inbox = rights.node_inbox_of(usertoken.public_key(seed))
-        user = f"node {usertoken.public_key(seed)[:12]}"
-        bus = await connected(self.bus, self.folder, user, seed=seed, inbox=inbox, token=token)
-        try:
-            yield bus
-        finally:
-            await bus.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -104,10 +49,6 @@ async def house(tmp_path: Path, postgres: PostgresServer) -> AsyncIterator[House
         finally:
             await house.gateway.close()
             await house.service.stop()
-
-
-async def asked(house: House, kind: Any, *, key: str | None = None, **fields: Any) -> Any:
-    return await house.gateway.ask(kind(**house.gateway.wish(ADMIN, idempotency_key=key), **fields))
 
 
 async def test_a_mesh_begins_with_what_its_bootstrap_says(house: House) -> None:

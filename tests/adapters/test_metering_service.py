@@ -36,6 +36,8 @@ from tests.adapters.services import ADMIN, connected, told
 from tests.closed_bus import ClosedBus, closed_bus
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 PRODUCER, PROJECT = test_id("gateway", "g1"), test_id("project", "demo")
 
 

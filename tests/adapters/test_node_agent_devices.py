@@ -26,6 +26,8 @@ from node_agent.telling import Teller
 
 from tests.adapters.engines import until
 
+pytestmark = pytest.mark.slow
+
 SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
 
 

@@ -14,6 +14,8 @@ from node_agent.workloads import LOOK_S
 
 from tests.adapters.engines import KEY, Host, host, spec, until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:

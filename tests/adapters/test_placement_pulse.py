@@ -20,6 +20,8 @@ from placement.settle import settle
 from tests.adapters.fleet import ADMIN, PROJECT, Site
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 SITE = "fr-idf-1"
 
 

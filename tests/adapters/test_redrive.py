@@ -28,6 +28,8 @@ from tests.adapters.roads import admitted, connected, eventually, opened, settin
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 ADMIN = Principal(
     principal_id="key_admin", role="admin", expires_at=datetime.now(UTC) + timedelta(hours=1)
 )

@@ -18,6 +18,8 @@ from tests.adapters.roads import admitted, connected, eventually, opened, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def bus(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bus]:

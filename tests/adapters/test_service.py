@@ -30,6 +30,8 @@ from tests.adapters.roads import connected, opened, settings, until
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 ADMIN = Principal(
     principal_id="key_admin", role="admin", expires_at=datetime.now(UTC) + timedelta(hours=1)
 )
