@@ -28,6 +28,8 @@ from meshkit.testing import test_id
 from tests.closed_bus import ClosedBus, closed_bus
 from tests.servers_nats import MESH_SECRET, settings_for
 
+pytestmark = pytest.mark.slow
+
 NODE = test_id("node", "n1")
 
 

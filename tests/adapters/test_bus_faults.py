@@ -13,6 +13,8 @@ from meshkit.telemetry import METRICS
 from tests.adapters.test_bus import make_stream
 from tests.servers_nats import MESH_SECRET, Connect, NatsServer, settings_for
 
+pytestmark = pytest.mark.slow
+
 
 async def lost(bus: Bus, within_s: float) -> float:
     """Return how long it took until the bus knew that it is not whole."""

@@ -16,6 +16,8 @@ from meshkit.testing import NOW, FrozenClock
 from tests.adapters.roads import admitted, opened
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 async def connect(dsn: str, migrations: Path) -> Store:
     return await Store.connect(

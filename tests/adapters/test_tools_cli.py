@@ -14,6 +14,8 @@ from mesh_tools.run import SERVICES
 
 from tests.adapters.doubles import Door, mesh, opened
 
+pytestmark = pytest.mark.slow
+
 FIRST_OUTPUT_WITHIN_S = 0.3
 NODE = {
     "id": "node_1",
