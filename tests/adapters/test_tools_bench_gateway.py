@@ -190,6 +190,7 @@ def test_the_object_has_every_figure_of_every_target_and_a_reason_for_what_is_ab
         *("date", "machine", "rounds", "quick", "took_s", "targets", "ratios", "flat"),
     }
     assert found["machine"]["socket_pass_us"] > 0
+    assert found["machine"]["json_us"] > 0
     direct = found["targets"]["direct"]
     assert set(figures.NAMES) < set(direct)
     assert direct["rps_c1"] > 0

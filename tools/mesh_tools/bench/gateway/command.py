@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from mesh_tools.bench.gateway import figures, phases, table
@@ -85,8 +86,10 @@ class Bench:
         for name in names:
             self._start(name)
         measured = []
+        paces = []
         for number in range(rounds):
             share = phases.QUICK if quick else 1.0
+            paces.append(phases.machine_pace_us(self._targets[0], self._cores))
             measured += phases.one_round(number, self._targets, self._mock, self._cores, share)
         shown = figures.figures(measured)
         for target in self._targets:
@@ -95,7 +98,7 @@ class Bench:
                 self._shown[target.name] = {"version": target.version, "reason": "it died on the way"}
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": machine(self._cores),
+            "machine": {**machine(self._cores), "json_us": median(paces)},
             "rounds": rounds,
             "quick": quick,
             "took_s": round(time.monotonic() - began, 1),

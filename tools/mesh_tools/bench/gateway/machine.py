@@ -1,13 +1,16 @@
-"""The machine that was measured on, and how dear it is there to pass bytes from one socket to another.
+"""The machine that was measured on: how dear it is there to pass bytes between sockets, and to read JSON.
 
-Absolute figures of two machines compare only beside that: what a gateway does is mostly such calls.
+Absolute figures of two machines compare only beside that: what a gateway does is mostly such calls, and Python.
 """
 
+import json
 import os
 import platform
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -17,6 +20,9 @@ from mesh_tools.bench.gateway.cores import Cores, started_on
 
 PASSES = 5_000
 TRIES = 5
+READS = 500
+AIMED_JSON_US = 2.62
+"""What ``json.loads`` of such a chat took on the machine by whose figures the aims were set."""
 
 
 def machine(cores: Cores) -> dict[str, Any]:
@@ -42,6 +48,18 @@ def socket_pass_us(core: int) -> float:
     ):
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return round(min(_passed(ours, theirs) for _ in range(TRIES)) / PASSES * 1e6, 2)
+
+
+def json_us(until: Callable[[], bool]) -> float:
+    """Return the CPU time, in µs, in which Python's own ``json`` reads a chat, again and again ``until``: the median."""
+    raw = words.body(words.MODEL, words.SMALL_BYTES, stream=False)
+    took: list[float] = []
+    while not until() or not took:
+        began = time.process_time()
+        for _ in range(READS):
+            json.loads(raw)
+        took.append((time.process_time() - began) / READS * 1e6)
+    return round(median(took), 2)
 
 
 def _passed(ours: socket.socket, theirs: socket.socket) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from mesh_tools.bench.gateway import load, words
 from mesh_tools.bench.gateway.asked import Seen, Wish
 from mesh_tools.bench.gateway.cores import Cores, started_on
+from mesh_tools.bench.gateway.machine import json_us
 from mesh_tools.bench.gateway.targets import Target
 from mesh_tools.bench.tree import PROC, Tree
 from mesh_tools.embedded import tied
@@ -22,6 +23,8 @@ RATE_PER_S = 50
 LOAD_OVER_S = 90.0
 """What a measurement may take beyond its own time before it is given up: slow ones wait longer for answers."""
 QUICK = 0.25
+PACE_S = 1.0
+"""How long the pace of the machine is looked at in each round."""
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,15 +104,32 @@ def _say(line: str) -> None:
 
 def measure(wish: Wish, cores: Cores) -> Seen:
     """Return what the callers saw, in a process of their own on their core."""
+    return _ended(_begun(wish, cores), wish)
+
+
+def machine_pace_us(direct: Target, cores: Cores) -> float:
+    """Return what reading a chat takes on the gateway's core while the callers keep the other busy (``json_us``)."""
+    wish = direct.wish(clients=32, window_s=PACE_S, warm_s=0.2)
+    process = _begun(wish, cores)
+    with started_on(cores.gateway):
+        took = json_us(lambda: process.poll() is not None)
+    _ended(process, wish)
+    return took
+
+
+def _begun(wish: Wish, cores: Cores) -> subprocess.Popen[bytes]:
     asking = msgspec.json.encode(wish).decode()
     command = [sys.executable, "-P", "-m", "mesh_tools.bench.gateway.load", asking]
     with started_on(cores.load):
-        process = subprocess.Popen(
+        return subprocess.Popen(
             tied.command(signal.SIGTERM, *command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+
+def _ended(process: subprocess.Popen[bytes], wish: Wish) -> Seen:
     try:
         over = LOAD_OVER_S + wish.answers / load.SLOWEST_PER_S
         said, wrong = process.communicate(timeout=wish.window_s + wish.warm_s + over)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from mesh_tools.bench.gateway import words
+from mesh_tools.bench.gateway.machine import AIMED_JSON_US
 
 COLUMNS = (
     ("req/s 1", "rps_c1", ",.0f"),
@@ -53,6 +54,14 @@ PROMISES = (
     Promise("RSS MB", "rss_mb", 150, 90),
     Promise("chunks lost in 128 paced streams", "chunks_lost_in_paced", 0, 0),
 )
+
+
+PACED = (
+    ("cpu_us_per_request", "µs a request"),
+    ("us_per_event", "µs an event"),
+    ("added_first_chunk_ms", "ms to the first chunk"),
+)
+"""What is said once more as it would be at the pace of the machine where the aims were set."""
 
 
 def show(found: Mapping[str, Any]) -> None:
@@ -120,6 +129,12 @@ def _promises(found: Mapping[str, Any]) -> None:
         if value is not None:
             bounds = f"must {'-' if promise.must is None else f'{promise.must:g}'}, stretch {promise.stretch:g}"
             print(f"  {promise.words:42} {value:>9,.2f}   {bounds:26} {promise.said(value)}")
+    slower = found["machine"]["json_us"] / AIMED_JSON_US
+    said = ", ".join(f"{ours[figure] / slower:,.2f} {unit}" for figure, unit in PACED)
+    print(
+        f"\n  Python reads a chat as JSON in {found['machine']['json_us']:.2f} µs here, in {AIMED_JSON_US} µs where"
+        f" the aims were set: {slower:.1f} times slower.\n  Divided by that: {said}."
+    )
 
 
 def show_flat(tenths: list[dict[str, float]]) -> None:
