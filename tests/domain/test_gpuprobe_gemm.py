@@ -1,23 +1,32 @@
 """The exact matrix product: every flipped bit is found in its row, and nothing else ever is."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
 from gpuprobe import __main__ as command
 from gpuprobe import gemm
-from gpuprobe.backend import Backend, NoDevice, cupy_backend, numpy_backend
+from gpuprobe.backend import Backend, NoDevice
 from gpuprobe.fault import Fault, FaultUnusable, parse_fault
-from gpuprobe.levels import ROWS_NAMED_MAX, SIZES, Size, check_gemm, run
+from gpuprobe.gemm_check import PROBE, ROWS_NAMED_MAX, Size
+from gpuprobe.levels import Wish, run
+from gpuprobe.on_cuda import CudaBackend
+from gpuprobe.on_numpy import NumpyBackend
+from gpuprobe.probe import Setting, check
+from gpuprobe.verdict import Check
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BACKEND = numpy_backend()
+BACKEND = NumpyBackend()
 SHAPE = gemm.Shape(24, 40, 16)
 SIZE = Size(SHAPE, rounds=2)
 seeds = st.integers(0, 2**31 - 1)
 shapes = st.builds(gemm.Shape, st.integers(1, 12), st.integers(2, 64), st.integers(1, 12))
+
+
+def check_gemm(backend: Backend, size: Size, seed: int, faults: Sequence[Fault] = ()) -> Check:
+    return check(PROBE, Setting(backend=backend, seed=seed, faults=faults), size)
 
 
 @given(shapes, seeds)
@@ -31,7 +40,7 @@ def test_the_longest_exact_sum_is_exact_at_its_extreme() -> None:
     assert int((ones @ ones.T)[0, 0]) == gemm.OPERAND_MAX**2 * gemm.INNER_MAX < gemm.EXACT_MAX
     with pytest.raises(AssertionError):
         gemm.Shape(1, gemm.INNER_MAX + 1, 1)
-    assert all(size.shape.inner <= gemm.INNER_MAX for size in SIZES.values())
+    assert all(size.shape.inner <= gemm.INNER_MAX for size in PROBE.sizes.values())
 
 
 @given(seeds, st.integers(0, 23), st.integers(0, 15))
@@ -43,7 +52,7 @@ def test_every_single_flipped_bit_of_an_element_is_found_in_its_row(
     sound = gemm.multiply(BACKEND, problem)
     for bit in range(32):
         product = sound.copy()
-        Fault(row=row, col=col, bit=bit).hit(product)
+        Fault(row=row, col=col, mask=1 << bit).hit(product)
         assert gemm.wrong_rows(BACKEND, problem, product) == [row]
         assert gemm.wrong_elements(BACKEND, problem, product, row) == [(col, 1 << bit)]
 
@@ -53,7 +62,7 @@ def test_all_wrong_rows_are_named(seed: int, rows: set[int], bit: int) -> None:
     problem = gemm.pose(BACKEND, SHAPE, seed)
     product = gemm.multiply(BACKEND, problem).copy()
     for row in rows:
-        Fault(row=row, col=row % SHAPE.cols, bit=bit).hit(product)
+        Fault(row=row, col=row % SHAPE.cols, mask=1 << bit).hit(product)
     assert gemm.wrong_rows(BACKEND, problem, product) == sorted(rows)
 
 
@@ -91,7 +100,7 @@ def test_what_is_no_integer_in_range_is_wrong(value: float) -> None:
 
 
 def test_a_fault_that_is_there_every_time_is_found_though_the_results_agree() -> None:
-    fault = Fault(row=17, col=3, bit=5, persistent=True)
+    fault = Fault(row=17, col=3, mask=1 << 5, persistent=True)
     check = check_gemm(BACKEND, SIZE, seed=7, faults=[fault])
     assert check.verdict == "fail"
     assert check.evidence["row"] == 17
@@ -102,21 +111,25 @@ def test_a_fault_that_is_there_every_time_is_found_though_the_results_agree() ->
 
 
 def test_a_passing_fault_shows_in_one_round_and_says_that_it_was_injected() -> None:
-    check = check_gemm(BACKEND, SIZE, seed=7, faults=[Fault(row=2, col=3, bit=30)])
+    check = check_gemm(BACKEND, SIZE, seed=7, faults=[Fault(row=2, col=3, mask=1 << 30)])
     assert (check.verdict, check.evidence["rounds_wrong"], check.evidence["injected"]) == ("fail", 1, 1)
     assert "injected on purpose" in check.detail
 
 
 def test_the_evidence_stays_small_however_much_is_wrong() -> None:
     size = Size(gemm.Shape(ROWS_NAMED_MAX * 2, 8, 4), rounds=1)
-    faults = [Fault(row=row, col=0, bit=1) for row in range(ROWS_NAMED_MAX * 2)]
+    faults = [Fault(row=row, col=0, mask=1 << 1) for row in range(ROWS_NAMED_MAX * 2)]
     evidence = check_gemm(BACKEND, size, seed=1, faults=faults).evidence
     assert evidence["rows"] == list(range(ROWS_NAMED_MAX))
     assert evidence["rows_wrong"] == ROWS_NAMED_MAX * 2
 
 
 def test_only_the_device_that_is_hit_fails() -> None:
-    checks = run("quick", [0, 1], seed=3, faults=[Fault(row=1, col=1, bit=1, device=1)], wish="numpy")
+    checks = run(
+        [0, 1],
+        seed=3,
+        wish=Wish(backend="numpy", only=["gemm"], faults=[Fault(row=1, col=1, device=1)]),
+    )
     assert [(check.device, check.verdict) for check in checks] == [(0, "pass"), (1, "fail")]
 
 
@@ -129,13 +142,13 @@ def test_the_devices_of_a_server_share_what_was_drawn(monkeypatch: pytest.Monkey
         return real(chance, rows, cols)
 
     monkeypatch.setattr(gemm, "_operand", counted)
-    checks = run("quick", range(8), seed=20261125, wish="numpy")
+    checks = run(range(8), seed=20261125, wish=Wish(backend="numpy", only=["gemm"]))
     assert {check.verdict for check in checks} == {"pass"}
     assert len(drawn) == 2
 
 
 def test_a_fault_outside_of_the_product_is_inconclusive_never_a_pass() -> None:
-    check = check_gemm(BACKEND, SIZE, seed=1, faults=[Fault(row=24, col=0, bit=0)])
+    check = check_gemm(BACKEND, SIZE, seed=1, faults=[Fault(row=24, col=0, mask=1 << 0)])
     assert check.verdict == "inconclusive"
     assert "24 by 16" in check.detail
 
@@ -151,7 +164,7 @@ def test_a_fault_that_is_not_understood_says_what_to_write(text: str) -> None:
 
 def test_a_described_fault_is_read() -> None:
     assert parse_fault("row=17,col=3,bit=5,device=1,persistent") == Fault(
-        row=17, col=3, bit=5, device=1, persistent=True
+        row=17, col=3, mask=32, device=1, persistent=True
     )
 
 
@@ -199,9 +212,10 @@ class Elsewhere:
 
 
 def test_the_same_check_runs_on_another_devices_arrays() -> None:
-    backend = Backend("cupy", 1, Elsewhere())  # type: ignore[arg-type]
+    backend = CudaBackend(1, Elsewhere())
     assert check_gemm(backend, SIZE, seed=7).verdict == "pass"
-    failed = check_gemm(backend, SIZE, seed=7, faults=[Fault(row=17, col=3, bit=5, persistent=True)])
+    fault = Fault(row=17, col=3, mask=1 << 5, device=1, persistent=True)
+    failed = check_gemm(backend, SIZE, seed=7, faults=[fault])
     assert (failed.verdict, failed.backend, failed.device) == ("fail", "cupy", 1)
     assert (failed.evidence["row"], failed.evidence["col"]) == (17, 3)
     assert "NumPy" not in check_gemm(backend, SIZE, seed=7).detail
@@ -210,7 +224,7 @@ def test_the_same_check_runs_on_another_devices_arrays() -> None:
 @pytest.fixture
 def no_gpu() -> Iterator[None]:
     try:
-        cupy_backend(0)
+        CudaBackend.open(0)
     except NoDevice:
         yield
     else:
@@ -240,7 +254,7 @@ def test_a_device_that_breaks_in_its_own_way_is_inconclusive_and_says_how() -> N
         def matmul(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
             raise CompileException("no headers")
 
-    check = check_gemm(Backend("cupy", 1, Broken()), SIZE, seed=7)  # type: ignore[arg-type]
+    check = check_gemm(CudaBackend(1, Broken()), SIZE, seed=7)
     assert (check.verdict, check.backend, check.device) == ("inconclusive", "cupy", 1)
     assert "CompileException: no headers" in check.detail
 

@@ -1,6 +1,7 @@
 """GPU health kernels that name the broken part, usable without the mesh.
 
-Start with :func:`gpuprobe.levels.run`, or ``python -m gpuprobe --level quick``. Today there is one
-kernel, the exact-integer matrix product of :mod:`gpuprobe.gemm`; memory, bandwidth and links are
-not tested yet, and only the level ``quick`` exists.
+Start with :func:`gpuprobe.levels.run`, or ``python -m gpuprobe --level quick``. The kinds of check
+stand in :mod:`gpuprobe.probes`; each runs its kernels (``kernels/*.cu``, with a NumPy reference
+each in :mod:`gpuprobe.reference`) on a :class:`gpuprobe.backend.Backend`, in slices, and returns a
+:class:`gpuprobe.verdict.Finding`; :mod:`gpuprobe.probe` is the frame around it.
 """

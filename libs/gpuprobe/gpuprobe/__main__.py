@@ -4,12 +4,20 @@ import argparse
 import json
 import os
 import secrets
+import signal
 import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gpuprobe.levels import Wish
 
 EXIT = {"pass": 0, "warn": 0, "fail": 1, "inconclusive": 3}
 """Exit status by the worst verdict; 2 is a command line that is not understood."""
 
 SEED_BITS = 31
+MIB = 2**20
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,40 +25,30 @@ def main(arguments: list[str] | None = None) -> int:
     # Small products gain nothing from threads, and a shared host loses: set before NumPy loads.
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
-    from gpuprobe.fault import FaultUnusable, parse_fault  # noqa: PLC0415 - after the line above
-    from gpuprobe.levels import LEVELS, run  # noqa: PLC0415 - after the line above
+    began = time.perf_counter()
+    from gpuprobe import levels, worker  # noqa: PLC0415 - after the line above
     from gpuprobe.verdict import worst  # noqa: PLC0415 - after the line above
 
-    parser = argparse.ArgumentParser(prog="python -m gpuprobe", description=__doc__)
-    parser.add_argument("--level", choices=LEVELS, default="quick")
-    parser.add_argument("--device", type=int, action="append", metavar="INDEX", help="default: 0")
-    parser.add_argument("--backend", choices=("auto", "numpy", "cupy"), default="auto")
-    parser.add_argument("--seed", type=int, help="choose the operands; default: drawn")
-    parser.add_argument(
-        "--inject",
-        action="append",
-        default=[],
-        metavar="FAULT",
-        help="row=17,col=3,bit=5[,device=0][,persistent]",
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object for programs")
+    parser = _parser()
     options = parser.parse_args(arguments)
-    try:
-        faults = [parse_fault(text) for text in options.inject]
-    except FaultUnusable as fault:
-        parser.error(f"--inject: {fault}")
-    if options.seed is not None and options.seed < 0:
-        parser.error(f"--seed: {options.seed} is below 0")
     devices = options.device or [0]
-    unchecked = sorted({fault.device for fault in faults} - set(devices))
-    if unchecked:
-        parser.error(f"--inject: device {unchecked[0]} is not checked; add --device {unchecked[0]}")
+    wish = _wish(parser, options, devices)
     seed = secrets.randbits(SEED_BITS) if options.seed is None else options.seed
-    checks = run(options.level, devices, seed=seed, faults=faults, wish=options.backend)
+    if options.deadline is None:
+        stopping: list[int] = []
+        if arguments is None:
+            signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
+        checks = levels.run(devices, seed=seed, wish=wish, stop=lambda: bool(stopping))
+        if options.history:
+            wish.history.write(options.history)
+    else:
+        own = list(sys.argv[1:] if arguments is None else arguments)
+        checks = worker.run(worker.undeadlined(own), devices, options.deadline)
     verdict = worst(checks)
     if options.json:
-        told = {"level": options.level, "verdict": verdict, "checks": [c.as_json() for c in checks]}
-        print(json.dumps(told))
+        took_ms = round((time.perf_counter() - began) * 1_000)
+        told = {"level": options.level, "verdict": verdict, "took_ms": took_ms}
+        print(json.dumps(told | {"checks": [c.as_json() for c in checks]}))
     else:
         for check in checks:
             print(
@@ -60,6 +58,70 @@ def main(arguments: list[str] | None = None) -> int:
             if check.action:
                 print(f"  to do: {check.action}")
     return EXIT[verdict]
+
+
+def _parser() -> argparse.ArgumentParser:
+    from gpuprobe.levels import LEVELS  # noqa: PLC0415 - after the variables are set
+    from gpuprobe.probes import BY_NAME  # noqa: PLC0415 - same
+
+    parser = argparse.ArgumentParser(prog="python -m gpuprobe", description=__doc__)
+    add = parser.add_argument
+    add("--level", choices=LEVELS, default="quick")
+    add("--device", type=int, action="append", metavar="INDEX", help="default: 0")
+    add("--backend", choices=("auto", "numpy", "host", "cupy"), default="auto")
+    add("--only", action="append", default=[], choices=tuple(BY_NAME), metavar="PROBE")
+    add("--part", default="1/1", metavar="I/N", help="one of N parts of the level")
+    add("--budget", type=float, metavar="SECONDS", help="begin no check after so long")
+    add("--deadline", type=float, metavar="SECONDS", help="in a child, which is ended after so long")
+    add("--memory", type=int, metavar="MIB", help="take no more of the device's memory")
+    add("--history", type=Path, metavar="FILE", help="the cards' own baselines; read and added to")
+    add("--seed", type=int, help="choose operands and patterns; default: drawn")
+    add(
+        "--inject",
+        action="append",
+        default=[],
+        metavar="FAULT",
+        help="[PROBE:KIND,]row=17,col=3,bit=5[,device=0][,persistent]",
+    )
+    add("--json", action="store_true", help="one JSON object for programs")
+    return parser
+
+
+def _wish(parser: argparse.ArgumentParser, options: argparse.Namespace, devices: list[int]) -> "Wish":
+    from gpuprobe.fault import FaultUnusable, parse_fault  # noqa: PLC0415 - same
+    from gpuprobe.history import History  # noqa: PLC0415 - same
+    from gpuprobe.levels import Wish  # noqa: PLC0415 - same
+    from gpuprobe.probes import BY_NAME  # noqa: PLC0415 - same
+
+    try:
+        faults = [parse_fault(text) for text in options.inject]
+    except FaultUnusable as fault:
+        parser.error(f"--inject: {fault}")
+    unknown = sorted({fault.probe for fault in faults} - set(BY_NAME))
+    if unknown:
+        parser.error(f"--inject: there is no probe {unknown[0]}; there are {', '.join(BY_NAME)}")
+    unchecked = sorted({fault.device for fault in faults} - set(devices))
+    if unchecked:
+        parser.error(f"--inject: device {unchecked[0]} is not checked; add --device {unchecked[0]}")
+    if options.seed is not None and options.seed < 0:
+        parser.error(f"--seed: {options.seed} is below 0")
+    part, _, parts = options.part.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        parser.error(f"--part: {options.part} is not like 1/3")
+    try:
+        history = History.read(options.history) if options.history else History()
+    except (OSError, ValueError) as fault:
+        parser.error(f"--history: {fault}")
+    return Wish(
+        level=options.level,
+        backend=options.backend,
+        only=options.only,
+        part=(int(part), int(parts)),
+        budget_s=options.budget,
+        memory_bytes_max=options.memory and options.memory * MIB,
+        faults=faults,
+        history=history,
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
-"""Where the kernels run: CuPy on a GPU, or the NumPy references on the host, which say so."""
+"""Where the kernels run: on a GPU, or one of two ways on the host, which say so.
 
-from contextlib import AbstractContextManager, nullcontext
+``cupy`` compiles the CUDA sources for a GPU; ``host`` compiles the same sources with an ordinary
+compiler, so that they can be tried without one; ``numpy`` has a reference for each. Levels,
+floors, slices, faults and verdicts are the same on all three.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from gpuprobe.verdict import BackendName
+
+THREADS = 256
+"""Threads of a block, where a kernel does not care."""
+
+WAVES = 8
+"""Blocks to a multiprocessor, where a kernel does not care: enough to fill it."""
 
 
 class NoDevice(RuntimeError):
@@ -18,59 +27,84 @@ class NoGpu(NoDevice):
     """No GPU at all can be used from here: no CuPy, no driver, or no device."""
 
 
-@dataclass(frozen=True)
-class Backend:
-    """An array module and one of its devices."""
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What a device says of itself. ``shared_bytes`` is the most one block may take."""
 
-    name: BackendName
-    device: int
-    arrays: ModuleType
+    model: str
+    uuid: str
+    multiprocessors: int
+    memory_bytes: int
+    l2_bytes: int
+    shared_bytes: int
+    capability: tuple[int, int]
+
+
+class Backend(Protocol):
+    """A device, its arrays (NumPy's or CuPy's), and how a kernel is run there."""
+
+    @property
+    def name(self) -> BackendName:
+        """Which of the three this is."""
+
+    @property
+    def device(self) -> int:
+        """The device's index."""
+
+    @property
+    def arrays(self) -> Any:
+        """The array module."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the device says of itself."""
 
     def here(self) -> AbstractContextManager[Any]:
         """Return the context in which this device is the one computed on."""
-        return nullcontext() if self.name == "numpy" else self.arrays.cuda.Device(self.device)
 
     def put(self, host: Any) -> Any:
         """Return a copy of a NumPy array on the device."""
-        return host if self.name == "numpy" else self.arrays.asarray(host)
 
     def fetch(self, array: Any) -> Any:
         """Return an array of the device as a NumPy array; waits for what is still computed."""
-        return array if self.name == "numpy" else self.arrays.asnumpy(array)
 
+    def empty(self, count: int, dtype: Any) -> Any:
+        """Return a flat array with whatever was there before; freed as soon as it is let go."""
 
-def numpy_backend(device: int = 0) -> Backend:
-    """Return the references: they exercise the check, not the device."""
-    return Backend("numpy", device, np)
+    def free_bytes(self) -> int:
+        """Return how much memory could be had now."""
 
+    def launch(
+        self, kernel: str, *arguments: Any, blocks: int = 0, threads: int = THREADS, shared: int = 0
+    ) -> None:
+        """Begin a kernel; arrays and numbers become what its source declares.
 
-def cupy_backend(device: int) -> Backend:
-    """Return a GPU. Raises ``NoDevice`` where CuPy, a driver or that GPU is missing."""
-    try:
-        import cupy  # noqa: PLC0415 - half a second, and only where there is a GPU
-    except ImportError as fault:
-        raise NoGpu(
-            f"CuPy cannot be imported ({fault}); install the extra: mesh-gpuprobe[gpu]"
-        ) from fault
-    try:
-        count = int(cupy.cuda.runtime.getDeviceCount())
-    except cupy.cuda.runtime.CUDARuntimeError as fault:
-        raise NoGpu(f"no GPU can be used: {fault}") from fault
-    if not 0 <= device < count:
-        raise NoDevice(f"there is no GPU {device}; this machine has {count}")
-    return Backend("cupy", device, cupy)
+        ``blocks`` 0 fills the device: for kernels whose result does not depend on it.
+        """
+
+    def timed(self, work: Callable[[], None]) -> float:
+        """Do ``work``, wait for it, and return the device's milliseconds."""
+
+    def wait(self) -> None:
+        """Return when the device has done what was begun."""
 
 
 def pick(device: int, wish: str = "auto") -> Backend:
-    """Return the backend wished for: ``numpy``, ``cupy``, or (``auto``) CuPy where there is any GPU.
+    """Return the backend wished for: ``numpy``, ``host``, ``cupy``, or (``auto``) a GPU where there is any.
 
-    Raises ``NoDevice`` where ``cupy`` is wished for in vain, or this GPU is not one of those there are.
+    Raises ``NoDevice`` where what is wished for cannot be had, or this GPU is not one of those there are.
     """
+    from gpuprobe.on_cuda import CudaBackend  # noqa: PLC0415 - each backend knows this module
+    from gpuprobe.on_host import HostBackend  # noqa: PLC0415 - same
+    from gpuprobe.on_numpy import NumpyBackend  # noqa: PLC0415 - same
+
     if wish == "numpy":
-        return numpy_backend(device)
+        return NumpyBackend(device)
+    if wish == "host":
+        return HostBackend(device)
     try:
-        return cupy_backend(device)
+        return CudaBackend.open(device)
     except NoGpu:
         if wish == "cupy":
             raise
-        return numpy_backend(device)
+        return NumpyBackend(device)

@@ -1,28 +1,46 @@
 """Faults that are put in on purpose, to show that a check finds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 BITS_MAX = 32
-_NUMBERS = ("device", "row", "col", "bit")
+EXAMPLE = "row=17,col=3,bit=5[,device=0][,persistent], or PROBE:KIND and what it takes"
+KINDS = ("flip", "stick", "alias", "drop", "operand", "slow", "perturb")
+"""What can be done: flip bits of a result; hold bits; a dead address line; a multiplication or a
+launch left out; an operand changed after its checksum; a slower run; one multiprocessor's own error."""
+
+_NUMBERS = ("device", "row", "col", "inner", "word", "mask", "stride", "count", "level", "line", "sm")
 
 
 class FaultUnusable(ValueError):
-    """A fault's description cannot be read, or lies outside of the product it should hit."""
+    """A fault's description cannot be read, or lies outside of what it should hit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """A bit flipped in one element of the product: once, or (``persistent``) in every round.
+    """One fault in one check of one device: once, or (``persistent``) in every round.
 
-    ``bit`` counts from the lowest of the float32 pattern (31 is the sign).
+    ``row``, ``col`` and ``inner`` are places of a product; ``word`` is a place in memory, in words
+    of 32 bits; ``mask`` has the bits to change, and those of ``level`` they are held at; ``count``
+    places are hit, ``stride`` apart; ``line`` is the address bit that is dead; ``sm`` a
+    multiprocessor; ``factor`` how much slower.
     """
 
-    row: int
-    col: int
-    bit: int
+    probe: str = "gemm"
+    kind: str = "flip"
+    row: int = 0
+    col: int = 0
+    inner: int = 0
+    word: int = 0
+    mask: int = 1
+    stride: int = 1
+    count: int = 1
+    level: int = 0
+    line: int = 0
+    sm: int = 0
+    factor: float = 1.0
     device: int = 0
     persistent: bool = False
 
@@ -31,35 +49,54 @@ class Fault:
         return self.persistent or round_number == 0
 
     def hit(self, product: Any) -> None:
-        """Flip the bit in ``product`` (float32[row, col], changed in place; NumPy or CuPy).
+        """Flip the bits in ``product`` (float32[row, col], changed in place; NumPy or CuPy).
 
         Raises ``FaultUnusable`` where the product has no such element.
         """
         rows, cols = product.shape
-        if not (0 <= self.row < rows and 0 <= self.col < cols and 0 <= self.bit < BITS_MAX):
+        if not (0 <= self.row < rows and 0 <= self.col < cols and 0 < self.mask < 1 << BITS_MAX):
             raise FaultUnusable(
                 f"the product is {rows} by {cols} with {BITS_MAX} bits an element;"
-                f" row={self.row}, col={self.col}, bit={self.bit} is outside of it"
+                f" row={self.row}, col={self.col}, mask={self.mask:#x} is outside of it"
             )
-        product.view(np.uint32)[self.row, self.col] ^= np.uint32(1 << self.bit)
+        product.view(np.uint32)[self.row, self.col] ^= np.uint32(self.mask)
 
 
 def parse_fault(text: str) -> Fault:
-    """Return the fault that ``row=17,col=3,bit=5[,device=0][,persistent]`` describes.
+    """Return the fault that e.g. ``memory_hash:flip,word=123,mask=0x11,persistent`` describes.
 
-    Raises ``FaultUnusable``, which says what is expected.
+    Without a name in front it is ``gemm:flip``; ``bit=5`` is ``mask=0x20``. Raises
+    ``FaultUnusable``, which says what is expected.
     """
-    numbers: dict[str, int] = {}
-    persistent = False
-    for part in text.split(","):
+    head, named, tail = text.partition(":")
+    fault = Fault(probe=head.strip()) if named else Fault()
+    said: set[str] = set()
+    for part in (tail if named else text).split(","):
         name, _, value = part.strip().partition("=")
         if name == "persistent" and not value:
-            persistent = True
-        elif name in _NUMBERS and value.isdecimal():
-            numbers[name] = int(value)
+            fault = replace(fault, persistent=True)
+        elif name in KINDS and not value:
+            fault = replace(fault, kind=name)
         else:
-            raise FaultUnusable(f"{part!r} is not understood; write row=17,col=3,bit=5[,persistent]")
-    missing = [name for name in ("row", "col", "bit") if name not in numbers]
+            fault = replace(fault, **_number(name, value))
+            said.add(name)
+    missing = [n for n in ("row", "col") if n not in said] if fault.probe == "gemm" else []
+    if fault.kind == "flip" and not {"bit", "mask"} & said:
+        missing.append("bit")
     if missing:
-        raise FaultUnusable(f"{' and '.join(missing)} missing; write row=17,col=3,bit=5[,persistent]")
-    return Fault(persistent=persistent, **numbers)
+        raise FaultUnusable(f"{' and '.join(missing)} missing; write {EXAMPLE}")
+    return fault
+
+
+def _number(name: str, value: str) -> dict[str, Any]:
+    try:
+        if name == "factor":
+            return {name: float(value)}
+        number = int(value, 0)
+    except ValueError:
+        number = -1
+    if number >= 0 and name == "bit" and number < 64:
+        return {"mask": 1 << number}
+    if number >= 0 and name in _NUMBERS:
+        return {name: number}
+    raise FaultUnusable(f"{name}={value} is not understood; write {EXAMPLE}")
