@@ -33,6 +33,7 @@ class Traits:
 
     model: str
     uuid: str
+    pci: str
     multiprocessors: int
     memory_bytes: int
     l2_bytes: int
@@ -70,6 +71,18 @@ class Backend(Protocol):
 
     def empty(self, count: int, dtype: Any) -> Any:
         """Return a flat array with whatever was there before; freed as soon as it is let go."""
+
+    def address(self, array: Any) -> int:
+        """Return where an array begins, as the device addresses it."""
+
+    def pinned(self, count: int, dtype: Any) -> Any:
+        """Return a flat NumPy array that the device can reach by itself."""
+
+    def move(self, to: Any, source: Any) -> None:
+        """Begin to copy an array of the device or a pinned one into another of the same size."""
+
+    def both(self, first: Callable[[], None], second: Callable[[], None]) -> float:
+        """Do two works at once; return the milliseconds until both are done."""
 
     def free_bytes(self) -> int:
         """Return how much memory could be had now."""

@@ -11,7 +11,20 @@ KINDS = ("flip", "stick", "alias", "drop", "operand", "slow", "perturb")
 """What can be done: flip bits of a result; hold bits; a dead address line; a multiplication or a
 launch left out; an operand changed after its checksum; a slower run; one multiprocessor's own error."""
 
-_NUMBERS = ("device", "row", "col", "inner", "word", "mask", "stride", "count", "level", "line", "sm")
+_NUMBERS = (
+    "device",
+    "row",
+    "col",
+    "inner",
+    "word",
+    "mask",
+    "stride",
+    "count",
+    "level",
+    "line",
+    "sm",
+    "round",
+)
 
 
 class FaultUnusable(ValueError):
@@ -25,7 +38,7 @@ class Fault:
     ``row``, ``col`` and ``inner`` are places of a product; ``word`` is a place in memory, in words
     of 32 bits; ``mask`` has the bits to change, and those of ``level`` they are held at; ``count``
     places are hit, ``stride`` apart; ``line`` is the address bit that is dead; ``sm`` a
-    multiprocessor; ``factor`` how much slower.
+    multiprocessor; ``factor`` how much slower; ``round`` when a fault that is there once shows.
     """
 
     probe: str = "gemm"
@@ -41,12 +54,13 @@ class Fault:
     line: int = 0
     sm: int = 0
     factor: float = 1.0
+    round: int = 0
     device: int = 0
     persistent: bool = False
 
     def strikes(self, round_number: int) -> bool:
         """Tell whether the fault shows in this round (the first is 0)."""
-        return self.persistent or round_number == 0
+        return self.persistent or round_number == self.round
 
     def hit(self, product: Any) -> None:
         """Flip the bits in ``product`` (float32[row, col], changed in place; NumPy or CuPy).

@@ -1,6 +1,7 @@
 """A GPU: the CUDA sources compiled by NVRTC, or loaded as built before, and run through CuPy."""
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprobe import source
+from gpuprobe import link, source
 from gpuprobe.backend import THREADS, WAVES, NoDevice, NoGpu, Traits
 from gpuprobe.verdict import BackendName
 
@@ -62,10 +63,11 @@ class CudaBackend:
     def traits(self) -> Traits:
         """What the driver says of the GPU."""
         said = self.arrays.cuda.runtime.getDeviceProperties(self.device)
-        uuid = bytes(said["uuid"]) if "uuid" in said else b""
+        pci = str(self.arrays.cuda.Device(self.device).pci_bus_id)
         return Traits(
             model=said["name"].decode(errors="replace"),
-            uuid=_uuid(uuid) if len(uuid) == 16 else f"device-{self.device}",
+            uuid=link.uuid(pci) or f"pci-{pci}",
+            pci=pci,
             multiprocessors=int(said["multiProcessorCount"]),
             memory_bytes=int(said["totalGlobalMem"]),
             l2_bytes=int(said["l2CacheSize"]),
@@ -92,6 +94,37 @@ class CudaBackend:
         memory = self.arrays.cuda.Memory(max(count, 1) * dtype.itemsize)
         pointer = self.arrays.cuda.MemoryPointer(memory, 0)
         return self.arrays.ndarray((count,), dtype, memptr=pointer)
+
+    def address(self, array: Any) -> int:
+        """Return where an array begins on the GPU."""
+        return int(array.data.ptr)
+
+    def pinned(self, count: int, dtype: Any) -> Any:
+        """Return a flat array in pinned memory of the host."""
+        dtype = np.dtype(dtype)
+        memory = self.arrays.cuda.alloc_pinned_memory(count * dtype.itemsize)
+        return np.frombuffer(memory, dtype, count)
+
+    def move(self, to: Any, source: Any) -> None:
+        """Begin a copy on the current stream; the driver sees from the addresses which way it goes."""
+        assert to.nbytes == source.nbytes
+        cuda = self.arrays.cuda
+        at, of = (a.ctypes.data if isinstance(a, np.ndarray) else a.data.ptr for a in (to, source))
+        stream = cuda.get_current_stream().ptr
+        cuda.runtime.memcpyAsync(at, of, to.nbytes, cuda.runtime.memcpyDefault, stream)
+
+    def both(self, first: Callable[[], None], second: Callable[[], None]) -> float:
+        """Do each on a stream of its own."""
+        one, other = (self.arrays.cuda.Stream(non_blocking=True) for _ in range(2))
+        self.wait()
+        began = time.perf_counter()
+        with one:
+            first()
+        with other:
+            second()
+        one.synchronize()
+        other.synchronize()
+        return (time.perf_counter() - began) * 1_000
 
     def free_bytes(self) -> int:
         """Return the driver's count of free memory, after what CuPy's pool held is given back."""
@@ -154,8 +187,3 @@ class CudaBackend:
 def cubin_name(file: str, arch: str) -> str:
     """Return what a kernel file's code for ``arch`` is called: another source has another name."""
     return f"{file}.{source.digest(file)}.{arch}.cubin"
-
-
-def _uuid(raw: bytes) -> str:
-    text = raw.hex()
-    return f"GPU-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -17,6 +17,7 @@ MEMORY_BYTES = 64 * 2**20
 TRAITS = Traits(
     model="host",
     uuid="host",
+    pci="",
     multiprocessors=4,
     memory_bytes=MEMORY_BYTES,
     l2_bytes=2**20,
@@ -50,6 +51,22 @@ class NumpyBackend:
     def empty(self, count: int, dtype: Any) -> Any:
         """Return a flat array with whatever was there before."""
         return np.empty(count, dtype)
+
+    def address(self, array: Any) -> int:
+        """Return where an array begins."""
+        return int(array.ctypes.data)
+
+    def pinned(self, count: int, dtype: Any) -> Any:
+        """Return an array like any other."""
+        return np.empty(count, dtype)
+
+    def move(self, to: Any, source: Any) -> None:
+        """Copy an array into another."""
+        to[:] = source
+
+    def both(self, first: Callable[[], None], second: Callable[[], None]) -> float:
+        """Do one after the other."""
+        return self.timed(first) + self.timed(second)
 
     def free_bytes(self) -> int:
         """Return what the host pretends to have."""

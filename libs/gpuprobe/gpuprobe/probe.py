@@ -24,8 +24,11 @@ SLICE_AIM = 0.7
 GROWTH_MAX = 4.0
 """A slice is at most so many times larger than the last."""
 
-KEPT_FREE = 0.06
+KEPT_FREE = 0.03
 """This part of the free memory is left: the driver and the libraries take some while a check runs."""
+
+
+SAID_CHARS_MAX = 800
 
 
 class Stopped(Exception):
@@ -148,7 +151,8 @@ def check(probe: Probe, setting: Setting, size: Any) -> Check:
     except (FaultUnusable, NoRoom) as fault:
         finding = _unjudged(str(fault), AGAIN)
     except Exception as fault:  # noqa: BLE001 - drivers and compilers raise what they like
-        finding = _unjudged(f"the device gave up: {type(fault).__name__}: {fault}", AGAIN)
+        said = f"{type(fault).__name__}: {fault}"[:SAID_CHARS_MAX]
+        finding = _unjudged(f"the device gave up: {said}", AGAIN)
     evidence: Evidence = {"seed": setting.seed, **finding.evidence}
     detail = finding.detail
     if struck:
@@ -156,7 +160,7 @@ def check(probe: Probe, setting: Setting, size: Any) -> Check:
         detail += "; a fault was injected on purpose"
     elif finding.verdict == "pass" and setting.backend.name != "cupy":
         whose = (
-            "NumPy references" if setting.backend.name == "numpy" else "kernels compiled for the host"
+            "NumPy references" if setting.backend.name == "numpy" else "the kernels themselves"
         )
         detail += f" ({whose} on the host: the check is exercised, no GPU is)"
     for name, value in finding.measured.items():

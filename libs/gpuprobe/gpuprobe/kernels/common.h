@@ -27,8 +27,8 @@ DEV void store_l2(uint4 *at, uint4 value) { __stcg(at, value); }
 
 #else
 
-#define HD static inline
-#define DEV static inline
+#define HD inline
+#define DEV inline
 #define __global__
 #define __device__
 #define __launch_bounds__(...)

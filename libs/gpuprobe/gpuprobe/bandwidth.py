@@ -1,0 +1,128 @@
+"""The check ``bandwidth``: does memory move as fast as on such a card, and arrive unharmed."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuprobe import floors, pattern
+from gpuprobe.fault import FaultUnusable
+from gpuprobe.probe import SLICE_AIM, SLICE_MS, Probe, Setting
+from gpuprobe.slab import LEAST_BYTES, VECTOR_BYTES, Fill
+from gpuprobe.strikes import strike
+from gpuprobe.verdict import REPLACE, WATCH, Evidence, Finding
+from gpuprobe.wrongs import Log, set_bits
+
+FIRST_BYTES = 64 * 2**20
+"""What is copied first, to learn how much fits into a slice."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """``bytes`` a buffer at most, copied in so many timed samples."""
+
+    bytes: int
+    samples: int
+
+
+def run(setting: Setting, size: Size) -> Finding:
+    """Return the median speed of copies against the floors, and whether the copy is the original."""
+    backend = setting.backend
+    room = setting.room(2 * size.bytes, 2 * LEAST_BYTES) // 2
+    words = room // VECTOR_BYTES * pattern.WORDS
+    here: Any = backend.empty(words, np.uint32)
+    there: Any = backend.empty(words, np.uint32)
+    what = Fill("hash", (pattern.key(setting.seed, 0), 0))
+    backend.launch("fill_hash", here, 0, words // 4, *what.numbers)
+    vectors = _fitting(setting, here, there)
+    slower = _slower(setting)
+
+    def copy() -> None:
+        backend.launch("copy_words", there, here, vectors)
+        # An injected slowness: what is moved beyond what is counted.
+        for _ in range(int(slower)):
+            backend.launch("copy_words", there, here, vectors)
+        if slower % 1:
+            backend.launch("copy_words", there, here, int(vectors * (slower % 1)))
+
+    digest = backend.put(np.zeros(1, np.uint32))
+    copies = _samples(setting, size.samples, copy)
+    some = max(2, size.samples // 4)
+    reads = _samples(setting, some, lambda: backend.launch("read_words", here, vectors, digest))
+    writes = _samples(setting, some, lambda: backend.launch("write_words", there, vectors, 0x5A5A5A5A))
+    drivers = _samples(setting, some, lambda: backend.move(there[: vectors * 4], here[: vectors * 4]))
+    copy()
+    strike(setting, "bandwidth", there, 0)
+    log = Log(backend)
+    backend.launch("check_hash", there, 0, vectors, *what.numbers, log.array, 0)
+    moved = vectors * VECTOR_BYTES / 1e6
+    speed = 2 * moved / statistics.median(copies)
+    measured = {
+        "copy_gbps": speed,
+        "read_gbps": moved / statistics.median(reads),
+        "write_gbps": moved / statistics.median(writes),
+        "driver_copy_gbps": 2 * moved / statistics.median(drivers),
+    }
+    profile = floors.profile(backend.traits.model)
+    judged = floors.judge(setting, "copy_gbps", speed, profile.copy if profile else None)
+    evidence: Evidence = {
+        **judged.evidence,
+        "samples": len(copies),
+        "bytes": vectors * VECTOR_BYTES,
+        "slowest_gbps": round(2 * moved / max(copies), 3),
+        "slice_ms": round(max(copies), 3),
+    }
+    wrongs = log.read()
+    if wrongs.count:
+        first = wrongs.examples[0]
+        evidence |= {"word": first.where, "mask": hex(first.mask), "bits": set_bits(first.mask)}
+        evidence |= {"words_wrong": wrongs.count, "offset": hex(first.where * 4)}
+        detail = f"{wrongs.count} words of a copy are not the original's, the first {hex(first.where * 4)} bytes on"
+        return Finding(verdict="fail", detail=detail, action=REPLACE, evidence=evidence)
+    detail = f"copies at {speed:,.0f} GB/s, read and written: {judged.words}"
+    action = {"pass": None, "warn": WATCH}.get(judged.verdict, REPLACE)
+    return Finding(
+        verdict=judged.verdict, detail=detail, action=action, evidence=evidence, measured=measured
+    )
+
+
+def _fitting(setting: Setting, here: Any, there: Any) -> int:
+    """Return how many vectors are copied within a slice, by what a small copy took."""
+    backend, most = setting.backend, int(here.size) // pattern.WORDS
+    few = min(most, FIRST_BYTES // VECTOR_BYTES)
+    took = 1.0
+    for _ in range(2):
+        took = backend.timed(lambda: backend.launch("copy_words", there, here, few))
+    fits = int(few * SLICE_MS * SLICE_AIM / max(took, 1e-3))
+    # A small copy is held up by its launch: it is taken for slower than a large one.
+    return max(1, min(most, fits))
+
+
+def _samples(setting: Setting, count: int, work: Callable[[], None]) -> list[float]:
+    took = []
+    for _ in range(count + 1):
+        setting.go_on()
+        took.append(max(setting.backend.timed(work), 1e-6))
+    return took[1:]
+
+
+def _slower(setting: Setting) -> float:
+    """Return what part of each copy is done once more, by the faults that slow it."""
+    factor = 1.0
+    for fault in setting.struck("bandwidth"):
+        if fault.kind == "slow":
+            if not 1.0 <= fault.factor <= 100.0:
+                raise FaultUnusable(f"a run cannot be slowed by the factor {fault.factor}: 1 to 100")
+            factor *= fault.factor
+    return factor - 1.0
+
+
+GIB = 2**30
+PROBE = Probe(
+    "bandwidth",
+    run,
+    sizes={"quick": Size(4 * GIB, 5), "standard": Size(4 * GIB, 200), "deep": Size(4 * GIB, 1_000)},
+    small={"quick": Size(2**17, 3), "standard": Size(2**17, 10), "deep": Size(2**18, 20)},
+)

@@ -1,0 +1,192 @@
+"""What a card must reach: by its model, and by what it measured before.
+
+A figure measured on such a card is trusted closely; one worked out from a maker's sheet is given
+more room. A model that is not known has only its own past, and the evidence says so.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from gpuprobe.history import BELOW_BASELINE
+from gpuprobe.probe import Setting
+from gpuprobe.verdict import Evidence, Verdict
+
+FAR_BELOW_BASELINE = 2 * BELOW_BASELINE
+COPY_OF_SHEET = 0.88
+"""Copies reach about this part of a sheet's memory bandwidth (0.90 measured on H100 and H200)."""
+
+GEMM_OF_SHEET = 0.75
+"""Matrix products reach about this part of a sheet's dense rate (0.80 measured on H100 and H200)."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is expected, below which part of it a card warns and fails, and where that is from."""
+
+    expected: float
+    warn_below: float
+    fail_below: float
+    source: str
+
+
+def measured(expected: float, warn: float = 0.95, fail: float = 0.90) -> Figure:
+    """Return a figure that such a card was seen to reach."""
+    return Figure(expected, warn * expected, fail * expected, "measured")
+
+
+def sheet(peak: float, reached: float) -> Figure:
+    """Return a figure worked out from a maker's sheet."""
+    expected = peak * reached
+    return Figure(expected, 0.90 * expected, 0.80 * expected, "datasheet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A model: memory in GB/s copied (read and written), products in TFLOP/s, PCIe in GB/s."""
+
+    name: str
+    pattern: str
+    copy: Figure
+    gemm: Mapping[str, Figure] = field(default_factory=dict)
+    pcie: Figure | None = None
+    tdp_w: int = 0
+    peer: Figure | None = None
+
+
+def _dense(**peaks: float) -> dict[str, Figure]:
+    return {dtype: sheet(peak, GEMM_OF_SHEET) for dtype, peak in peaks.items()}
+
+
+GEN4 = Figure(25.0, 22.0, 20.0, "gen4 x16")
+GEN5 = Figure(55.0, 50.0, 48.0, "gen5 x16")
+_HOPPER = {
+    **_dense(fp16=989, tf32=494, int8=1979, fp64=67),
+    "bf16": measured(790, 0.92, 0.85),
+}
+
+PROFILES: tuple[Profile, ...] = (
+    Profile(
+        name="A100 80GB",
+        pattern=r"A100.*80G",
+        copy=sheet(2_039, COPY_OF_SHEET),
+        gemm=_dense(bf16=312, fp16=312, tf32=156, int8=624, fp64=19.5),
+        pcie=GEN4,
+        tdp_w=400,
+    ),
+    Profile(
+        name="A100 40GB",
+        pattern=r"A100",
+        copy=sheet(1_555, COPY_OF_SHEET),
+        gemm=_dense(bf16=312, fp16=312, tf32=156, int8=624, fp64=19.5),
+        pcie=GEN4,
+        tdp_w=400,
+    ),
+    Profile(
+        name="H100 PCIe",
+        pattern=r"H100.*PCIe",
+        copy=sheet(2_000, COPY_OF_SHEET),
+        gemm=_dense(bf16=756, fp16=756, tf32=378, int8=1_513, fp64=51),
+        pcie=GEN5,
+        tdp_w=350,
+    ),
+    Profile(
+        name="H100 NVL",
+        pattern=r"H100.*NVL",
+        copy=sheet(3_900, COPY_OF_SHEET),
+        gemm=_dense(bf16=835, fp16=835, tf32=417, int8=1_671, fp64=60),
+        pcie=GEN5,
+        tdp_w=400,
+    ),
+    Profile(name="H100", pattern=r"H100", copy=measured(3_000), gemm=_HOPPER, pcie=GEN5, tdp_w=700),
+    Profile(
+        name="H200 NVL",
+        pattern=r"H200.*NVL",
+        copy=measured(4_300),
+        gemm=_dense(bf16=835, fp16=835, tf32=417, int8=1_671, fp64=60),
+        pcie=GEN5,
+        tdp_w=600,
+    ),
+    Profile(name="H200", pattern=r"\bH200", copy=measured(4_300), gemm=_HOPPER, pcie=GEN5, tdp_w=700),
+    Profile(
+        name="GB300",
+        pattern=r"GB300|B300",
+        copy=sheet(8_000, COPY_OF_SHEET),
+        gemm=_dense(bf16=2_250, fp16=2_250, tf32=1_125),
+        tdp_w=1_400,
+    ),
+    Profile(
+        name="GB200",
+        pattern=r"GB200",
+        copy=sheet(8_000, COPY_OF_SHEET),
+        gemm=_dense(bf16=2_500, fp16=2_500, tf32=1_250, int8=5_000, fp64=40),
+        tdp_w=1_200,
+    ),
+    Profile(
+        name="B200",
+        pattern=r"B200",
+        copy=sheet(8_000, COPY_OF_SHEET),
+        gemm=_dense(bf16=2_250, fp16=2_250, tf32=1_125, int8=4_500, fp64=37),
+        pcie=GEN5,
+        tdp_w=1_000,
+    ),
+    Profile(
+        name="L40S",
+        pattern=r"L40S",
+        copy=sheet(864, COPY_OF_SHEET),
+        gemm=_dense(bf16=362, fp16=362, tf32=183, int8=733),
+        pcie=GEN4,
+        tdp_w=350,
+    ),
+)
+
+
+@cache
+def profile(model: str) -> Profile | None:
+    """Return the profile of a model by the name its driver gives it, or ``None``."""
+    return next((one for one in PROFILES if re.search(one.pattern, model)), None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a figure stands; ``words`` says against what, ``evidence`` has the numbers."""
+
+    verdict: Verdict
+    words: str
+    evidence: Evidence
+
+
+def judge(setting: Setting, name: str, value: float, figure: Figure | None) -> Judgement:
+    """Return how ``value`` of the figure ``name`` stands against its model's floor and its own past.
+
+    On the host nothing is judged: how fast the references are says nothing.
+    """
+    if setting.backend.name != "cupy":
+        return Judgement("pass", "not judged on the host", {})
+    baseline = setting.history.baseline(setting.backend.traits.uuid, name)
+    evidence: Evidence = {"value": round(value, 3)}
+    against: list[tuple[float, Verdict, str]] = []
+    if figure is not None:
+        evidence |= {"floor": round(figure.fail_below, 3), "floor_from": figure.source}
+        against += [
+            (figure.fail_below, "fail", f"below the model's floor of {figure.fail_below:.4g}"),
+            (figure.warn_below, "warn", f"below {figure.warn_below:.4g}, which the model should reach"),
+        ]
+    else:
+        evidence["floor_from"] = f"none for {setting.backend.traits.model}: its own past only"
+    if baseline is not None:
+        evidence["baseline"] = round(baseline, 3)
+        own: tuple[tuple[float, Verdict], ...] = (
+            (FAR_BELOW_BASELINE, "fail"),
+            (BELOW_BASELINE, "warn"),
+        )
+        against += [
+            (baseline * (1 - part), verdict, f"{part:.0%} or more below its own {baseline:.4g}")
+            for part, verdict in own
+        ]
+    for worst in ("fail", "warn"):
+        for floor, verdict, words in against:
+            if verdict == worst and not value >= floor:
+                return Judgement(verdict, words, evidence)
+    return Judgement("pass", "as fast as it should be" if against else "no floor is known", evidence)

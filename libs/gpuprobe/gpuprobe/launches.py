@@ -1,0 +1,112 @@
+"""The check ``launches``: is every launch carried out, and answered in time; can memory be had."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuprobe.fault import FaultUnusable
+from gpuprobe.probe import Probe, Setting
+from gpuprobe.verdict import CORDON, WATCH, Evidence, Finding
+
+BATCH = 200
+"""Launches between two looks at the stop flag."""
+
+ALONE = 10
+"""One launch of so many is waited for by itself."""
+
+P99_US_MAX = 1_000.0
+"""A launch that is waited for is answered within some tens of microseconds on a sound device."""
+
+SPOTS = 64
+"""So many places of the memory taken are written and read."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """So many launches, and what part of the free memory is taken for a moment."""
+
+    launches: int
+    part: float
+
+
+def run(setting: Setting, size: Size) -> Finding:
+    """Return whether launches are lost or late, after most of the memory was had."""
+    backend = setting.backend
+    evidence: Evidence = {"launches": size.launches, **_taken(setting, size.part)}
+    counter: Any = backend.put(np.zeros(1, np.uint32))
+    lost = _lost(setting)
+    backend.launch("count_launch", counter, blocks=1, threads=32)
+    backend.wait()
+    waits, began, done = [], time.perf_counter(), 1
+    while done < size.launches:
+        setting.go_on()
+        some = min(BATCH, size.launches - done)
+        for number in range(done, done + some):
+            if number - done < some // ALONE:
+                asked = time.perf_counter()
+                backend.launch("count_launch", counter, blocks=1, threads=32)
+                backend.wait()
+                waits.append((time.perf_counter() - asked) * 1e6)
+            elif number not in lost:
+                backend.launch("count_launch", counter, blocks=1, threads=32)
+        backend.wait()
+        done += some
+    each_us = (time.perf_counter() - began) / size.launches * 1e6
+    counted = int(backend.fetch(counter)[0])
+    p50, p99 = (float(np.percentile(waits, part)) for part in (50, 99))
+    evidence |= {"counted": counted, "p50_us": round(p50, 1), "p99_us": round(p99, 1)}
+    evidence |= {"each_us": round(each_us, 2)}
+    if counted != size.launches:
+        detail = f"{counted} of {size.launches} launches were carried out"
+        return Finding(verdict="fail", detail=detail, action=CORDON, evidence=evidence)
+    if backend.name == "cupy" and p99 > P99_US_MAX:
+        detail = f"of a hundred launches one waits {p99:.0f} us: the driver is slow to answer"
+        return Finding(verdict="warn", detail=detail, action=WATCH, evidence=evidence)
+    detail = f"{size.launches} launches were carried out, one answered in {p50:.0f} us (p99 {p99:.0f})"
+    return Finding(verdict="pass", detail=detail, evidence=evidence)
+
+
+def _taken(setting: Setting, part: float) -> Evidence:
+    """Take a part of the free memory, touch it here and there, and let it go; say how long that took."""
+    backend = setting.backend
+    free = backend.free_bytes()
+    count = setting.room(int(free * part), 4 * SPOTS) // 4
+    began = time.perf_counter()
+    words: Any = backend.empty(count, np.uint32)
+    stride = count // SPOTS
+    what = 0xA5A5A5A5
+    backend.launch("strike_stick", words, 0, stride, SPOTS, 0xFFFFFFFF, what)
+    held = backend.fetch(words[::stride][:SPOTS])
+    took_ms = (time.perf_counter() - began) * 1_000
+    assert (held == what).all(), "memory that was just had does not hold a word"
+    began = time.perf_counter()
+    del words
+    backend.wait()
+    let_go_ms = (time.perf_counter() - began) * 1_000
+    had: Evidence = {"taken_bytes": count * 4, "taken_ms": round(took_ms, 2)}
+    return had | {"let_go_ms": round(let_go_ms, 2)}
+
+
+def _lost(setting: Setting) -> set[int]:
+    """Return the numbers of the launches that faults leave out."""
+    lost: set[int] = set()
+    for fault in setting.struck("launches"):
+        if fault.kind != "drop":
+            raise FaultUnusable(f"launches has no fault of the kind {fault.kind}: drop")
+        last = BATCH - 1
+        lost |= (
+            {max(fault.word, BATCH // ALONE + 1)}
+            if not fault.persistent
+            else set(range(last, 10**5, BATCH))
+        )
+    return lost
+
+
+PROBE = Probe(
+    "launches",
+    run,
+    sizes={"quick": Size(2_000, 0.5), "standard": Size(10_000, 0.9), "deep": Size(10_000, 0.9)},
+    small={level: Size(BATCH * 2, 0.1) for level in ("quick", "standard", "deep")},
+)
