@@ -12,22 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from gpuprobe import levels, source, worker
-from gpuprobe.backend import Backend, NoDevice
 from gpuprobe.fault import Fault, FaultUnusable, parse_fault
 from gpuprobe.history import SAMPLES_MAX, History
-from gpuprobe.on_host import HostBackend
 from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.probe import SLICE_MS, NoRoom, Pace, Probe, Setting, Stopped, check
 from gpuprobe.reference import REFERENCES
 from gpuprobe.verdict import AGAIN, Finding
 
-
-@pytest.fixture(scope="session")
-def host() -> Backend:
-    try:
-        return HostBackend()
-    except NoDevice as fault:
-        pytest.skip(str(fault))
+from tests.domain.probing import BACKENDS, opened
 
 
 def test_every_kernel_has_a_reference_and_every_reference_a_kernel() -> None:
@@ -43,15 +35,15 @@ def test_every_kernel_has_a_reference_and_every_reference_a_kernel() -> None:
         ("strike_alias", (1_000, 64)),
     ],
 )
-def test_the_source_on_the_host_does_what_its_reference_does(
-    host: Backend, kernel: str, numbers: tuple[int, ...]
-) -> None:
+def test_the_source_strikes_as_its_reference_does(kernel: str, numbers: tuple[int, ...]) -> None:
     words = np.random.default_rng(3).integers(0, 2**32, 1_000, dtype=np.uint32)
-    by_source, by_reference = words.copy(), words.copy()
-    host.launch(kernel, by_source, *numbers)
+    by_reference = words.copy()
     NumpyBackend().launch(kernel, by_reference, *numbers)
-    assert np.array_equal(by_source, by_reference)
-    assert not np.array_equal(by_source, words)
+    assert not np.array_equal(by_reference, words)
+    for backend in map(opened, BACKENDS):
+        by_source = backend.put(words.copy())
+        backend.launch(kernel, by_source, *numbers)
+        assert np.array_equal(backend.fetch(by_source), by_reference)
 
 
 class Slow(NumpyBackend):

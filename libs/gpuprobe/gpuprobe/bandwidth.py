@@ -54,7 +54,7 @@ def run(setting: Setting, size: Size) -> Finding:
     writes = _samples(setting, some, lambda: backend.launch("write_words", there, vectors, 0x5A5A5A5A))
     drivers = _samples(setting, some, lambda: backend.move(there[: vectors * 4], here[: vectors * 4]))
     copy()
-    strike(setting, "bandwidth", there, 0)
+    strike(setting, "bandwidth", there, 0, beside="slow")
     log = Log(backend)
     backend.launch("check_hash", there, 0, vectors, *what.numbers, log.array, 0)
     moved = vectors * VECTOR_BYTES / 1e6

@@ -48,10 +48,10 @@ def _hold(slab: Slab, size: Size) -> Finding:
             wrongs = slab.log.read()
             if wrongs.count:
                 polarity = "inverse" if flip else "plain"
-                return judge(slab, wrongs, what, f"in round {number + 1}, {polarity}", "")
+                return judge(slab, wrongs, what, when=f"in round {number + 1}, {polarity}")
     waited = f" for {size.wait_s:g} s" if size.wait_s else ""
     passed = f"{_sized(slab)} held {size.rounds * 2} hashes of their addresses{waited}"
-    return judge(slab, wrongs, what, "", passed)
+    return judge(slab, wrongs, what, passed=passed)
 
 
 def memory_march(setting: Setting, size: Size) -> Finding:
@@ -68,9 +68,11 @@ def memory_march(setting: Setting, size: Size) -> Finding:
         wrongs = slab.log.read()
         if wrongs.count:
             tag = min(example.tag for example in wrongs.examples)
-            return judge(slab, wrongs, zero, f"in element {tag % 6} of march {number + 1}", "")
+            return judge(
+                slab, wrongs, zero, when=f"in element {tag % 6} of march {number + 1}", marched=True
+            )
     passed = f"{_sized(slab)} stood {size.rounds} marches of ten operations"
-    return judge(slab, wrongs, zero, "", passed)
+    return judge(slab, wrongs, zero, passed=passed)
 
 
 def memory_patterns(setting: Setting, size: Size) -> Finding:
@@ -79,21 +81,20 @@ def memory_patterns(setting: Setting, size: Size) -> Finding:
     for number in range(size.rounds):
         for phase in range(PHASES):
             what = Fill("modulo", (pattern.key(setting.seed, number * PHASES + phase), phase))
-            slab.fill(what)
-            slab.disturb(what)
+            slab.fill(what, disturb=True)
             slab.check(what, phase)
             wrongs = slab.log.read()
             if wrongs.count:
-                return judge(slab, wrongs, what, f"at phase {phase} of twenty", "")
+                return judge(slab, wrongs, what, when=f"at phase {phase} of twenty")
         for step in range(STEPS):
             what = Fill("walking", (step, pattern.INVERSE * ((step + number) % 2)))
             slab.fill(what)
             slab.check(what, PHASES + step)
             wrongs = slab.log.read()
             if wrongs.count:
-                return judge(slab, wrongs, what, f"at step {step} of a walking bit", "")
+                return judge(slab, wrongs, what, when=f"at step {step} of a walking bit")
     passed = f"{_sized(slab)} kept {size.rounds} times twenty phases and 32 walking bits"
-    return judge(slab, wrongs, what, "", passed)
+    return judge(slab, wrongs, what, passed=passed)
 
 
 def _sized(slab: Slab) -> str:

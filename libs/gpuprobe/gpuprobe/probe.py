@@ -159,9 +159,7 @@ def check(probe: Probe, setting: Setting, size: Any) -> Check:
         evidence["injected"] = len(struck)
         detail += "; a fault was injected on purpose"
     elif finding.verdict == "pass" and setting.backend.name != "cupy":
-        whose = (
-            "NumPy references" if setting.backend.name == "numpy" else "the kernels themselves"
-        )
+        whose = "NumPy references" if setting.backend.name == "numpy" else "the kernels themselves"
         detail += f" ({whose} on the host: the check is exercised, no GPU is)"
     for name, value in finding.measured.items():
         evidence.setdefault(name, round(value, 4))

@@ -48,14 +48,12 @@ class Slab:
         self._paces: dict[str, Pace] = {}
         self._bytes: dict[str, int] = {}
 
-    def fill(self, what: Fill) -> None:
-        """Write a pattern; then the faults that are due show."""
+    def fill(self, what: Fill, *, disturb: bool = False) -> None:
+        """Write a pattern (and what surrounds every twentieth word again); then due faults show."""
         self._pass("fill", what, ())
+        if disturb:
+            self._pass("disturb", what, ())
         self.strike()
-
-    def disturb(self, what: Fill) -> None:
-        """Write what surrounds every twentieth word again."""
-        self._pass("disturb", what, ())
 
     def check(self, what: Fill, tag: int) -> None:
         """Read a pattern back; ``tag`` marks in the log when."""
@@ -100,10 +98,13 @@ class Slab:
         self._bytes[kind] += self.vectors * VECTOR_BYTES * MOVES[kind]
 
 
-def judge(slab: Slab, wrongs: Wrongs, what: Fill, when: str, passed: str) -> Finding:
+def judge(
+    slab: Slab, wrongs: Wrongs, what: Fill, *, when: str = "", passed: str = "", marched: bool = False
+) -> Finding:
     """Return the finding: the first wrong word by place and bits, what else is wrong, and a dead line.
 
-    ``what`` is the pattern that was read last, ``when`` the moment in words.
+    ``what`` is the pattern that was read last, ``when`` the moment in words; what was marched over
+    since holds no more what was read wrongly.
     """
     if not wrongs.count:
         speeds = slab.speeds()
@@ -118,8 +119,9 @@ def judge(slab: Slab, wrongs: Wrongs, what: Fill, when: str, passed: str) -> Fin
         "mask": hex(first.mask),
         "bits": set_bits(first.mask),
         "bits_anywhere": set_bits(wrongs.bits),
-        "again": _again(slab, what, first.where),
     }
+    if not marched:
+        evidence["again"] = _again(slab, what, first.where)
     detail = f"{wrongs.count} words are wrong {when}, the first {hex(offset)} bytes on, in bits {set_bits(first.mask)}"
     line = dead_line(wrongs, what, slab.vectors * pattern.WORDS)
     if line is not None:

@@ -98,7 +98,7 @@ def _l2(setting: Setting, size: Size, evidence: Evidence) -> Finding | None:
     log = Log(backend)
     what = Fill("hash", (pattern.key(setting.seed, SEEN_MAX), 0))
     backend.launch("fill_hash", words, 0, vectors, *what.numbers)
-    strike(setting, "sram", words, 0)
+    strike(setting, "sram", words, 0, beside="perturb")
     took, done = 0.0, 0
     while done < size.passes:
         setting.go_on()

@@ -7,14 +7,15 @@ from gpuprobe.pattern import MASK
 from gpuprobe.probe import Setting
 
 
-def strike(setting: Setting, probe: str, words: Any, round_number: int) -> None:
+def strike(setting: Setting, probe: str, words: Any, round_number: int, *, beside: str = "") -> None:
     """Change ``words`` (uint32, flat) as the faults of this probe say, in the round that they say.
 
-    Raises ``FaultUnusable`` where a fault lies outside of the words or is of a kind that memory has not.
+    Faults of the kind ``beside`` are the probe's own to put in. Raises ``FaultUnusable`` where a fault
+    lies outside of the words or is of a kind that memory has not.
     """
     backend, size = setting.backend, int(words.size)
     for fault in setting.struck(probe):
-        if not fault.strikes(round_number):
+        if fault.kind == beside or not fault.strikes(round_number):
             continue
         last = fault.word + (fault.count - 1) * fault.stride
         if not (0 < fault.mask < 1 << BITS_MAX and fault.count >= 1 <= fault.stride and last < size):

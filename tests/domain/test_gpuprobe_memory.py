@@ -1,0 +1,254 @@
+"""Memory: what is changed behind a check's back is found, at its address, in its bits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from gpuprobe import memory, pattern
+from gpuprobe.backend import Backend
+from gpuprobe.fault import Fault
+from gpuprobe.memory import Size
+from gpuprobe.on_numpy import NumpyBackend
+from gpuprobe.probe import Probe, Setting, check
+from gpuprobe.verdict import Check
+from gpuprobe.wrongs import LOG_EACH, Log, clean, wrongs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.domain.probing import BACKENDS, opened
+
+PROBES = (memory.HASH, memory.MARCH, memory.PATTERNS, memory.RETENTION)
+KIB = 1024
+SIZE = Size(64 * KIB)
+WORDS = 64 * KIB // 4
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return opened(request.param)
+
+
+def told(backend: Backend, probe: Probe, *faults: Fault, size: Size = SIZE, seed: int = 5) -> Check:
+    return check(probe, Setting(backend=backend, seed=seed, level="deep", faults=faults), size)
+
+
+@pytest.mark.parametrize("first", [0, 3])
+@pytest.mark.parametrize(
+    ("kind", "numbers"),
+    [
+        ("hash", (0xDEADBEEF, 0)),
+        ("hash", (7, pattern.INVERSE)),
+        ("modulo", (0x12345678, 17)),
+        ("walking", (9, 0)),
+    ],
+)
+def test_the_source_fills_as_its_reference_does(
+    kind: str, numbers: tuple[int, int], first: int
+) -> None:
+    theirs = np.zeros(4 * 1_100, np.uint32)
+    NumpyBackend().launch(f"fill_{kind}", theirs, first, 1_001, *numbers)
+    assert len(np.unique(theirs[4 * first : 4 * (first + 1_001)])) > 1
+    for backend in map(opened, BACKENDS):
+        ours = backend.put(np.zeros(4 * 1_100, np.uint32))
+        backend.launch(f"fill_{kind}", ours, first, 1_001, *numbers)
+        assert np.array_equal(backend.fetch(ours), theirs)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "numbers"),
+    [
+        ("check_hash", (0xDEADBEEF, 0)),
+        ("check_modulo", (0x12345678, 17)),
+        ("check_walking", (9, 0)),
+        ("turn_hash", (0xDEADBEEF, 0, 0)),
+        ("turn_hash", (0xDEADBEEF, 0, 1)),
+        ("turn_l2", (0xDEADBEEF, pattern.INVERSE, 1)),
+    ],
+)
+def test_the_source_finds_what_its_reference_finds(kernel: str, numbers: tuple[int, ...]) -> None:
+    kind = kernel.replace("turn_l2", "turn_hash").partition("_")[2]
+    found, after = [], []
+    for backend in map(opened, BACKENDS):
+        words = backend.put(np.zeros(4 * 997, np.uint32))
+        backend.launch(f"fill_{kind}", words, 0, 997, *numbers[:2])
+        backend.launch("strike_flip", words, 1_234, 7, 3, 0x80000101)
+        log = Log(backend)
+        backend.launch(kernel, words, 0, 997, *numbers, log.array, 6)
+        found.append(log.read())
+        after.append(backend.fetch(words))
+    for each, words in zip(found, after, strict=True):
+        assert [(e.where, e.expected, e.found) for e in each.examples] == [
+            (e.where, e.expected, e.found) for e in found[0].examples
+        ]
+        assert (each.count, each.first, each.bits) == (3, 1_234, 0x80000101)
+        assert [(e.where, e.mask, e.tag) for e in each.examples] == [
+            (1_234 + 7 * n, 0x80000101, 6) for n in range(3)
+        ]
+        assert np.array_equal(words, after[0])
+
+
+def test_disturbing_leaves_every_twentieth_word_alone() -> None:
+    for backend in map(opened, BACKENDS):
+        device = backend.put(np.full(4 * 500, 3, np.uint32))
+        backend.launch("disturb_modulo", device, 0, 500, 0xF0F0F0F0, 13)
+        words = backend.fetch(device)
+        kept = np.flatnonzero(words == 3)
+        assert np.array_equal(kept, np.arange(13, 2_000, 20))
+        assert set(np.delete(words, kept)) == {0x0F0F0F0F}
+
+
+def test_the_hash_of_far_addresses_is_the_same_in_the_source_the_reference_and_by_hand() -> None:
+    """Addresses beyond 2^32 words: nobody has so much memory here, so the arrays only pretend."""
+    from gpuprobe.reference.memory import _hashed  # noqa: PLC0415
+
+    vectors = np.array([0, 1, 2**30, 2**32 - 1, 2**32, 2**33 + 5], np.uint64)
+    by_reference = _hashed(vectors, 0xCAFEBABE, pattern.INVERSE).reshape(-1, 4)
+    by_hand = [
+        [pattern.hashed(int(v) * 4 + lane, 0xCAFEBABE, pattern.INVERSE) for lane in range(4)]
+        for v in vectors
+    ]
+    assert by_reference.tolist() == by_hand
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_mix_is_undone(x: int) -> None:
+    assert pattern.unmix32(pattern.mix32(x)) == x
+
+
+@given(st.integers(0, 2**35), st.integers(0, 2**32 - 1), st.sampled_from([0, pattern.INVERSE]))
+def test_a_value_is_led_home(word: int, key: int, flip: int) -> None:
+    value = pattern.hashed(word, key, flip)
+    assert word in set(pattern.homes(value, word % 4, 2**35 + 4, key, flip))
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_sound_memory_passes(backend: Backend, probe: Probe) -> None:
+    for seed in range(5):
+        sound = told(backend, probe, seed=seed, size=Size(64 * KIB, rounds=2))
+        assert (sound.verdict, sound.action) == ("pass", None), sound
+
+
+def places() -> list[Fault]:
+    chance = np.random.default_rng(11)
+    return [
+        Fault(word=int(word), mask=int(mask) or 1, persistent=bool(n % 2))
+        for n, (word, mask) in enumerate(
+            zip(chance.integers(0, WORDS, 12), 1 << chance.integers(0, 32, 12), strict=True)
+        )
+    ] + [
+        Fault(word=0, mask=1),
+        Fault(word=WORDS - 1, mask=0x80000000),
+        Fault(word=777, mask=0xFFFFFFFF, persistent=True),
+    ]
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_flipped_bits_are_found_at_their_address(backend: Backend, probe: Probe) -> None:
+    for fault in places():
+        hit = told(backend, probe, _for(probe, fault))
+        assert hit.verdict == "fail", fault
+        assert hit.evidence["word"] == fault.word
+        assert hit.evidence["offset"] == hex(fault.word * 4)
+        assert hit.evidence["mask"] == hex(fault.mask)
+        assert hit.evidence["injected"] == 1
+        assert hit.action
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_a_lane_of_many_bits_is_found_and_counted(backend: Backend, probe: Probe) -> None:
+    fault = Fault(word=64, stride=32, count=20, mask=0x00110100, persistent=True)
+    hit = told(backend, probe, _for(probe, fault))
+    assert (hit.verdict, hit.evidence["word"], hit.evidence["bits"]) == ("fail", 64, [8, 16, 20])
+    # In a march what was flipped twice is right again; what is read in between is wrong each time.
+    assert int(str(hit.evidence["words_wrong"])) >= 20
+
+
+@pytest.mark.parametrize("level", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_a_bit_that_is_stuck_is_found_in_one_of_the_polarities(
+    backend: Backend, probe: Probe, level: int
+) -> None:
+    fault = Fault(kind="stick", word=4_321, mask=1 << 9, level=level, persistent=True)
+    hit = told(backend, probe, _for(probe, fault))
+    assert (hit.verdict, hit.evidence["word"], hit.evidence["bits"]) == ("fail", 4_321, [9])
+    assert hit.evidence.get("again") == (None if probe is memory.MARCH else "wrong again")
+
+
+@pytest.mark.parametrize("line", [0, 1, 2, 5, 11, 13])
+@pytest.mark.parametrize("probe", [memory.HASH, memory.MARCH], ids=lambda probe: probe.name)
+def test_a_dead_address_line_is_named(backend: Backend, probe: Probe, line: int) -> None:
+    hit = told(backend, probe, _for(probe, Fault(kind="alias", line=line, persistent=True)))
+    assert hit.verdict == "fail"
+    # Within a vector a word's four hashes differ by lane: that two lanes are one shows, not which.
+    assert hit.evidence.get("line") == (line if line >= 2 else None)
+
+
+def test_a_dead_line_is_invisible_to_a_constant_and_that_is_why_there_is_a_hash() -> None:
+    words = np.full(WORDS, 0xAAAAAAAA, np.uint32)
+    NumpyBackend().launch("strike_alias", words, WORDS, 64)
+    assert (words == 0xAAAAAAAA).all()
+
+
+def test_a_flip_in_a_later_element_of_a_march_names_the_element(backend: Backend) -> None:
+    for element in range(5):
+        hit = told(backend, memory.MARCH, Fault(probe="memory_march", word=99, mask=4, round=element))
+        assert (hit.verdict, hit.evidence["word"]) == ("fail", 99)
+        assert f"element {element + 1} of march 1" in hit.detail
+
+
+def test_a_flip_is_not_seen_before_its_round_and_the_round_is_named(backend: Backend) -> None:
+    fault = Fault(probe="memory_hash", word=7, mask=1, round=3)
+    hit = told(backend, memory.HASH, fault, size=Size(64 * KIB, rounds=3))
+    assert hit.evidence["when"] == "in round 2, inverse"
+    assert told(backend, memory.HASH, fault, size=Size(64 * KIB, rounds=1)).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(word=WORDS, mask=1), "outside of it"),
+        (Fault(word=0, count=2, stride=WORDS, mask=1), "outside of it"),
+        (Fault(word=0, mask=1 << 32), "outside of it"),
+        (Fault(word=0, count=0), "outside of it"),
+        (Fault(kind="alias", line=14), "line 14 is not used"),
+        (Fault(kind="slow"), "no fault of the kind slow"),
+    ],
+)
+def test_a_fault_that_cannot_be_put_in_is_inconclusive(
+    backend: Backend, fault: Fault, said: str
+) -> None:
+    hit = told(backend, memory.HASH, _for(memory.HASH, fault))
+    assert hit.verdict == "inconclusive"
+    assert said in hit.detail
+
+
+def test_a_wait_can_be_stopped(backend: Backend) -> None:
+    asked: list[None] = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) > 6
+
+    setting = Setting(backend=backend, seed=1, level="deep", stop=stop)
+    stopped = check(memory.RETENTION, setting, Size(64 * KIB, wait_s=60.0))
+    assert (stopped.verdict, "stopped" in stopped.detail) == ("inconclusive", True)
+    assert stopped.took_ms < 30_000
+
+
+def test_a_threads_examples_are_bounded_and_the_total_is_not(backend: Backend) -> None:
+    words = backend.put(np.zeros(4 * 1_000, np.uint32))
+    log = Log(backend)
+    backend.launch("check_hash", words, 0, 1_000, 1, 0, log.array, 0)
+    found = log.read()
+    assert found.count == 4_000
+    assert LOG_EACH <= len(found.examples) <= 256
+
+
+def test_a_clean_log_says_nothing() -> None:
+    assert wrongs(clean()).count == 0
+    assert wrongs(clean()).examples == ()
+
+
+def _for(probe: Probe, fault: Fault) -> Fault:
+
+    return dataclasses.replace(fault, probe=probe.name)
