@@ -246,6 +246,9 @@ async def test_a_quick_check_takes_half_a_second(tmp_path: Path) -> None:
     await door.check()
     began = asyncio.get_running_loop().time()
     checks = await door.check()
-    assert [check.verdict for check in checks] == ["pass", "pass"]
+    assert {(check.device_id, check.verdict) for check in checks} == {
+        ("rehearsal-n1-0", "pass"),
+        ("rehearsal-n1-1", "pass"),
+    }
     # Twice what an idle machine needs: this one may be busy with other tests.
     assert asyncio.get_running_loop().time() - began < 1.0
