@@ -1,0 +1,86 @@
+"""The command line: parts, baselines, a child with a deadline, and what is not understood."""
+
+import json
+from pathlib import Path
+
+import pytest
+from gpuprobe import __main__ as command
+from gpuprobe.probes import BY_NAME, PROBES
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, list[dict[str, object]]]:
+    command.main(["--json", "--backend", "numpy", "--seed", "5", *arguments])
+    said: dict[str, list[dict[str, object]]] = json.loads(capsys.readouterr().out)
+    return said
+
+
+def names(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[object]:
+    return [check["name"] for check in told(capsys, *arguments)["checks"]]
+
+
+def test_the_parts_of_a_level_are_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = names(capsys, "--only", "memory_hash", "--only", "pcie", "--only", "sram")
+    parts = [
+        name
+        for part in ("1/2", "2/2")
+        for name in names(
+            capsys, "--only", "memory_hash", "--only", "pcie", "--only", "sram", "--part", part
+        )
+    ]
+    assert sorted(map(str, whole)) == sorted(map(str, parts)) == ["memory_hash", "pcie", "sram"]
+
+
+def test_a_check_in_a_child_is_the_same_check(capsys: pytest.CaptureFixture[str]) -> None:
+    own = told(capsys, "--only", "memory_hash", "--inject", "memory_hash:flip,word=12,bit=3")
+    childs = told(
+        capsys,
+        "--only",
+        "memory_hash",
+        "--inject",
+        "memory_hash:flip,word=12,bit=3",
+        "--deadline",
+        "60",
+    )
+    for check in (own["checks"][0], childs["checks"][0]):
+        evidence = check["evidence"]
+        assert isinstance(evidence, dict)
+        for varying in ("address", "slice_ms"):
+            del evidence[varying]
+        check["took_ms"] = 0
+    assert own["checks"] == childs["checks"]
+    assert own["checks"][0]["verdict"] == "fail"
+
+
+def test_baselines_are_read_and_added_to(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "baselines.json"
+    for _ in range(3):
+        told(capsys, "--only", "bandwidth", "--history", str(file))
+    assert len(json.loads(file.read_text())["host"]["copy_gbps"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--part", "4/3"], "4/3 is not like 1/3"),
+        (["--part", "half"], "half is not like 1/3"),
+        (["--inject", "memory:flip,word=1,bit=1"], "there is no probe memory; there are gemm"),
+        (["--inject", "memory_hash:flip,word=1"], "bit missing"),
+        (["--inject", "memory_hash:flip,word=1,bit=64"], "bit=64 is not understood"),
+        (["--only", "everything"], "invalid choice"),
+        (["--history", "."], "--history"),
+    ],
+)
+def test_what_is_not_understood_is_refused_with_a_reason(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        command.main(arguments)
+    assert refused.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_every_check_runs_at_the_level_deep_on_the_host_and_on_a_gpu() -> None:
+    assert len(BY_NAME) == len(PROBES)
+    for probe in PROBES:
+        assert "deep" in probe.sizes
+        assert set(probe.sizes) == set(probe.small)
