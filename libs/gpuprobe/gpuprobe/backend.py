@@ -95,6 +95,9 @@ class Backend(Protocol):
         ``blocks`` 0 fills the device: for kernels whose result does not depend on it.
         """
 
+    def prepare(self, *kernels: str) -> None:
+        """Make kernels ready: what is timed afterwards is their run alone."""
+
     def timed(self, work: Callable[[], None]) -> float:
         """Do ``work``, wait for it, and return the device's milliseconds."""
 

@@ -34,6 +34,7 @@ def run(setting: Setting, size: Size) -> Finding:
     words = room // VECTOR_BYTES * pattern.WORDS
     here: Any = backend.empty(words, np.uint32)
     there: Any = backend.empty(words, np.uint32)
+    backend.prepare("fill_hash", "check_hash", "copy_words", "read_words", "write_words")
     what = Fill("hash", (pattern.key(setting.seed, 0), 0))
     backend.launch("fill_hash", here, 0, words // 4, *what.numbers)
     vectors = _fitting(setting, here, there)

@@ -17,6 +17,9 @@ from gpuprobe.verdict import BackendName
 CUBINS = "GPUPROBE_CUBINS"
 """The folder of kernels built before (``python -m gpuprobe.build``), where there is one."""
 
+SHARED_BYTES = 48 * 2**10
+"""What a block may take of shared memory without being allowed to."""
+
 OPTIONS = ("-std=c++17",)
 
 _TYPES: dict[str, Any] = {
@@ -39,6 +42,8 @@ class CudaBackend:
         self.arrays = arrays
         self._functions: dict[str, Any] = {}
         self._modules: dict[str, Any] = {}
+        self._allowed: dict[str, int] = {}
+        self._ready: set[str] = set()
 
     @classmethod
     def open(cls, device: int) -> "CudaBackend":
@@ -143,9 +148,17 @@ class CudaBackend:
             for argument, value in zip(declared, arguments, strict=True)
         )
         function = self._function(kernel)
-        function.max_dynamic_shared_size_bytes = max(function.max_dynamic_shared_size_bytes, shared)
+        if shared > self._allowed.get(kernel, SHARED_BYTES):
+            function.max_dynamic_shared_size_bytes = self._allowed[kernel] = shared
         blocks = blocks or self.traits.multiprocessors * WAVES
         function((blocks,), (threads,), passed, shared_mem=shared)
+
+    def prepare(self, *kernels: str) -> None:
+        """Compile and load what will be timed."""
+        for kernel in {*kernels} - self._ready:
+            # Asking for its registers is what makes CuPy and the driver load it.
+            assert self._function(kernel).num_regs
+            self._ready.add(kernel)
 
     def timed(self, work: Callable[[], None]) -> float:
         """Do ``work``, wait for it, and return its milliseconds by the GPU's own events."""

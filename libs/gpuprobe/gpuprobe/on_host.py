@@ -52,6 +52,12 @@ class HostBackend(NumpyBackend):
             blocks, threads = self.traits.multiprocessors, min(threads, THREADS_MAX)
         _function(kernel, self._compiler)(blocks, threads, *map(_passed, arguments))
 
+    def prepare(self, *kernels: str) -> None:
+        """Compile what can be compiled for the host."""
+        for kernel in kernels:
+            if not source.kernels()[kernel].device_only:
+                _function(kernel, self._compiler)
+
 
 @cache
 def compiler() -> tuple[str, ...]:

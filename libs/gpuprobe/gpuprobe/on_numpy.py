@@ -78,6 +78,10 @@ class NumpyBackend:
         """Run the kernel's reference."""
         REFERENCES[kernel](Grid(blocks or self.traits.multiprocessors, threads, shared), *arguments)
 
+    def prepare(self, *kernels: str) -> None:
+        """Make sure that there is a reference for each."""
+        assert set(kernels) <= set(REFERENCES)
+
     def timed(self, work: Callable[[], None]) -> float:
         """Do ``work`` and return its milliseconds."""
         began = time.perf_counter()

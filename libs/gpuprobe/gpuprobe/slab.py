@@ -91,6 +91,7 @@ class Slab:
         def work(first: int, count: int) -> None:
             backend.launch(kernel, words, first, count, *numbers, *more)
 
+        backend.prepare(kernel)
         if kind not in self._paces:
             self._paces[kind] = Pace(self.setting, FIRST_SLICE_BYTES // VECTOR_BYTES)
             self._bytes[kind] = 0

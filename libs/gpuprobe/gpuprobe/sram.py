@@ -41,6 +41,7 @@ def run(setting: Setting, size: Size) -> Finding:
     log, cells = Log(backend), traits.shared_bytes // 4
     seen: Any = backend.put(np.zeros(SEEN_MAX, np.uint32))
     hit = _hit(setting, cells)
+    backend.prepare("shared_march", "fill_hash", "turn_l2")
     reached, longest = 0, 0.0
     for number in range(LAUNCHES_MAX):
         setting.go_on()

@@ -26,7 +26,7 @@ SAID_CHARS_MAX = 500
 def run(arguments: Sequence[str], devices: Sequence[int], deadline_s: float) -> list[Check]:
     """Return the checks of ``python -m gpuprobe ARGUMENTS --json``, or why there are none."""
     child = subprocess.Popen(  # noqa: S603 - ourselves
-        [sys.executable, "-m", "gpuprobe", *arguments, "--json"],
+        [sys.executable, "-P", "-m", "gpuprobe", *arguments, "--json"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
