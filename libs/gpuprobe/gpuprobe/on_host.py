@@ -18,6 +18,10 @@ from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.verdict import BackendName
 
 COMPILED_WITHIN_S = 120.0
+FLAGS = (
+    *("-O1", "-shared", "-fPIC", "-std=c++17", "-fno-strict-aliasing", "-ffp-contract=off"),
+    *("-fno-sanitize=undefined", "-Wall", "-Wno-unused-function", "-Wno-unknown-pragmas"),
+)
 THREADS_MAX = 32
 """Blocks are cut down to this: threads run one after the other, and a kernel does not care how many."""
 
@@ -67,7 +71,8 @@ def compiler() -> tuple[str, ...]:
         if found:
             return (found,)
     if find_spec("ziglang"):
-        return (sys.executable, "-m", "ziglang", "c++")
+        # Not its ``c++``, which first builds a whole library of C++ that no kernel needs.
+        return (sys.executable, "-m", "ziglang", "cc", "-x", "c++")
     raise NoDevice("no C++ compiler: install g++, or the wheel ziglang")
 
 
@@ -76,23 +81,13 @@ def build(file: str, folder: Path, command: tuple[str, ...]) -> Path:
     program = folder / f"{file}.cpp"
     library = folder / f"{file}.so"
     program.write_text(source.text(file) + "".join(map(_wrapped, _of(file))))
-    flags = ("-O1", "-shared", "-fPIC", "-std=c++17", "-fno-strict-aliasing", "-ffp-contract=off")
-    done = subprocess.run(  # noqa: S603 - our own source, a compiler found by name
-        [
-            *command,
-            *flags,
-            "-Wall",
-            "-Wno-unused-function",
-            "-Wno-unknown-pragmas",
-            "-o",
-            library,
-            program,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=COMPILED_WITHIN_S,
-        check=False,
-    )
+    command = (*command, *FLAGS, "-o", str(library), str(program))
+    try:
+        done = subprocess.run(  # noqa: S603 - our own source, a compiler found by name
+            command, capture_output=True, text=True, timeout=COMPILED_WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired as fault:
+        raise NoDevice(f"{file}.cu takes too long to compile for the host: {fault}") from fault
     if done.returncode != 0:
         raise NoDevice(f"{file}.cu does not compile for the host: {done.stderr.strip()[:2_000]}")
     return library
