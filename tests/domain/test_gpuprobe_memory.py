@@ -183,6 +183,20 @@ def test_a_dead_address_line_is_named(backend: Backend, probe: Probe, line: int)
     assert hit.evidence.get("line") == (line if line >= 2 else None)
 
 
+def test_flipped_bits_are_never_taken_for_a_dead_line() -> None:
+    chance = np.random.default_rng(4)
+    for seed in range(60):
+        faults = [
+            Fault(probe="memory_hash", word=int(word), mask=int(mask), persistent=True)
+            for word, mask in zip(
+                chance.integers(0, WORDS, 3), chance.integers(1, 2**32, 3), strict=True
+            )
+        ]
+        hit = told(NumpyBackend(), memory.HASH, *faults, seed=seed)
+        assert hit.verdict == "fail"
+        assert "line" not in hit.evidence
+
+
 def test_a_dead_line_is_invisible_to_a_constant_and_that_is_why_there_is_a_hash() -> None:
     words = np.full(WORDS, 0xAAAAAAAA, np.uint32)
     NumpyBackend().launch("strike_alias", words, WORDS, 64)

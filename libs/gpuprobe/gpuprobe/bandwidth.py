@@ -15,8 +15,8 @@ from gpuprobe.strikes import strike
 from gpuprobe.verdict import REPLACE, WATCH, Evidence, Finding
 from gpuprobe.wrongs import Log, set_bits
 
-FIRST_BYTES = 64 * 2**20
-"""What is copied first, to learn how much fits into a slice."""
+FIRST_BYTES = 256 * 2**20
+"""What is copied first, to learn how much fits into a slice: more than a cache holds."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def run(setting: Setting, size: Size) -> Finding:
     there: Any = backend.empty(words, np.uint32)
     backend.prepare("fill_hash", "check_hash", "copy_words", "read_words", "write_words")
     what = Fill("hash", (pattern.key(setting.seed, 0), 0))
-    backend.launch("fill_hash", here, 0, words // 4, *what.numbers)
     vectors = _fitting(setting, here, there)
+    backend.launch("fill_hash", here, 0, vectors, *what.numbers)
     slower = _slower(setting)
 
     def copy() -> None:
