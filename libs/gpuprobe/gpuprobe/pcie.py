@@ -83,7 +83,9 @@ def _judge(setting: Setting, measured: dict[str, float], evidence: Evidence) -> 
     if trained is not None:
         evidence |= {"generation": trained.generation, "width": trained.width}
         evidence |= {"generation_max": trained.generation_max, "width_max": trained.width_max}
-        if trained.degraded:
+        # An idle link may rest at a lower generation: what is as fast as it should be is not degraded.
+        slow_too = judged.verdict != "pass" or (figure is None and trained.width < trained.width_max)
+        if trained.degraded and slow_too:
             detail = (
                 f"the link is trained to generation {trained.generation} x{trained.width}, and could be"
                 f" generation {trained.generation_max} x{trained.width_max}"

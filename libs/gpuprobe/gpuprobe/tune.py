@@ -97,15 +97,37 @@ def main() -> int:
         for via in ("Once", "Plain", "InL2"):
             for deep in (1, 2, 4, 8):
                 c = "uint4 *to, const uint4 *from, u64 count"
-                variants[f"copy_by_{deep}_{via}"] = (2, c, f"copy_by<{deep}, {via}>(to, from, count)", (there, here, u64(vectors)))
+                variants[f"copy_by_{deep}_{via}"] = (
+                    2,
+                    c,
+                    f"copy_by<{deep}, {via}>(to, from, count)",
+                    (there, here, u64(vectors)),
+                )
                 if deep > 1:
-                    variants[f"copy_near_{deep}_{via}"] = (2, c, f"copy_near<{deep}, {via}>(to, from, count)", (there, here, u64(vectors)))
+                    variants[f"copy_near_{deep}_{via}"] = (
+                        2,
+                        c,
+                        f"copy_near<{deep}, {via}>(to, from, count)",
+                        (there, here, u64(vectors)),
+                    )
                     h = "const uint4 *words, u64 count, u32 key, u64 *log"
-                    variants[f"check_near_{deep}_{via}"] = (1, h, f"check_near<{deep}, {via}>(words, count, key, log)", (here, u64(vectors), u32(1), log.array))
+                    variants[f"check_near_{deep}_{via}"] = (
+                        1,
+                        h,
+                        f"check_near<{deep}, {via}>(words, count, key, log)",
+                        (here, u64(vectors), u32(1), log.array),
+                    )
                 t = "uint4 *words, u64 count, u32 key, u64 *log"
-                variants[f"turn_by_{deep}_{via}"] = (2, t, f"turn_by<{deep}, {via}>(words, count, key, log)", (there, u64(vectors), u32(1), log.array))
-        code = source.text("memory") + EXTRA + "".join(
-            _ONE.format(name=n, declared=v[1], body=v[2]) for n, v in variants.items()
+                variants[f"turn_by_{deep}_{via}"] = (
+                    2,
+                    t,
+                    f"turn_by<{deep}, {via}>(words, count, key, log)",
+                    (there, u64(vectors), u32(1), log.array),
+                )
+        code = (
+            source.text("memory")
+            + EXTRA
+            + "".join(_ONE.format(name=n, declared=v[1], body=v[2]) for n, v in variants.items())
         )
         module = backend.arrays.RawModule(code=code, options=OPTIONS, backend="nvrtc")
         ours: dict[str, tuple[int, tuple[Any, ...]]] = {
@@ -121,15 +143,27 @@ def main() -> int:
         told["driver"] = round(2 * BYTES / statistics.median(took) / 1e6)
         for waves in (4, 8, 16, 32, 2, 64):
             for name, (times, arguments) in ours.items():
-                took = [backend.timed(lambda n=name, a=arguments, w=waves: backend.launch(n, *a, blocks=sms * w)) for _ in range(4)]
-                told.setdefault(name, {})[waves] = round(times * BYTES / statistics.median(took[1:]) / 1e6)
+                took = [
+                    backend.timed(
+                        lambda n=name, a=arguments, w=waves: backend.launch(n, *a, blocks=sms * w)
+                    )
+                    for _ in range(4)
+                ]
+                told.setdefault(name, {})[waves] = round(
+                    times * BYTES / statistics.median(took[1:]) / 1e6
+                )
             for name, (times, _, _, passed) in variants.items():
                 if time.monotonic() > until:
                     break
                 try:
                     function = module.get_function(name)
-                    took = [backend.timed(lambda f=function, p=passed, w=waves: f((sms * w,), (256,), p)) for _ in range(4)]
-                    told.setdefault(name, {})[waves] = round(times * BYTES / statistics.median(took[1:]) / 1e6)
+                    took = [
+                        backend.timed(lambda f=function, p=passed, w=waves: f((sms * w,), (256,), p))
+                        for _ in range(4)
+                    ]
+                    told.setdefault(name, {})[waves] = round(
+                        times * BYTES / statistics.median(took[1:]) / 1e6
+                    )
                     told[name]["registers"] = function.num_regs
                 except Exception as fault:  # noqa: BLE001
                     told[name] = {"error": repr(fault)[:300]}
