@@ -87,13 +87,14 @@ def test_the_source_finds_what_its_reference_finds(kernel: str, numbers: tuple[i
         assert np.array_equal(words, after[0])
 
 
-def test_disturbing_leaves_every_twentieth_word_alone() -> None:
+def test_disturbing_leaves_the_sector_of_every_twentieth_word_alone() -> None:
     for backend in map(opened, BACKENDS):
         device = backend.put(np.full(4 * 500, 3, np.uint32))
         backend.launch("disturb_modulo", device, 0, 500, 0xF0F0F0F0, 13)
         words = backend.fetch(device)
         kept = np.flatnonzero(words == 3)
-        assert np.array_equal(kept, np.arange(13, 2_000, 20))
+        sectors = {word // 8 for word in range(13, 2_000, 20)}
+        assert kept.tolist() == [word for word in range(2_000) if word // 8 in sectors]
         assert set(np.delete(words, kept)) == {0x0F0F0F0F}
 
 
@@ -179,8 +180,7 @@ def test_a_bit_that_is_stuck_is_found_in_one_of_the_polarities(
 def test_a_dead_address_line_is_named(backend: Backend, probe: Probe, line: int) -> None:
     hit = told(backend, probe, _for(probe, Fault(kind="alias", line=line, persistent=True)))
     assert hit.verdict == "fail"
-    # Within a vector a word's four hashes differ by lane: that two lanes are one shows, not which.
-    assert hit.evidence.get("line") == (line if line >= 2 else None)
+    assert hit.evidence.get("line") == line
 
 
 def test_flipped_bits_are_never_taken_for_a_dead_line() -> None:

@@ -133,6 +133,10 @@ def test_a_fault_that_cannot_be_put_in_is_inconclusive(
     assert "gave up" not in hit.detail
 
 
+class Pinned(np.ndarray):  # type: ignore[type-arg]
+    """Memory of the host that a card reaches by itself."""
+
+
 class Card(NumpyBackend):
     """A GPU by its name, whose memory copies at the speed it is told, whatever is asked of it."""
 
@@ -151,9 +155,15 @@ class Card(NumpyBackend):
         if kernel == "copy_words":
             self.copied += 32 * arguments[2]
 
+    def pinned(self, count: int, dtype: Any) -> Any:
+        return super().pinned(count, dtype).view(Pinned)
+
     def move(self, to: Any, source: Any) -> None:
         super().move(to, source)
-        self.sent += to.nbytes
+        if isinstance(to, Pinned) or isinstance(source, Pinned):
+            self.sent += to.nbytes
+        else:
+            self.copied += 2 * to.nbytes
 
     def timed(self, work: Callable[[], None]) -> float:
         copied, sent = self.copied, self.sent
@@ -164,7 +174,7 @@ class Card(NumpyBackend):
 
 def speed(card: Card, *faults: Fault, history: History | None = None) -> Check:
     setting = Setting(backend=card, seed=1, faults=faults, history=history or History())
-    return check(bandwidth.PROBE, setting, bandwidth.Size(2**16, 5))
+    return check(bandwidth.PROBE, setting, bandwidth.Size(2**16, 9))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +195,28 @@ def test_a_card_that_is_slowed_on_purpose_is_caught(factor: float, verdict: str)
     fault = Fault(probe="bandwidth", kind="slow", factor=factor)
     judged = speed(Card("NVIDIA H200", 4_300), fault)
     assert (judged.verdict, judged.evidence["injected"]) == (verdict, 1)
+
+
+class Rising(Card):
+    """A card that is slow at first."""
+
+    def timed(self, work: Callable[[], None]) -> float:
+        took = super().timed(work)
+        self.runs = getattr(self, "runs", 0) + 1
+        return took * (1.3 if self.runs < 20 else 1.0)
+
+
+def test_a_card_that_is_slow_only_at_first_is_given_time_and_no_more_than_it_needs() -> None:
+    setting = Setting(backend=Rising("NVIDIA H200", 4_300), seed=1)
+    judged = check(bandwidth.PROBE, setting, bandwidth.Size(2**16, 80, eager=True))
+    assert judged.verdict == "pass"
+    assert 17 < int(str(judged.evidence["samples"])) < 30
+    slow = check(
+        bandwidth.PROBE,
+        Setting(backend=Card("NVIDIA H200", 3_000), seed=1),
+        bandwidth.Size(2**16, 80, eager=True),
+    )
+    assert (slow.verdict, slow.evidence["samples"]) == ("fail", 80)
 
 
 def test_a_card_is_held_to_its_own_past_and_a_model_nobody_knows_to_that_alone() -> None:

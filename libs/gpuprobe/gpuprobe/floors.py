@@ -157,6 +157,14 @@ class Judgement:
     evidence: Evidence
 
 
+def aim(setting: Setting, name: str, figure: Figure | None) -> float:
+    """Return from where on a figure passes, infinite where nothing is known that it could be held to."""
+    baseline = setting.history.baseline(setting.backend.traits.uuid, name)
+    known = [baseline * (1 - BELOW_BASELINE)] if baseline is not None else []
+    known += [figure.warn_below] if figure is not None else []
+    return max(known, default=float("inf"))
+
+
 def judge(setting: Setting, name: str, value: float, figure: Figure | None) -> Judgement:
     """Return how ``value`` of the figure ``name`` stands against its model's floor and its own past.
 

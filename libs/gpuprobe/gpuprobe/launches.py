@@ -108,6 +108,6 @@ def _lost(setting: Setting) -> set[int]:
 PROBE = Probe(
     "launches",
     run,
-    sizes={"quick": Size(2_000, 0.5), "standard": Size(10_000, 0.9), "deep": Size(10_000, 0.9)},
+    sizes={"quick": Size(2_000, 0.1), "standard": Size(10_000, 0.9), "deep": Size(10_000, 0.9)},
     small={level: Size(BATCH * 2, 0.1) for level in ("quick", "standard", "deep")},
 )

@@ -18,10 +18,10 @@ from gpuprobe.verdict import AGAIN, LATER, Check, Evidence, Finding
 SLICE_MS = 5.0
 """At most so long the device works on what cannot be taken back; the stop flag is read between."""
 
-SLICE_AIM = 0.7
+SLICE_AIM = 0.5
 """A slice is sized for this part of it: what comes next may be slower than what was measured."""
 
-GROWTH_MAX = 4.0
+GROWTH_MAX = 3.0
 """A slice is at most so many times larger than the last."""
 
 KEPT_FREE = 0.03

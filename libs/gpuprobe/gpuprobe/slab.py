@@ -13,7 +13,12 @@ from gpuprobe.wrongs import Log, Wrongs, set_bits
 
 VECTOR_BYTES = 16
 LEAST_BYTES = 64 * 2**10
-FIRST_SLICE_BYTES = 64 * 2**20
+FIRST_SLICE_BYTES = 256 * 2**20
+"""More than a cache holds: what fits into one is faster than all that follows."""
+
+WINDOW_BYTES = 2**31
+"""A part of the memory begins at a multiple of this, or of its own size where that is less."""
+
 MEASURED_BYTES_MIN = 2**30
 """Over less than this a speed says more of the launches than of the memory."""
 
@@ -36,17 +41,27 @@ class Fill:
 
 
 class Slab:
-    """Memory of a device, taken for one check and let go with it."""
+    """Memory of a device, taken for one check and let go with it.
 
-    def __init__(self, setting: Setting, probe: str, wanted: int) -> None:
+    Of what is taken (``wanted`` bytes, or what there is) a part of ``part`` bytes is tested, at a
+    place that the seed chooses; places in evidence and faults count from there.
+    """
+
+    def __init__(self, setting: Setting, probe: str, wanted: int, part: int | None = None) -> None:
         self.setting = setting
         self.probe = probe
-        self.vectors = setting.room(wanted, LEAST_BYTES) // VECTOR_BYTES
-        self.words: Any = setting.backend.empty(self.vectors * pattern.WORDS, np.uint32)
+        taken = setting.room(wanted, LEAST_BYTES) // VECTOR_BYTES
+        self.vectors = min(taken, (part or wanted) // VECTOR_BYTES)
+        grain = max(1, min(WINDOW_BYTES // VECTOR_BYTES, self.vectors))
+        windows = (taken - self.vectors) // grain + 1
+        self.start = int(np.random.default_rng(setting.seed).integers(windows)) * grain
+        whole: Any = setting.backend.empty(taken * pattern.WORDS, np.uint32)
+        self.words: Any = whole[self.start * pattern.WORDS :][: self.vectors * pattern.WORDS]
         self.log = Log(setting.backend)
         self.writes = 0
         self._paces: dict[str, Pace] = {}
         self._bytes: dict[str, int] = {}
+        self._warm: set[str] = set()
 
     def fill(self, what: Fill, *, disturb: bool = False) -> None:
         """Write a pattern (and what surrounds every twentieth word again); then due faults show."""
@@ -91,7 +106,11 @@ class Slab:
         def work(first: int, count: int) -> None:
             backend.launch(kernel, words, first, count, *numbers, *more)
 
-        backend.prepare(kernel)
+        if kernel not in self._warm:
+            # The first launch of a kernel may be held up by its loading: this one does nothing.
+            backend.prepare(kernel)
+            work(0, 0)
+            self._warm.add(kernel)
         if kind not in self._paces:
             self._paces[kind] = Pace(self.setting, FIRST_SLICE_BYTES // VECTOR_BYTES)
             self._bytes[kind] = 0
@@ -142,11 +161,15 @@ def dead_line(wrongs: Wrongs, what: Fill, words: int) -> int | None:
     apart: set[int] | None = None
     for example in wrongs.examples:
         key, flip = what.numbers
-        lane = example.where % pattern.WORDS
         # What the word should hold tells which polarity was being read.
         if pattern.hashed(example.where, key, flip) != example.expected:
             flip ^= pattern.INVERSE
-        found = {example.where ^ home for home in pattern.homes(example.found, lane, words, key, flip)}
+        # A dead line among the lowest leads to another word of the same vector.
+        found = {
+            example.where ^ home
+            for lane in range(pattern.WORDS)
+            for home in pattern.homes(example.found, lane, words, key, flip)
+        }
         apart = found if apart is None else apart & found
     single = [bits for bits in apart or () if bits and bits & (bits - 1) == 0]
     return single[0].bit_length() - 1 if single else None

@@ -91,10 +91,12 @@ def fill_modulo(_: Grid, words: Any, first: int, count: int, pattern: int, phase
 
 
 def disturb_modulo(_: Grid, words: Any, first: int, count: int, pattern: int, phase: int) -> None:
-    """Write the inverse into all but every twentieth word."""
-    part = words[first * 4 : (first + count) * 4]
-    others = _places(_vectors(first, count)) % np.uint64(20) != phase
-    part[others] = ~_U32(pattern)
+    """Write the inverse into the sectors of eight words that hold no twentieth word."""
+    words = words[first * 4 : (first + count) * 4]
+    places = _places(_vectors(first, count))
+    marked = (places - places % np.uint64(8))[:, None] + np.arange(8, dtype=np.uint64)
+    others = ~(marked % np.uint64(20) == phase).any(axis=1)
+    words[others] = ~_U32(pattern)
 
 
 def check_modulo(
