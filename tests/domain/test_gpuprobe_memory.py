@@ -10,10 +10,9 @@ from gpuprobe.fault import Fault
 from gpuprobe.memory import Size
 from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.probe import Probe, Setting, check
+from gpuprobe.slab import Slab
 from gpuprobe.verdict import Check
 from gpuprobe.wrongs import LOG_EACH, Log, clean, wrongs
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.domain.probing import BACKENDS, opened
 
@@ -96,30 +95,6 @@ def test_disturbing_leaves_the_sector_of_every_twentieth_word_alone() -> None:
         sectors = {word // 8 for word in range(13, 2_000, 20)}
         assert kept.tolist() == [word for word in range(2_000) if word // 8 in sectors]
         assert set(np.delete(words, kept)) == {0x0F0F0F0F}
-
-
-def test_the_hash_of_far_addresses_is_the_same_in_the_source_the_reference_and_by_hand() -> None:
-    """Addresses beyond 2^32 words: nobody has so much memory here, so the arrays only pretend."""
-    from gpuprobe.reference.memory import _hashed  # noqa: PLC0415
-
-    vectors = np.array([0, 1, 2**30, 2**32 - 1, 2**32, 2**33 + 5], np.uint64)
-    by_reference = _hashed(vectors, 0xCAFEBABE, pattern.INVERSE).reshape(-1, 4)
-    by_hand = [
-        [pattern.hashed(int(v) * 4 + lane, 0xCAFEBABE, pattern.INVERSE) for lane in range(4)]
-        for v in vectors
-    ]
-    assert by_reference.tolist() == by_hand
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_the_mix_is_undone(x: int) -> None:
-    assert pattern.unmix32(pattern.mix32(x)) == x
-
-
-@given(st.integers(0, 2**35), st.integers(0, 2**32 - 1), st.sampled_from([0, pattern.INVERSE]))
-def test_a_value_is_led_home(word: int, key: int, flip: int) -> None:
-    value = pattern.hashed(word, key, flip)
-    assert word in set(pattern.homes(value, word % 4, 2**35 + 4, key, flip))
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
@@ -266,3 +241,37 @@ def test_a_clean_log_says_nothing() -> None:
 def _for(probe: Probe, fault: Fault) -> Fault:
 
     return dataclasses.replace(fault, probe=probe.name)
+
+
+@pytest.mark.parametrize("count", [65_537, 70_001])
+def test_every_vector_is_reached_when_blocks_have_many_pieces(backend: Backend, count: int) -> None:
+    words, log = backend.put(np.zeros(4 * (count + 1), np.uint32)), Log(backend)
+    backend.launch("fill_hash", words, 0, count, 9, 0)
+    assert np.array_equal(backend.fetch(words)[4 * count :], np.zeros(4))
+    backend.launch("turn_hash", words, 0, count, 9, 0, 1, log.array, 0)
+    backend.launch("turn_hash", words, 0, count, 9, pattern.INVERSE, 0, log.array, 0)
+    backend.launch("check_hash", words, 0, count, 9, 0, log.array, 0)
+    assert log.read().count == 0
+    backend.launch("fill_hash", words, 0, count, 8, 0)
+    backend.launch("check_hash", words, 0, count, 9, 0, log.array, 0)
+    assert log.read().count == 4 * count
+
+
+def test_a_part_of_the_memory_is_chosen_by_the_seed_and_places_count_from_it(backend: Backend) -> None:
+    size, starts = Size(1024 * KIB, part=64 * KIB), set()
+    for seed in range(12):
+        slab = Slab(Setting(backend=backend, seed=seed), "memory_hash", size.bytes, size.part)
+        starts.add(slab.start)
+        assert slab.vectors * 16 == 64 * KIB == slab.words.nbytes
+        assert slab.start * 16 % (64 * KIB) == 0
+        assert slab.start * 16 + 64 * KIB <= 1024 * KIB
+        hit = told(
+            backend, memory.HASH, Fault(probe="memory_hash", word=5, mask=8), size=size, seed=seed
+        )
+        assert (hit.verdict, hit.evidence["word"], hit.evidence["bytes"]) == ("fail", 5, 64 * KIB)
+    assert len(starts) > 4
+
+
+def test_a_part_that_is_all_there_is_begins_at_its_beginning(backend: Backend) -> None:
+    slab = Slab(Setting(backend=backend, seed=3), "memory_hash", 64 * KIB, 128 * KIB)
+    assert (slab.start, slab.vectors * 16) == (0, 64 * KIB)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpuprobe import bandwidth, floors, launches, link, pattern, pcie, sram
+from gpuprobe import bandwidth, floors, launches, link, pcie, sram
 from gpuprobe.backend import Backend
 from gpuprobe.fault import Fault
 from gpuprobe.history import History
@@ -285,11 +285,3 @@ def test_a_slow_link_warns_and_one_that_is_trained_down_fails(monkeypatch: pytes
 def test_nothing_is_known_of_a_link_where_there_is_no_such_gpu() -> None:
     assert link.link("ffff:ff:ff.0") is None
     assert link.uuid("ffff:ff:ff.0") is None
-
-
-def test_the_constants_of_the_source_are_those_of_the_reference() -> None:
-    from gpuprobe import source  # noqa: PLC0415
-
-    for number in (pattern.FAR, *pattern.ODD[1:], *pattern.SALT[1:]):
-        assert number is not None
-        assert f"{number:#x}u" in source.text("memory")
