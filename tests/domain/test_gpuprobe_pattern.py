@@ -6,6 +6,8 @@ from gpuprobe.reference.memory import _hashed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.domain.probing import opened
+
 
 def test_the_hash_of_far_addresses_is_the_same_in_the_source_the_reference_and_by_hand() -> None:
     """Addresses beyond 2^32 words: nobody has so much memory here, so the arrays only pretend."""
@@ -16,6 +18,15 @@ def test_the_hash_of_far_addresses_is_the_same_in_the_source_the_reference_and_b
         for v in vectors
     ]
     assert by_reference.tolist() == by_hand
+
+    first, count = 2**32 - 4, 9
+    words = np.zeros(count * 4, np.uint32)
+    # The source is told that its memory begins where these places would be its last ones.
+    pretended = words.ctypes.data - first * 16
+    opened("host").launch("fill_hash", pretended, first, count, 0xCAFEBABE, 0)
+    assert words.tolist() == [
+        pattern.hashed(word, 0xCAFEBABE, 0) for word in range(first * 4, (first + count) * 4)
+    ]
 
 
 @given(st.integers(0, 2**32 - 1))
