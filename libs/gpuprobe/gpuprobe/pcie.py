@@ -101,7 +101,7 @@ def _judge(setting: Setting, measured: dict[str, float], evidence: Evidence) -> 
 
 def _broken(evidence: Evidence, log: Log, host: Any, what: Fill, sampled: list[int]) -> Finding:
     wrongs = log.read()
-    word = wrongs.first if wrongs.count else sampled[0]
+    word = wrongs.examples[0].where if wrongs.count else sampled[0]
     expected = pattern.hashed(word, *what.numbers)
     held = int(host[word])
     found = next((e.found for e in wrongs.examples if e.where == word), held)
