@@ -4,13 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from gpuprobe import memory, pattern
+from gpuprobe import memory, pattern, sram
 from gpuprobe.backend import Backend
 from gpuprobe.fault import Fault
 from gpuprobe.memory import Size
 from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.probe import Probe, Setting, check
-from gpuprobe.slab import Slab
 from gpuprobe.verdict import Check
 from gpuprobe.wrongs import LOG_EACH, Log, clean, wrongs
 
@@ -244,7 +243,7 @@ def _for(probe: Probe, fault: Fault) -> Fault:
 
 
 @pytest.mark.parametrize("count", [65_537, 70_001])
-def test_every_vector_is_reached_when_blocks_have_many_pieces(backend: Backend, count: int) -> None:
+def test_every_vector_is_reached_in_a_large_piece_of_memory(backend: Backend, count: int) -> None:
     words, log = backend.put(np.zeros(4 * (count + 1), np.uint32)), Log(backend)
     backend.launch("fill_hash", words, 0, count, 9, 0)
     assert np.array_equal(backend.fetch(words)[4 * count :], np.zeros(4))
@@ -257,21 +256,31 @@ def test_every_vector_is_reached_when_blocks_have_many_pieces(backend: Backend, 
     assert log.read().count == 4 * count
 
 
-def test_a_part_of_the_memory_is_chosen_by_the_seed_and_places_count_from_it(backend: Backend) -> None:
-    size, starts = Size(1024 * KIB, part=64 * KIB), set()
-    for seed in range(12):
-        slab = Slab(Setting(backend=backend, seed=seed), "memory_hash", size.bytes, size.part)
-        starts.add(slab.start)
-        assert slab.vectors * 16 == 64 * KIB == slab.words.nbytes
-        assert slab.start * 16 % (64 * KIB) == 0
-        assert slab.start * 16 + 64 * KIB <= 1024 * KIB
-        hit = told(
-            backend, memory.HASH, Fault(probe="memory_hash", word=5, mask=8), size=size, seed=seed
-        )
-        assert (hit.verdict, hit.evidence["word"], hit.evidence["bytes"]) == ("fail", 5, 64 * KIB)
-    assert len(starts) > 4
+def test_memory_is_held_from_check_to_check_and_given_back_before_another(backend: Backend) -> None:
+    setting = Setting(backend=backend, seed=1, level="deep")
+    check(memory.HASH, setting, Size(128 * KIB))
+    first = setting.hold.words
+    assert setting.hold.bytes == 128 * KIB
+    check(memory.MARCH, setting, Size(64 * KIB))
+    assert setting.hold.words is first
+    check(memory.MARCH, setting, Size(256 * KIB))
+    assert setting.hold.bytes == 256 * KIB
+    check(sram.PROBE, setting, sram.PROBE.small["quick"])
+    assert setting.hold.bytes == 0
 
 
-def test_a_part_that_is_all_there_is_begins_at_its_beginning(backend: Backend) -> None:
-    slab = Slab(Setting(backend=backend, seed=3), "memory_hash", 64 * KIB, 128 * KIB)
-    assert (slab.start, slab.vectors * 16) == (0, 64 * KIB)
+def test_all_the_memory_there_is_is_not_asked_for_twice(backend: Backend) -> None:
+    setting = Setting(backend=backend, seed=1, level="deep", memory_bytes_max=512 * KIB)
+    check(memory.HASH, setting, Size(1024 * KIB))
+    first = setting.hold.words
+    check(memory.MARCH, setting, Size(2048 * KIB))
+    assert (setting.hold.words is first, setting.hold.bytes) == (True, 512 * KIB)
+
+
+def test_a_check_that_is_stopped_gives_its_memory_back(backend: Backend) -> None:
+    asked: list[None] = []
+    setting = Setting(
+        backend=backend, seed=1, level="deep", stop=lambda: asked.append(None) or len(asked) > 3
+    )
+    assert check(memory.HASH, setting, Size(64 * KIB, rounds=9)).verdict == "inconclusive"
+    assert setting.hold.bytes == 0

@@ -252,5 +252,5 @@ def test_memory_that_does_not_hold_a_word_when_it_was_just_had_fails() -> None:
             return np.zeros(count, dtype)
 
     setting = Setting(backend=Forgetful(), seed=1)
-    hit = check(launches.PROBE, setting, launches.Size(200, 0.1))
+    hit = check(launches.PROBE, setting, launches.Size(200, 2**16))
     assert (hit.verdict, hit.evidence["spots_wrong"]) == ("fail", launches.SPOTS)

@@ -1,7 +1,7 @@
 """The check ``bandwidth``: does memory move as fast as on such a card, and arrive unharmed."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,6 @@ FIRST_BYTES = 256 * 2**20
 
 
 IN_A_ROW = 5
-"""The speed is that of the fastest so many copies in a row: what is worn out is slow every time,
-and what the driver still tidies away, or a clock that rises, is not the memory's fault."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +51,16 @@ def run(setting: Setting, size: Size) -> Finding:
     strike(setting, "bandwidth", there, 0, beside="slow")
     log, digest = Log(backend), backend.put(np.zeros(1, np.uint32))
     backend.launch("check_hash", there, 0, vectors, *what.numbers, log.array, 0)
-    some = max(2, size.samples // 8)
+    some = max(2, len(copies) // 8)
     reads = _samples(setting, some, lambda: backend.launch("read_words", here, vectors, digest))
     writes = _samples(setting, some, lambda: backend.launch("write_words", there, vectors, 0x5A5A5A5A))
     own = _samples(setting, some, lambda: backend.launch("copy_words", there, here, vectors))
-    speed = 2 * moved / fastest_in_a_row(copies)
+    speed = 2 * moved / floors.fastest(copies, IN_A_ROW)
     measured = {
         "copy_gbps": speed,
-        "read_gbps": moved / fastest_in_a_row(reads),
-        "write_gbps": moved / fastest_in_a_row(writes),
-        "kernel_copy_gbps": 2 * moved / fastest_in_a_row(own),
+        "read_gbps": moved / floors.fastest(reads, IN_A_ROW),
+        "write_gbps": moved / floors.fastest(writes, IN_A_ROW),
+        "kernel_copy_gbps": 2 * moved / floors.fastest(own, IN_A_ROW),
     }
     judged = floors.judge(setting, "copy_gbps", speed, figure)
     evidence: Evidence = {
@@ -85,12 +83,6 @@ def run(setting: Setting, size: Size) -> Finding:
     return Finding(
         verdict=judged.verdict, detail=detail, action=action, evidence=evidence, measured=measured
     )
-
-
-def fastest_in_a_row(took_ms: Sequence[float]) -> float:
-    """Return the median of the fastest ``IN_A_ROW`` samples that follow each other."""
-    rows = max(1, len(took_ms) - IN_A_ROW + 1)
-    return min(statistics.median(took_ms[first : first + IN_A_ROW]) for first in range(rows))
 
 
 def _copying(setting: Setting, here: Any, there: Any) -> Callable[[], None]:
@@ -154,7 +146,7 @@ PROBE = Probe(
     "bandwidth",
     run,
     sizes={
-        "quick": Size(4 * GIB, 80, eager=True),
+        "quick": Size(4 * GIB, 200, eager=True),
         "standard": Size(4 * GIB, 200),
         "deep": Size(4 * GIB, 1_000),
     },

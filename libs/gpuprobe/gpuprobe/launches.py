@@ -8,6 +8,7 @@ import numpy as np
 
 from gpuprobe.fault import FaultUnusable
 from gpuprobe.probe import Probe, Setting
+from gpuprobe.slab import ALL
 from gpuprobe.verdict import CORDON, REPLACE, WATCH, Evidence, Finding
 
 BATCH = 200
@@ -26,16 +27,16 @@ SPOTS = 64
 
 @dataclass(frozen=True)
 class Size:
-    """So many launches, and what part of the free memory is taken for a moment."""
+    """So many launches, after so many bytes of memory were taken."""
 
     launches: int
-    part: float
+    bytes: int
 
 
 def run(setting: Setting, size: Size) -> Finding:
-    """Return whether launches are lost or late, after most of the memory was had."""
+    """Return whether launches are lost or late, after memory was had."""
     backend = setting.backend
-    evidence: Evidence = {"launches": size.launches, **_taken(setting, size.part)}
+    evidence: Evidence = {"launches": size.launches, **_taken(setting, size.bytes)}
     if evidence["spots_wrong"]:
         detail = f"{evidence['spots_wrong']} of {SPOTS} words in memory that was just had do not hold"
         return Finding(verdict="fail", detail=detail, action=REPLACE, evidence=evidence)
@@ -73,25 +74,19 @@ def run(setting: Setting, size: Size) -> Finding:
     return Finding(verdict="pass", detail=detail, evidence=evidence)
 
 
-def _taken(setting: Setting, part: float) -> Evidence:
-    """Take a part of the free memory, touch it here and there, and let it go; say how long that took."""
+def _taken(setting: Setting, wanted: int) -> Evidence:
+    """Take memory and touch it here and there; say how long that took."""
     backend = setting.backend
-    free = backend.free_bytes()
-    count = setting.room(int(free * part), 4 * SPOTS) // 4
     began = time.perf_counter()
-    words: Any = backend.empty(count, np.uint32)
-    stride = count // SPOTS
+    words: Any = setting.memory(wanted, 4 * SPOTS)
+    stride = int(words.size) // SPOTS
     what = 0xA5A5A5A5
     backend.launch("strike_stick", words, 0, stride, SPOTS, 0xFFFFFFFF, what)
     held = backend.fetch(words[::stride][:SPOTS])
     took_ms = (time.perf_counter() - began) * 1_000
     wrong = int(np.count_nonzero(held != what))
-    began = time.perf_counter()
-    del words
-    backend.wait()
-    let_go_ms = (time.perf_counter() - began) * 1_000
-    had: Evidence = {"taken_bytes": count * 4, "taken_ms": round(took_ms, 2), "spots_wrong": wrong}
-    return had | {"let_go_ms": round(let_go_ms, 2)}
+    had: Evidence = {"taken_bytes": int(words.nbytes), "taken_ms": round(took_ms, 2)}
+    return had | {"spots_wrong": wrong}
 
 
 def _lost(setting: Setting) -> set[int]:
@@ -111,6 +106,7 @@ def _lost(setting: Setting) -> set[int]:
 PROBE = Probe(
     "launches",
     run,
-    sizes={"quick": Size(2_000, 0.1), "standard": Size(10_000, 0.9), "deep": Size(10_000, 0.9)},
-    small={level: Size(BATCH * 2, 0.1) for level in ("quick", "standard", "deep")},
+    sizes={"quick": Size(2_000, 32 * 2**30), "standard": Size(10_000, ALL), "deep": Size(10_000, ALL)},
+    small={level: Size(BATCH * 2, 256 * 2**10) for level in ("quick", "standard", "deep")},
+    holds=True,
 )

@@ -4,13 +4,10 @@ from dataclasses import dataclass
 
 from gpuprobe import pattern
 from gpuprobe.probe import Probe, Setting
-from gpuprobe.slab import Fill, Slab, judge
+from gpuprobe.slab import ALL, Fill, Slab, judge
 from gpuprobe.verdict import Finding
 
 GIB = 2**30
-ALL = 2**62
-"""All the memory that is free."""
-
 SMALL = 256 * 2**10
 PHASES = 20
 STEPS = 32
@@ -18,20 +15,16 @@ STEPS = 32
 
 @dataclass(frozen=True)
 class Size:
-    """How much memory, how often, with how long a wait before it is read back.
-
-    With ``part`` only so many bytes of the memory are tested, at a place that the seed chooses.
-    """
+    """How much memory, how often, with how long a wait before it is read back."""
 
     bytes: int
     rounds: int = 1
     wait_s: float = 0.0
-    part: int | None = None
 
 
 def memory_hash(setting: Setting, size: Size) -> Finding:
     """Return whether memory holds a hash of each address, and its inverse, round after round."""
-    slab = Slab(setting, "memory_hash", size.bytes, size.part)
+    slab = Slab(setting, "memory_hash", size.bytes)
     return _hold(slab, size)
 
 
@@ -107,28 +100,31 @@ def _sized(slab: Slab) -> str:
 
 
 _TINY = Size(SMALL)
-_PART = Size(2 * SMALL, part=SMALL)
 HASH = Probe(
     "memory_hash",
     memory_hash,
-    sizes={"quick": Size(ALL, part=32 * GIB), "standard": Size(ALL, 8), "deep": Size(ALL, 100)},
-    small={"quick": _PART, "standard": Size(SMALL, 2), "deep": Size(SMALL, 4)},
+    sizes={"quick": Size(32 * GIB), "standard": Size(ALL, 8), "deep": Size(ALL, 100)},
+    small={"quick": _TINY, "standard": Size(SMALL, 2), "deep": Size(SMALL, 4)},
+    holds=True,
 )
 MARCH = Probe(
     "memory_march",
     memory_march,
     sizes={"standard": Size(ALL, 2), "deep": Size(ALL, 20)},
     small={"standard": _TINY, "deep": Size(SMALL, 2)},
+    holds=True,
 )
 PATTERNS = Probe(
     "memory_patterns",
     memory_patterns,
     sizes={"standard": Size(ALL), "deep": Size(ALL, 10)},
     small={"standard": Size(64 * 2**10), "deep": Size(64 * 2**10)},
+    holds=True,
 )
 RETENTION = Probe(
     "retention",
     retention,
     sizes={"deep": Size(ALL, 1, 60.0)},
     small={"deep": Size(SMALL, 1, 0.01)},
+    holds=True,
 )

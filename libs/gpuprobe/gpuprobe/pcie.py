@@ -22,15 +22,20 @@ from gpuprobe.wrongs import Log, set_bits
 SLICE_BYTES = 64 * 2**20
 RESEAT = "cordon the node; reseat the card or move it to another slot, then check again"
 SAMPLED_WORDS = 4_096
+IN_A_ROW = 3
 
 
 @dataclass(frozen=True)
 class Size:
-    """``bytes`` sent each way, so often (the first is not timed); ``both`` sends both ways at once too."""
+    """``bytes`` sent each way, so often, or less where ``eager`` ends with enough good rounds.
+
+    The first is not timed; ``both`` sends both ways at once too.
+    """
 
     bytes: int
     rounds: int
     both: bool = False
+    eager: bool = False
 
 
 def run(setting: Setting, size: Size) -> Finding:
@@ -44,6 +49,10 @@ def run(setting: Setting, size: Size) -> Finding:
     down, up = Pace(setting, SLICE_BYTES // 16), Pace(setting, SLICE_BYTES // 16)
     took_down, took_up = [], []
     backend.prepare("fill_hash", "check_hash")
+    moved = words * 4 / 1e6
+    profile = floors.profile(backend.traits.model)
+    figure = profile.pcie if profile else None
+    enough_ms = moved / floors.aim(setting, "pcie_gbps", figure) if size.eager else 0.0
     for number in range(size.rounds):
         what = Fill("hash", (pattern.key(setting.seed, number), pattern.INVERSE * (number % 2)))
         backend.launch("fill_hash", sent, 0, words // 4, *what.numbers)
@@ -56,28 +65,28 @@ def run(setting: Setting, size: Size) -> Finding:
         backend.launch("check_hash", back, 0, words // 4, *what.numbers, log.array, number)
         wrongs = log.read()
         sampled = _sampled_wrong(setting, host, what, number)
-        if wrongs.count or sampled:
+        slower = [max(pair) for pair in zip(took_down, took_up, strict=True)][1:][-IN_A_ROW:]
+        if wrongs.count or sampled or (len(slower) == IN_A_ROW and max(slower) <= enough_ms):
             break
-    moved = words * 4 / 1e6
     measured = {
-        "to_host_gbps": moved / statistics.median(took_down[1:] or took_down),
-        "to_device_gbps": moved / statistics.median(took_up[1:] or took_up),
+        "to_host_gbps": moved / floors.fastest(took_down[1:] or took_down, IN_A_ROW),
+        "to_device_gbps": moved / floors.fastest(took_up[1:] or took_up, IN_A_ROW),
     }
     if size.both and not (wrongs.count or sampled):
         measured["both_gbps"] = _both(setting, host, sent, back)
-    evidence: Evidence = {"bytes": words * 4, "rounds": size.rounds}
+    evidence: Evidence = {"bytes": words * 4, "rounds": len(took_up)}
     evidence["slice_ms"] = round(max(down.longest_ms, up.longest_ms), 3)
     if wrongs.count or sampled:
         return _broken(evidence, log, host, what, sampled)
-    return _judge(setting, measured, evidence)
+    return _judge(setting, figure, measured, evidence)
 
 
-def _judge(setting: Setting, measured: dict[str, float], evidence: Evidence) -> Finding:
+def _judge(
+    setting: Setting, figure: floors.Figure | None, measured: dict[str, float], evidence: Evidence
+) -> Finding:
     traits = setting.backend.traits
     slow = min(measured["to_host_gbps"], measured["to_device_gbps"])
     trained = link.link(traits.pci) if setting.backend.name == "cupy" else None
-    profile = floors.profile(traits.model)
-    figure = profile.pcie if profile else None
     judged = floors.judge(setting, "pcie_gbps", slow, figure)
     evidence |= judged.evidence
     measured = {**measured, "pcie_gbps": slow}
@@ -160,8 +169,8 @@ PROBE = Probe(
     "pcie",
     run,
     sizes={
-        "quick": Size(128 * MIB, 4),
-        "standard": Size(256 * MIB, 8, both=True),
+        "quick": Size(128 * MIB, 40, eager=True),
+        "standard": Size(256 * MIB, 16, both=True),
         "deep": Size(256 * MIB, 200, both=True),
     },
     small={

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from gpuprobe.backend import Backend
 from gpuprobe.fault import Fault, FaultUnusable
 from gpuprobe.history import History
@@ -23,6 +25,9 @@ SLICE_AIM = 0.5
 
 GROWTH_MAX = 3.0
 """A slice is at most so many times larger than the last."""
+
+GRAIN_BYTES = 4_096
+"""Memory is taken in multiples of this."""
 
 KEPT_FREE = 0.03
 """This part of the free memory is left: the driver and the libraries take some while a check runs."""
@@ -44,6 +49,27 @@ def never() -> bool:
     return False
 
 
+class Hold:
+    """Memory that is kept from one check to the next.
+
+    What is given back the driver clears in the background, for a third of a second after 140 GB;
+    until then copies are slower, and whoever wants much memory waits.
+    """
+
+    def __init__(self) -> None:
+        self.words: Any = None
+        self.all = False
+
+    @property
+    def bytes(self) -> int:
+        """How much is held."""
+        return 0 if self.words is None else int(self.words.nbytes)
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self.words, self.all = None, False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a probe is given. ``memory_bytes_max`` bounds what it may take beyond the device's own bound."""
@@ -55,6 +81,7 @@ class Setting:
     stop: Callable[[], bool] = never
     memory_bytes_max: int | None = None
     history: History = field(default_factory=History)
+    hold: Hold = field(default_factory=Hold, compare=False)
 
     def go_on(self) -> None:
         """Return unless the stop flag is set. Raises ``Stopped``."""
@@ -73,6 +100,15 @@ class Setting:
             raise NoRoom(f"{room} bytes of memory can be taken, the check needs {least}")
         return room
 
+    def memory(self, wanted: int, least: int) -> Any:
+        """Return ``wanted`` bytes as uint32, or what there is, held for the next. Raises ``NoRoom``."""
+        if self.hold.bytes < wanted and not self.hold.all:
+            self.hold.clear()
+            room = self.room(wanted, least) // GRAIN_BYTES * GRAIN_BYTES
+            self.hold.words = self.backend.empty(room // 4, np.uint32)
+            self.hold.all = room < wanted
+        return self.hold.words[: min(wanted, self.hold.bytes) // 4]
+
     def pause(self, seconds: float, step_s: float = 0.01) -> None:
         """Wait, with an eye on the stop flag. Raises ``Stopped``."""
         until = time.monotonic() + seconds
@@ -84,7 +120,8 @@ class Setting:
 class Pace:
     """Cuts work into slices of at most ``SLICE_MS`` of the device's time, by what the last one took.
 
-    One for each kernel: ``ms`` sums the device's time, ``longest_ms`` is the longest slice's.
+    One for each kernel: ``ms`` sums the device's time, ``longest_ms`` is the longest slice's, and
+    ``slowest`` the fewest items a millisecond with where that was.
     """
 
     def __init__(self, setting: Setting, first: int, multiple: int = 1) -> None:
@@ -93,6 +130,7 @@ class Pace:
         self._multiple = multiple
         self.ms = 0.0
         self.longest_ms = 0.0
+        self.slowest: tuple[float, int] | None = None
 
     def slices(
         self, total: int, work: Callable[[int, int], None], *, downwards: bool = False
@@ -107,7 +145,7 @@ class Pace:
             count = min(self._size, total - done)
             first = total - done - count if downwards else done
             took = self._setting.backend.timed(partial(work, first, count))
-            self._learn(count, took)
+            self._learn(first, count, took)
             done += count
             yield took
 
@@ -115,8 +153,12 @@ class Pace:
         """Do all of ``slices``; return their milliseconds."""
         return sum(self.slices(total, work, downwards=downwards))
 
-    def _learn(self, count: int, took_ms: float) -> None:
+    def _learn(self, first: int, count: int, took_ms: float) -> None:
         self.ms += took_ms
+        # Short slices are mostly waiting.
+        if took_ms > SLICE_MS / 10:
+            here = (count / took_ms, first)
+            self.slowest = here if self.slowest is None else min(self.slowest, here)
         self.longest_ms = max(self.longest_ms, took_ms)
         fits = count * SLICE_MS * SLICE_AIM / max(took_ms, 1e-3)
         fits = min(fits, self._size * GROWTH_MAX)
@@ -131,6 +173,8 @@ class Probe:
     run: Callable[[Setting, Any], Finding]
     sizes: Mapping[str, Any]
     small: Mapping[str, Any]
+    holds: bool = False
+    """Whether it tests memory that is held from check to check; before all others that is given back."""
 
     def size(self, setting: Setting) -> Any:
         """Return the size for the setting's level and backend, ``None`` where the level leaves it out."""
@@ -141,12 +185,15 @@ class Probe:
 def check(probe: Probe, setting: Setting, size: Any) -> Check:
     """Return what ``probe`` finds; whatever stops it is ``inconclusive``, never a pass."""
     began = time.perf_counter()
+    if not probe.holds:
+        setting.hold.clear()
     struck = setting.struck(probe.name)
     try:
         with setting.backend.here():
             setting.go_on()
             finding = probe.run(setting, size)
     except Stopped:
+        setting.hold.clear()
         finding = _unjudged("stopped before its end: the device is wanted", LATER)
     except (FaultUnusable, NoRoom) as fault:
         finding = _unjudged(str(fault), AGAIN)

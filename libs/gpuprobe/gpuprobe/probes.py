@@ -1,15 +1,19 @@
-"""Every kind of check there is, in the order in which a level runs them."""
+"""Every kind of check there is, in the order in which a level runs them.
+
+What takes much memory comes last, on one piece that is held: the driver clears what is given back
+beside whatever runs next, which is slower for it.
+"""
 
 from gpuprobe import bandwidth, gemm_check, launches, memory, pcie, sram
 from gpuprobe.probe import Probe
 
 PROBES: tuple[Probe, ...] = (
+    bandwidth.PROBE,
+    pcie.PROBE,
     gemm_check.PROBE,
+    sram.PROBE,
     launches.PROBE,
     memory.HASH,
-    bandwidth.PROBE,
-    sram.PROBE,
-    pcie.PROBE,
     memory.MARCH,
     memory.PATTERNS,
     memory.RETENTION,

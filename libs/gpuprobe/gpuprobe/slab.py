@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from gpuprobe import pattern
 from gpuprobe.probe import Pace, Setting
 from gpuprobe.strikes import strike
@@ -12,12 +10,12 @@ from gpuprobe.verdict import REPLACE, Evidence, Finding
 from gpuprobe.wrongs import Log, Wrongs, set_bits
 
 VECTOR_BYTES = 16
+ALL = 2**62
+"""All the memory that is free."""
+
 LEAST_BYTES = 64 * 2**10
 FIRST_SLICE_BYTES = 256 * 2**20
 """More than a cache holds: what fits into one is faster than all that follows."""
-
-WINDOW_BYTES = 2**31
-"""A part of the memory begins at a multiple of this, or of its own size where that is less."""
 
 MEASURED_BYTES_MIN = 2**30
 """Over less than this a speed says more of the launches than of the memory."""
@@ -41,22 +39,13 @@ class Fill:
 
 
 class Slab:
-    """Memory of a device, taken for one check and let go with it.
+    """Memory of a device under one check: ``wanted`` bytes, or what there is."""
 
-    Of what is taken (``wanted`` bytes, or what there is) a part of ``part`` bytes is tested, at a
-    place that the seed chooses; places in evidence and faults count from there.
-    """
-
-    def __init__(self, setting: Setting, probe: str, wanted: int, part: int | None = None) -> None:
+    def __init__(self, setting: Setting, probe: str, wanted: int) -> None:
         self.setting = setting
         self.probe = probe
-        taken = setting.room(wanted, LEAST_BYTES) // VECTOR_BYTES
-        self.vectors = min(taken, (part or wanted) // VECTOR_BYTES)
-        grain = max(1, min(WINDOW_BYTES // VECTOR_BYTES, self.vectors))
-        windows = (taken - self.vectors) // grain + 1
-        self.start = int(np.random.default_rng(setting.seed).integers(windows)) * grain
-        whole: Any = setting.backend.empty(taken * pattern.WORDS, np.uint32)
-        self.words: Any = whole[self.start * pattern.WORDS :][: self.vectors * pattern.WORDS]
+        self.words: Any = setting.memory(wanted, LEAST_BYTES)
+        self.vectors = int(self.words.size) // pattern.WORDS
         self.log = Log(setting.backend)
         self.writes = 0
         self._paces: dict[str, Pace] = {}
@@ -96,8 +85,14 @@ class Slab:
         """Return what was covered, and how long the longest slice took."""
         longest = max((pace.longest_ms for pace in self._paces.values()), default=0.0)
         moved = int(sum(self._bytes.values()))
+        slow: Evidence = {}
+        for kind, pace in self._paces.items():
+            if pace.slowest is not None:
+                rate, first = pace.slowest
+                slow[f"{kind}_slowest_gbps"] = round(rate * MOVES[kind] * VECTOR_BYTES / 1e6, 1)
+                slow[f"{kind}_slowest_at"] = hex(first * VECTOR_BYTES)
         covered: Evidence = {"bytes": self.vectors * VECTOR_BYTES, "moved_bytes": moved}
-        return covered | {"slice_ms": round(longest, 3)}
+        return covered | {"slice_ms": round(longest, 3)} | slow
 
     def _pass(self, kind: str, what: Fill, more: tuple[Any, ...], *, down: bool = False) -> None:
         kernel = f"{kind}_{what.name}"

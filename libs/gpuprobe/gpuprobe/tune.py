@@ -1,4 +1,4 @@
-"""``python -m gpuprobe.tune FILE``: how large a block's piece should be, and what slows copies for a while."""
+"""``python -m gpuprobe.tune FILE``: how fast each part of all the memory is, and which launch is fastest."""
 
 import json
 import statistics
@@ -11,13 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from gpuprobe import link, source
-from gpuprobe.on_cuda import OPTIONS, CudaBackend
+from gpuprobe.on_cuda import CudaBackend
 from gpuprobe.wrongs import Log
 
 GIB = 2**30
-SLICE = 10 * GIB // 16
-PIECES = (256, 1024, 4096, 16384, 65536, 131072)
 
 
 def main() -> int:
@@ -35,88 +32,63 @@ def main() -> int:
         Path(sys.argv[1]).write_text(json.dumps(told))
 
     with backend.here():
-        keep("after start", partial(series, backend, 100))
-        keep("after idle", lambda: (time.sleep(0.5), series(backend, 100))[1])
-        keep("after 75 GB came and went", lambda: (taken(backend, 75 * 10**9), series(backend, 100))[1])
-        keep("after 32 GiB were filled", lambda: (taken(backend, 32 * GIB, 2), series(backend, 100))[1])
-        keep(
-            "after 32 GiB were filled ten times",
-            lambda: (taken(backend, 32 * GIB, 10), series(backend, 100))[1],
-        )
-        keep("after products", lambda: (products(backend, 200), series(backend, 100))[1])
-        keep("after many products", lambda: (products(backend, 2000), series(backend, 300))[1])
-        for size in (8 * GIB, 128 * GIB):
-            keep(f"pieces {size // GIB} GiB", partial(pieces, backend, size))
+        keep("shapes", partial(shapes, backend))
+        keep("parts", partial(parts, backend))
     return 0
 
 
-def clock(backend: CudaBackend) -> int:
-    nvml = link._nvml()  # noqa: SLF001
-    handle = nvml.nvmlDeviceGetHandleByPciBusId(backend.traits.pci.encode())
-    return int(nvml.nvmlDeviceGetClockInfo(handle, 1))
-
-
-def series(backend: CudaBackend, count: int) -> Any:
-    """Copies of 4 GiB one after another: GB/s of each, and the clock at some."""
-    words = GIB
-    here, there = backend.empty(words, np.uint32), backend.empty(words, np.uint32)
-    backend.launch("fill_hash", here, 0, words // 4, 1, 0)
-    rates, clocks = [], []
-    for number in range(count):
-        took = backend.timed(lambda: backend.move(there, here))
-        rates.append(round(8 * words / took / 1e6))
-        if number % 10 == 0:
-            clocks.append(clock(backend))
-    return {"gbps": rates, "clock": clocks}
-
-
-def taken(backend: CudaBackend, size: int, fills: int = 0) -> None:
-    words = backend.empty(size // 4, np.uint32)
-    for number in range(fills):
-        backend.launch("fill_hash", words, 0, size // 16, number, 0)
-    backend.wait()
-
-
-def products(backend: CudaBackend, count: int) -> None:
-    cupy = backend.arrays
-    a = cupy.random.standard_normal((8192, 8192), dtype=cupy.float32).astype(cupy.float16)
-    for _ in range(count):
-        cupy.matmul(a, a)
-    backend.wait()
-    del a
-    cupy.get_default_memory_pool().free_all_blocks()
-
-
-def pieces(backend: CudaBackend, size: int) -> Any:
+def shapes(backend: CudaBackend) -> Any:
+    """Return GB/s by kernel and blocks on a multiprocessor."""
+    vectors = 8 * GIB // 16
+    here, there = (backend.empty(vectors * 4, np.uint32) for _ in range(2))
+    log, sms = Log(backend), backend.traits.multiprocessors
+    runs: dict[str, tuple[int, tuple[Any, ...]]] = {
+        "fill_hash": (1, (here, 0, vectors, 1, 0)),
+        "check_hash": (1, (here, 0, vectors, 1, 0, log.array, 0)),
+        "copy_words": (2, (there, here, vectors)),
+        "turn_hash": (2, (here, 0, vectors, 1, 0, 0, log.array, 0)),
+        "turn_hash back": (2, (here, 0, vectors, 1, 0xFFFFFFFF, 1, log.array, 0)),
+    }
     told: dict[str, Any] = {}
-    vectors = size // 16
-    words = backend.empty(vectors * 4, np.uint32)
-    log = Log(backend)
-    sms = backend.traits.multiprocessors
-    u64, u32 = np.uint64, np.uint32
-    for piece in PIECES:
-        code = f"#define PIECE {piece}u\n" + source.text("memory")
-        module = backend.arrays.RawModule(code=code, options=OPTIONS, backend="nvrtc")
-        runs = {
-            "fill_hash": (1, (u32(1), u32(0))),
-            "check_hash": (1, (u32(1), u32(0), log.array, u32(0))),
-            "turn_hash": (2, (u32(1), u32(0), u32(0), log.array, u32(0))),
-            "turn_back": (2, (u32(1), u32(0xFFFFFFFF), u32(1), log.array, u32(0))),
-        }
-        for waves in (4, 8, 16, 32):
-            for name, (times, rest) in runs.items():
-                function = module.get_function(name.replace("_back", "_hash"))
-                took = []
-                for _ in range(1 if size > 64 * GIB else 4):
-                    total = 0.0
-                    for first in range(0, vectors, SLICE):
-                        part = (words, u64(first), u64(min(SLICE, vectors - first)), *rest)
-                        total += backend.timed(partial(function, (sms * waves,), (256,), part))
-                    took.append(total)
-                    if "turn" in name:
-                        break
-                told[f"{name} {piece} {waves}"] = round(times * size / statistics.median(took) / 1e6)
+    for waves in (4, 2, 3, 4, 6, 8, 16, 32):
+        for name, (times, arguments) in runs.items():
+            work = partial(backend.launch, name.split()[0], *arguments, blocks=sms * waves)
+            took = [backend.timed(work) for _ in range(1 if "turn" in name else 5)]
+            told[f"{name} {waves}"] = round(times * 16 * vectors / statistics.median(took) / 1e6)
     told["wrong"] = log.read().count
+    return told
+
+
+def parts(backend: CudaBackend) -> Any:
+    """Return GB/s of each GiB of all the memory, by kernel; the allocation's milliseconds too."""
+    free = backend.free_bytes()
+    told: dict[str, Any] = {"free": free}
+    began = time.perf_counter()
+    words = backend.empty(int(free * 0.99) // 4096 * 1024, np.uint32)
+    told["taken_ms"] = round((time.perf_counter() - began) * 1_000, 1)
+    log, total, each = Log(backend), int(words.size) // 4, GIB // 16
+    for name, times, rest in (
+        ("fill_hash", 1, (1, 0)),
+        ("fill_hash again", 1, (1, 0)),
+        ("check_hash", 1, (1, 0, log.array, 0)),
+        ("turn_hash", 2, (1, 0, 0, log.array, 0)),
+        ("turn_hash back", 2, (1, 0xFFFFFFFF, 1, log.array, 0)),
+    ):
+        rates = []
+        for first in range(0, total, each):
+            count = min(each, total - first)
+            work = partial(backend.launch, name.split()[0], words, first, count, *rest)
+            rates.append(round(times * 16 * count / backend.timed(work) / 1e6))
+        told[name] = rates
+    told["wrong"] = log.read().count
+    began = time.perf_counter()
+    del words, work
+    backend.wait()
+    told["let_go_ms"] = round((time.perf_counter() - began) * 1_000, 1)
+    began = time.perf_counter()
+    again = backend.empty(int(free * 0.99) // 4096 * 1024, np.uint32)
+    told["taken_again_ms"] = round((time.perf_counter() - began) * 1_000, 1)
+    del again
     return told
 
 

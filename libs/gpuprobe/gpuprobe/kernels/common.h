@@ -54,18 +54,6 @@ template <class T> static inline T atomicMax(T *at, T to) { T old = *at; if (to 
 DEV u64 place() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
 DEV u64 threads() { return (u64)gridDim.x * blockDim.x; }
 
-// How many of `count` vectors a block takes at once. Blocks walk apart from each other: were all on one
-// page of memory, all would wait for where the next one is.
-#ifndef PIECE
-#define PIECE 16384u
-#endif
-DEV u64 piece(u64 count) {
-    u64 each = (count + gridDim.x - 1) / gridDim.x;
-    each = (each + blockDim.x - 1) / blockDim.x * blockDim.x;
-    return each < PIECE ? each : PIECE;
-}
-DEV u64 least(u64 a, u64 b) { return a < b ? a : b; }
-
 // A bijection of 32-bit words that leaves no bit of the input unmixed.
 HD u32 mix32(u32 x) {
     x ^= x >> 16;

@@ -72,32 +72,25 @@ DEV void compare(Wrong *wrong, u64 *log, u64 vector, uint4 want, uint4 got, u32 
 
 template <class Via, class Pattern>
 DEV void fill(uint4 *words, u64 first, u64 count, Pattern pattern) {
-    u64 each = piece(count);
-    for (u64 at = blockIdx.x * each; at < count; at += gridDim.x * each) {
-        u64 end = first + least(at + each, count);
-        for (u64 v = first + at + threadIdx.x; v < end; v += blockDim.x)
-            Via::store(words + v, pattern.at(v));
-    }
+    for (u64 v = first + place(); v < first + count; v += threads())
+        Via::store(words + v, pattern.at(v));
 }
 
 // Four loads are under way before the first is looked at.
 template <class Via, class Pattern>
 DEV void check(const uint4 *words, u64 first, u64 count, Pattern pattern, u64 *log, u32 tag) {
     Wrong wrong = nothing_wrong();
-    u64 each = piece(count), step = blockDim.x;
-    for (u64 at = blockIdx.x * each; at < count; at += gridDim.x * each) {
-        u64 end = first + least(at + each, count), v = first + at + threadIdx.x;
-        for (; v + 3 * step < end; v += 4 * step) {
-            uint4 a = Via::load(words + v), b = Via::load(words + v + step);
-            uint4 c = Via::load(words + v + 2 * step), d = Via::load(words + v + 3 * step);
-            compare(&wrong, log, v, pattern.at(v), a, tag);
-            compare(&wrong, log, v + step, pattern.at(v + step), b, tag);
-            compare(&wrong, log, v + 2 * step, pattern.at(v + 2 * step), c, tag);
-            compare(&wrong, log, v + 3 * step, pattern.at(v + 3 * step), d, tag);
-        }
-        for (; v < end; v += step)
-            compare(&wrong, log, v, pattern.at(v), Via::load(words + v), tag);
+    u64 step = threads(), end = first + count, v = first + place();
+    for (; v + 3 * step < end; v += 4 * step) {
+        uint4 a = Via::load(words + v), b = Via::load(words + v + step);
+        uint4 c = Via::load(words + v + 2 * step), d = Via::load(words + v + 3 * step);
+        compare(&wrong, log, v, pattern.at(v), a, tag);
+        compare(&wrong, log, v + step, pattern.at(v + step), b, tag);
+        compare(&wrong, log, v + 2 * step, pattern.at(v + 2 * step), c, tag);
+        compare(&wrong, log, v + 3 * step, pattern.at(v + 3 * step), d, tag);
     }
+    for (; v < end; v += step)
+        compare(&wrong, log, v, pattern.at(v), Via::load(words + v), tag);
     tell(&wrong, log);
 }
 
@@ -110,24 +103,21 @@ DEV uint4 inverse(uint4 words) {
 template <class Via, class Pattern>
 DEV void turn(uint4 *words, u64 first, u64 count, Pattern pattern, u32 down, u64 *log, u32 tag) {
     Wrong wrong = nothing_wrong();
-    u64 each = piece(count), step = blockDim.x, last = first + count - 1;
-    for (u64 at = blockIdx.x * each; at < count; at += gridDim.x * each) {
-        u64 end = least(at + each, count), i = at + threadIdx.x;
-        for (; i + step < end; i += 2 * step) {
-            u64 v = down ? last - i : first + i, w = down ? v - step : v + step;
-            uint4 a = Via::load(words + v), b = Via::load(words + w);
-            uint4 want_a = pattern.at(v), want_b = pattern.at(w);
-            compare(&wrong, log, v, want_a, a, tag);
-            compare(&wrong, log, w, want_b, b, tag);
-            Via::store(words + v, inverse(want_a));
-            Via::store(words + w, inverse(want_b));
-        }
-        for (; i < end; i += step) {
-            u64 v = down ? last - i : first + i;
-            uint4 want = pattern.at(v);
-            compare(&wrong, log, v, want, Via::load(words + v), tag);
-            Via::store(words + v, inverse(want));
-        }
+    u64 step = threads(), i = place(), last = first + count - 1;
+    for (; i + step < count; i += 2 * step) {
+        u64 v = down ? last - i : first + i, w = down ? v - step : v + step;
+        uint4 a = Via::load(words + v), b = Via::load(words + w);
+        uint4 want_a = pattern.at(v), want_b = pattern.at(w);
+        compare(&wrong, log, v, want_a, a, tag);
+        compare(&wrong, log, w, want_b, b, tag);
+        Via::store(words + v, inverse(want_a));
+        Via::store(words + w, inverse(want_b));
+    }
+    for (; i < count; i += step) {
+        u64 v = down ? last - i : first + i;
+        uint4 want = pattern.at(v);
+        compare(&wrong, log, v, want, Via::load(words + v), tag);
+        Via::store(words + v, inverse(want));
     }
     tell(&wrong, log);
 }
@@ -168,12 +158,8 @@ extern "C" __global__ void __launch_bounds__(256) disturb_modulo(uint4 *words, u
                                                                  u32 pattern, u32 phase) {
     Modulo modulo = {pattern, phase};
     uint4 others = {~pattern, ~pattern, ~pattern, ~pattern};
-    u64 each = piece(count);
-    for (u64 at = blockIdx.x * each; at < count; at += gridDim.x * each) {
-        u64 end = first + least(at + each, count);
-        for (u64 v = first + at + threadIdx.x; v < end; v += blockDim.x)
-            if (modulo.lane(v) > 3 && modulo.lane(v ^ 1) > 3) store_once(words + v, others);
-    }
+    for (u64 v = first + place(); v < first + count; v += threads())
+        if (modulo.lane(v) > 3 && modulo.lane(v ^ 1) > 3) store_once(words + v, others);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4) check_modulo(const uint4 *words, u64 first, u64 count,
