@@ -12,7 +12,13 @@ def compiler() -> None:
         pytest.skip(f"{fault} (dependency group gpu-check)")
 
 
-@pytest.mark.parametrize("arch", build.ARCHES)
+QUICK = "sm_90"
+"""The architecture that is compiled for in the quick gate; the others take as long again."""
+
+ARCHES = [a if a == QUICK else pytest.param(a, marks=pytest.mark.slow) for a in build.ARCHES]
+
+
+@pytest.mark.parametrize("arch", ARCHES)
 @pytest.mark.parametrize("file", source.names())
 def test_a_kernel_file_compiles_and_spills_nothing(compiler: None, file: str, arch: str) -> None:
     code, reports = build.compile_kernels(file, arch)

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpuprobe import floors, link, pattern
 from gpuprobe.fault import FaultUnusable
-from gpuprobe.probe import Pace, Probe, Setting
+from gpuprobe.probe import GRAIN_BYTES, Pace, Probe, Setting
 from gpuprobe.slab import Fill
 from gpuprobe.strikes import strike
 from gpuprobe.verdict import WATCH, Evidence, Finding
@@ -46,7 +46,7 @@ def run(setting: Setting, size: Size) -> Finding:
     back: Any = backend.empty(words, np.uint32)
     host = backend.pinned(words, np.uint32)
     log = Log(backend)
-    down, up = Pace(setting, SLICE_BYTES // 16), Pace(setting, SLICE_BYTES // 16)
+    down, up = (Pace(setting, SLICE_BYTES // 16, GRAIN_BYTES // 4) for _ in range(2))
     took_down, took_up = [], []
     backend.prepare("fill_hash", "check_hash")
     moved = words * 4 / 1e6

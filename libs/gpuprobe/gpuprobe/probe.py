@@ -27,7 +27,7 @@ GROWTH_MAX = 3.0
 """A slice is at most so many times larger than the last."""
 
 GRAIN_BYTES = 4_096
-"""Memory is taken in multiples of this."""
+"""Memory is taken, and cut into slices, in multiples of this."""
 
 KEPT_FREE = 0.03
 """This part of the free memory is left: the driver and the libraries take some while a check runs."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuprobe import pattern
-from gpuprobe.probe import Pace, Setting
+from gpuprobe.probe import GRAIN_BYTES, Pace, Setting
 from gpuprobe.strikes import strike
 from gpuprobe.verdict import REPLACE, Evidence, Finding
 from gpuprobe.wrongs import Log, Wrongs, set_bits
@@ -107,7 +107,9 @@ class Slab:
             work(0, 0)
             self._warm.add(kernel)
         if kind not in self._paces:
-            self._paces[kind] = Pace(self.setting, FIRST_SLICE_BYTES // VECTOR_BYTES)
+            # A slice that began amid a line of memory would write parts of lines: a third slower.
+            first, grain = (size // VECTOR_BYTES for size in (FIRST_SLICE_BYTES, GRAIN_BYTES))
+            self._paces[kind] = Pace(self.setting, first, grain)
             self._bytes[kind] = 0.0
         self._paces[kind].run(self.vectors, work, downwards=down)
         self._bytes[kind] += self.vectors * VECTOR_BYTES * MOVES[kind]
