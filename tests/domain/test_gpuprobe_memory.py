@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpuprobe import memory, sram
+from gpuprobe import launches, memory, sram
 from gpuprobe.backend import Backend
 from gpuprobe.fault import Fault
 from gpuprobe.memory import Size
@@ -218,3 +218,18 @@ def test_no_slice_begins_amid_a_line_of_memory(probe: Probe) -> None:
     ]
     assert len(set(begun)) > 3
     assert all(place % 4_096 == 0 for place in begun)
+
+
+@pytest.mark.parametrize("probe", [*PROBES, launches.PROBE], ids=lambda probe: probe.name)
+def test_a_check_that_is_stopped_while_it_waits_for_memory_launches_nothing(probe: Probe) -> None:
+    class Waiting(Watched):
+        stopped = False
+
+        def empty(self, count: int, dtype: Any) -> Any:
+            self.stopped = True
+            return super().empty(count, dtype)
+
+    device = Waiting()
+    setting = Setting(backend=device, seed=1, level="deep", stop=lambda: device.stopped)
+    assert check(probe, setting, probe.small["deep"]).verdict == "inconclusive"
+    assert (device.stopped, device.begun, setting.hold.bytes) == (True, [], 0)

@@ -101,12 +101,14 @@ class Setting:
         return room
 
     def memory(self, wanted: int, least: int) -> Any:
-        """Return ``wanted`` bytes as uint32, or what there is, held for the next. Raises ``NoRoom``."""
+        """Return ``wanted`` bytes as uint32, or what there is, held for the next. Raises ``NoRoom``, ``Stopped``."""
         if self.hold.bytes < wanted and not self.hold.all:
             self.hold.clear()
             room = self.room(wanted, least) // GRAIN_BYTES * GRAIN_BYTES
             self.hold.words = self.backend.empty(room // 4, np.uint32)
             self.hold.all = room < wanted
+            # The driver may have been waited for: much can have changed since the flag was read.
+            self.go_on()
         return self.hold.words[: min(wanted, self.hold.bytes) // 4]
 
     def pause(self, seconds: float, step_s: float = 0.01) -> None:
