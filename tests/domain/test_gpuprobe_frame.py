@@ -259,3 +259,22 @@ def test_a_child_that_breaks_says_how(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_child_gets_every_argument_but_the_deadline() -> None:
     given = ["--deadline", "5", "--level", "deep", "--json", "--deadline=3", "--seed", "1"]
     assert worker.undeadlined(given) == ["--level", "deep", "--seed", "1"]
+
+
+def test_nothing_is_begun_once_memory_was_waited_for_and_the_device_is_wanted() -> None:
+    class Clearing(NumpyBackend):
+        """A device whose driver takes its time to hand memory out."""
+
+        def empty(self, count: int, dtype: Any) -> Any:
+            """Return memory; meanwhile the device is wanted."""
+            wanted.append(count)
+            return super().empty(count, dtype)
+
+    wanted: list[int] = []
+    setting = Setting(backend=Clearing(), seed=1, stop=lambda: bool(wanted))
+    with pytest.raises(Stopped):
+        setting.memory(2**20, 2**10)
+    assert len(wanted) == 1
+    with pytest.raises(Stopped):
+        setting.memory(2**21, 2**10)
+    assert len(wanted) == 1

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from gpuprobe import counters
 from gpuprobe.backend import NoDevice, pick
 from gpuprobe.fault import Fault
 from gpuprobe.history import History
@@ -61,6 +62,7 @@ def run(
             memory_bytes_max=wish.memory_bytes_max,
             history=wish.history,
         )
+        watch = counters.begin(backend)
         part, parts = wish.part
         sized = [(probe, size) for probe in PROBES if (size := probe.size(setting)) is not None]
         chosen = [one for one in sized if not wish.only or one[0].name in wish.only]
@@ -70,6 +72,8 @@ def run(
                 checks.append(_unrun(probe.name, device, why, LATER, backend.name))
             else:
                 checks.append(check(probe, setting, size))
+        if watch is not None:
+            checks.append(watch.check(device))
     return checks
 
 

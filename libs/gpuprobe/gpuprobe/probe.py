@@ -105,6 +105,7 @@ class Setting:
         if self.hold.bytes < wanted and not self.hold.all:
             self.hold.clear()
             room = self.room(wanted, least) // GRAIN_BYTES * GRAIN_BYTES
+            self.go_on()
             self.hold.words = self.backend.empty(room // 4, np.uint32)
             self.hold.all = room < wanted
             # The driver may have been waited for: much can have changed since the flag was read.

@@ -50,6 +50,11 @@ class Check:
         return asdict(self)
 
 
+def worse(one: Verdict, other: Verdict) -> bool:
+    """Tell whether ``one`` is worse than ``other``."""
+    return _RANK[one] > _RANK[other]
+
+
 def worst(checks: Sequence[Check | Finding]) -> Verdict:
     """Return the worst verdict of ``checks``; without any, ``inconclusive``."""
     if not checks:

@@ -6,12 +6,12 @@ Each takes the shape of the launch, then what the kernel takes; memory is change
 from collections.abc import Callable
 from types import ModuleType
 
-from gpuprobe.reference import launch, memory, sram, stream, strike
+from gpuprobe.reference import gemm, launch, memory, sram, stream, strike, sweep
 from gpuprobe.reference.grid import Grid
 
 __all__ = ["REFERENCES", "Grid"]
 
-MODULES: tuple[ModuleType, ...] = (launch, memory, sram, stream, strike)
+MODULES: tuple[ModuleType, ...] = (gemm, launch, memory, sram, stream, strike, sweep)
 
 
 def _public(module: ModuleType) -> dict[str, Callable[..., None]]:

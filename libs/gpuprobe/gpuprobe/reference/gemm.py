@@ -1,0 +1,195 @@
+"""The exact product's kernels: operands, verification in one pass, and what a row should be."""
+
+from typing import Any
+
+import numpy as np
+
+from gpuprobe import digest as shares
+from gpuprobe import operands
+from gpuprobe.operands import mix32
+
+KINDS = ("bf16", "fp16", "tf32", "int8", "fp64")
+"""By the number that stands for them in ``gemm.cu``."""
+
+LINES_AT_ONCE = 256
+LOG_HEAD, LOG_MAX, LOG_WIDE = 4, 256, 3
+
+
+def gemm_fill(
+    _: Any,
+    out: Any,
+    kind: int,
+    lines: int,
+    inner: int,
+    amax: int,
+    span: int,
+    salt: int,
+    scale_salt: int,
+) -> None:
+    """Write an operand."""
+    flat = out.reshape(lines, inner)
+    for first in range(0, lines, LINES_AT_ONCE):
+        at = np.arange(first, min(first + LINES_AT_ONCE, lines))
+        flat[at] = _operand(kind, at, inner, amax, span, salt, scale_salt)
+
+
+def gemm_compare(
+    _: Any,
+    found: Any,
+    kind: int,
+    lines: int,
+    inner: int,
+    amax: int,
+    span: int,
+    salt: int,
+    scale_salt: int,
+    tag: int,
+    log: Any,
+) -> None:
+    """Compare an operand with what it should be."""
+    right = _operand(kind, np.arange(lines), inner, amax, span, salt, scale_salt).reshape(-1)
+    found = found.reshape(-1)
+    wrong = np.flatnonzero(right != found)
+    for where in wrong:
+        one, other = int(right[where]), int(found[where])
+        half = 32 if one & 0xFFFFFFFF == other & 0xFFFFFFFF else 0
+        one, other = one >> half & 0xFFFFFFFF, other >> half & 0xFFFFFFFF
+        log[2] |= np.uint64(one ^ other)
+        slot = int(log[3])
+        log[3] += np.uint64(1)
+        if slot < LOG_MAX:
+            at = LOG_HEAD + slot * LOG_WIDE
+            log[at : at + LOG_WIDE] = (int(where), one << 32 | other, tag << 32)
+    if len(wrong):
+        log[0] += np.uint64(len(wrong))
+        log[1] = min(int(log[1]), int(wrong[0]))
+
+
+def gemm_fill_noise(_: Any, out: Any, kind: int, lines: int, inner: int, salt: int) -> None:
+    """Write an operand of nearly normal numbers."""
+    a = mix32(np.arange(lines * inner, dtype=np.uint32) ^ np.uint32(salt))
+    b = mix32(a ^ shares.STIR)
+    low = np.uint32(0xFFFF)
+    total = (a & low) + (a >> np.uint32(16)) + (b & low) + (b >> np.uint32(16))
+    numbers = ((total.astype(np.int32) - 131070).astype(np.float32) * np.float32(2.0**-15)).view(
+        np.uint32
+    )
+    if KINDS[kind] == "bf16":
+        rounded = numbers + np.uint32(0x7FFF) + (numbers >> np.uint32(16) & np.uint32(1))
+        numbers = (rounded >> np.uint32(16)).astype(np.uint16)
+    out.reshape(-1)[:] = numbers.view(out.dtype)
+
+
+def gemm_weigh(
+    _: Any, weighed: Any, weights: Any, lines: int, inner: int, amax: int, salt: int, _parts: int
+) -> None:
+    """Add to ``weighed`` the sum of each column of the operand, weighted by line."""
+    for first in range(0, lines, LINES_AT_ONCE):
+        at = np.arange(first, min(first + LINES_AT_ONCE, lines))
+        values = operands.integers(salt, at, inner, amax).astype(np.int64)
+        weighed += (weights[at].astype(np.int64) @ values).view(np.uint64)
+
+
+def gemm_expect(
+    _: Any, expected: Any, weighed: Any, lines: int, inner: int, amax: int, salt: int, _parts: int
+) -> None:
+    """Add to ``expected`` each line's sum of elements times ``weighed``."""
+    for first in range(0, lines, LINES_AT_ONCE):
+        at = np.arange(first, min(first + LINES_AT_ONCE, lines))
+        values = operands.integers(salt, at, inner, amax).astype(np.int64)
+        expected[at] += (values @ weighed.view(np.int64)).view(np.uint64)
+
+
+def gemm_true_rows(
+    _: Any,
+    true_rows: Any,
+    rows: Any,
+    count: int,
+    cols: int,
+    inner: int,
+    amax: int,
+    salt_a: int,
+    salt_b: int,
+) -> None:
+    """Write the integers of some rows of the product."""
+    left = operands.integers(salt_a, rows[:count], inner, amax).astype(np.float64)
+    right = operands.integers(salt_b, np.arange(cols), inner, amax).astype(np.float64)
+    # Below 2^53 each partial sum: exact, and many times faster than a product of integers.
+    true_rows.reshape(count, cols)[:] = (left @ right.T).astype(np.int64)
+
+
+def gemm_verify_f32(_: Any, c: Any, *rest: Any) -> None:
+    """Verify a product of float32."""
+    _verify(c, np.uint32, np.float32, *rest)
+
+
+def gemm_verify_i32(_: Any, c: Any, *rest: Any) -> None:
+    """Verify a product of int32."""
+    _verify(c, np.uint32, None, *rest)
+
+
+def gemm_verify_f64(_: Any, c: Any, *rest: Any) -> None:
+    """Verify a product of float64."""
+    _verify(c, np.uint64, np.float64, *rest)
+
+
+def gemm_digest(_: Any, words: Any, count: int, salt: int, digest: Any, digest_xor: Any) -> None:
+    """Add the words' digest."""
+    words = words.reshape(-1).view(np.uint32)[:count]
+    share, mixed = shares.total(words, 0, salt)
+    digest[:1] += np.uint64(share)
+    digest_xor[:1] ^= np.uint32(mixed)
+
+
+def _operand(
+    kind: int, lines: Any, inner: int, amax: int, span: int, salt: int, scale_salt: int
+) -> Any:
+    values = operands.integers(salt, lines, inner, amax)
+    return operands.encoded(KINDS[kind], values, operands.scales(scale_salt, lines, span))
+
+
+def _verify(
+    c: Any,
+    word: Any,
+    number: Any,
+    rows: int,
+    cols: int,
+    span: int,
+    scale_salt: int,
+    unscale: Any,
+    weights: Any,
+    salt: int,
+    stripe: int,
+    sums: Any,
+    odd: Any,
+    digest: Any,
+    digest_xor: Any,
+) -> None:
+    patterns = c.reshape(rows, cols).view(word)
+    for first in range(0, rows, stripe):
+        at = np.arange(first, min(first + stripe, rows))
+        here = patterns[first : first + stripe]
+        if number is None:
+            values, strays = here.view(np.int32).astype(np.int64).view(np.uint64), np.zeros_like(here)
+        else:
+            down = np.ldexp(number(1), -operands.scales(scale_salt, at, span))
+            with np.errstate(invalid="ignore", over="ignore"):  # what is wrong may be anything
+                values, strays = _read(here.view(number) * unscale[:cols] * down[:, None])
+        odd[at] |= np.bitwise_or.reduce(strays, axis=1).astype(np.uint32)
+        # By sums of products: ``@`` on integers would copy.
+        sums[at] += np.einsum("ij,j->i", values, weights[:cols].astype(np.uint64))
+        share, mixed = shares.total(here, first * cols, salt)
+        digest[first // stripe : first // stripe + 1] += np.uint64(share)
+        digest_xor[first // stripe] ^= np.uint32(mixed)
+
+
+def _read(numbers: Any) -> tuple[Any, Any]:
+    """Return what is weighed of ``numbers``, and bits where one is no integer (a fraction, NaN, minus zero)."""
+    single = numbers.dtype == np.float32
+    half: Any = np.float32(12582912.0) if single else 6755399441055744.0
+    pattern: Any = np.uint32 if single else np.uint64
+    up = numbers + half
+    strays = (up - half).view(pattern) ^ numbers.view(pattern)
+    if not single:
+        strays = (strays >> np.uint64(32)) | (strays & np.uint64(0xFFFFFFFF))
+    return up.view(pattern).astype(np.uint64), strays
