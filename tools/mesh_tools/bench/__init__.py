@@ -7,10 +7,11 @@ from importlib import import_module
 KNOWN = {
     "bus": "mesh_tools.bench.bus",
     "gateway": "mesh_tools.bench.gateway.command",
+    "probe": "mesh_tools.bench.probe",
     "routing": "mesh_tools.bench.routing",
     "start": "mesh_tools.bench.start",
 }
-NOT_YET = ("placement", "probe", "identity", "metering", "carbon")
+NOT_YET = ("placement", "identity", "metering", "carbon")
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,239 @@
+"""Faults put into whole checks, one at a time: which are found, and whether the right place is named."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuprobe import launches, memory, pcie, peers_check, pulse_check, soak_check, sram, sweep_check
+from gpuprobe.backend import Backend
+from gpuprobe.chains import UNITS
+from gpuprobe.exact import Shape
+from gpuprobe.fault import Fault
+from gpuprobe.matrix_gemm import Tally, bits_of
+from gpuprobe.probe import Probe, Setting, check
+from gpuprobe.verdict import Evidence
+
+MIB = 2**20
+LANES = 32
+LANES_COUNT = 8
+
+Located = Callable[[Evidence, Fault], bool]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kind of fault in a check: how one is drawn, how its place is told, and how large the check is."""
+
+    probe: Probe
+    name: str
+    draw: Callable[[np.random.Generator, Backend], Fault]
+    located: Located
+    on_host: Any
+    on_gpu: Any
+
+
+def _words(host: int, gpu: int) -> Callable[[np.random.Generator, Backend], int]:
+    return lambda chance, backend: int(chance.integers(gpu if backend.name == "cupy" else host))
+
+
+def _at_word(evidence: Evidence, fault: Fault) -> bool:
+    return evidence.get("word") == fault.word and evidence.get("mask") == hex(fault.mask)
+
+
+def _some_of_word(evidence: Evidence, fault: Fault) -> bool:
+    mask = int(str(evidence.get("mask", "0")), 16)
+    return evidence.get("word") == fault.word and 0 < mask == mask & fault.mask
+
+
+def _at_lane(evidence: Evidence, fault: Fault) -> bool:
+    word = evidence.get("word")
+    assert isinstance(word, int)
+    lane, rest = divmod(word - fault.word, fault.stride)
+    return rest == 0 <= lane < fault.count and evidence.get("mask") == hex(fault.mask)
+
+
+def _at_line(evidence: Evidence, fault: Fault) -> bool:
+    return evidence.get("line") == fault.line
+
+
+def _at_cell(evidence: Evidence, fault: Fault) -> bool:
+    return (
+        evidence.get("sm") == fault.sm
+        and evidence.get("cell") == fault.word
+        and evidence.get("mask") == hex(fault.mask)
+    )
+
+
+def _at_lanes(evidence: Evidence, fault: Fault) -> bool:
+    return (
+        evidence.get("sms") == [fault.sm]
+        and evidence.get("schedulers_wrong") == [fault.line]
+        and evidence.get("units") == UNITS[fault.level]
+        and evidence.get("lanes") == hex(fault.word)
+        and evidence.get("xor") == hex(fault.mask)
+    )
+
+
+def _at_row(evidence: Evidence, fault: Fault) -> bool:
+    return (evidence.get("row"), evidence.get("col"), evidence.get("xor")) == (
+        fault.row,
+        fault.col,
+        hex(fault.mask),
+    )
+
+
+def _at_peer(evidence: Evidence, fault: Fault) -> bool:
+    return evidence.get("word") == fault.word and evidence.get("xor") == hex(fault.mask)
+
+
+def _anywhere(_: Evidence, __: Fault) -> bool:
+    return True
+
+
+def _memory_models() -> list[Model]:
+    host, gpu = memory.Size(64 * 2**10), memory.Size(64 * MIB)
+    word = _words(64 * 2**8 - LANES * LANES_COUNT, 16 * MIB - LANES * LANES_COUNT)
+    models = []
+    for probe in (memory.HASH, memory.MARCH, memory.PATTERNS):
+        name = probe.name
+
+        def flip(c: np.random.Generator, b: Backend, name: str = name) -> Fault:
+            # Patterns write most words twice: what passes is gone by then, and changed nothing.
+            lasting = name == memory.PATTERNS.name
+            return Fault(probe=name, word=word(c, b), mask=1 << int(c.integers(32)), persistent=lasting)
+
+        def bits(c: np.random.Generator, b: Backend, name: str = name) -> Fault:
+            return Fault(probe=name, word=word(c, b), mask=bits_of(c, 2, 8), persistent=True)
+
+        def lanes(c: np.random.Generator, b: Backend, name: str = name) -> Fault:
+            place: dict[str, Any] = {"word": word(c, b), "stride": LANES, "count": LANES_COUNT}
+            return Fault(probe=name, mask=bits_of(c, 2, 8), persistent=True, **place)
+
+        def stick(c: np.random.Generator, b: Backend, name: str = name) -> Fault:
+            mask, level = 1 << int(c.integers(32)), int(c.integers(2)) * 0xFFFFFFFF
+            return Fault(
+                probe=name, kind="stick", word=word(c, b), mask=mask, level=level, persistent=True
+            )
+
+        def alias(c: np.random.Generator, b: Backend, name: str = name) -> Fault:
+            line = int(c.integers(24 if b.name == "cupy" else 14))
+            return Fault(probe=name, kind="alias", line=line, persistent=True)
+
+        models += [
+            Model(probe, "one bit", flip, _at_word, host, gpu),
+            Model(probe, "2 to 8 bits, persistent", bits, _at_word, host, gpu),
+            Model(probe, "lane-strided bits, persistent", lanes, _at_lane, host, gpu),
+            Model(probe, "stuck bit, persistent", stick, _some_of_word, host, gpu),
+        ]
+        if probe is memory.HASH:
+            models.append(Model(probe, "dead address line, persistent", alias, _at_line, host, gpu))
+    return models
+
+
+def _chip_models() -> list[Model]:
+    def cell(c: np.random.Generator, b: Backend) -> Fault:
+        cells = b.traits.shared_bytes // 4
+        place: dict[str, Any] = {"sm": int(c.integers(b.traits.multiprocessors))}
+        place["word"] = int(c.integers(cells))
+        return Fault(probe="sram", kind="perturb", mask=bits_of(c, 1, 4), persistent=True, **place)
+
+    def lanes(c: np.random.Generator, b: Backend) -> Fault:
+        place: dict[str, Any] = {
+            "sm": int(c.integers(b.traits.multiprocessors)),
+            "line": int(c.integers(sweep_check.SCHEDULERS)),
+            "level": int(c.integers(len(UNITS))),
+        }
+        word, mask = int(c.integers(1, 2**32)), bits_of(c, 1, 8)
+        return Fault(probe="sm_sweep", kind="perturb", word=word, mask=mask, **place)
+
+    small, sweep = sram.Size(1, 1, 2), sweep_check.Size(rounds=16, launches=2)
+    return [
+        Model(sram.PROBE, "cell of a multiprocessor, persistent", cell, _at_cell, small, small),
+        Model(sweep_check.PROBE, "lanes of a scheduler", lanes, _at_lanes, sweep, sweep),
+    ]
+
+
+def _way_models() -> list[Model]:
+    def sent(c: np.random.Generator, b: Backend) -> Fault:
+        words = 2**20 if b.name == "cupy" else 2**12
+        mask, level = bits_of(c, 1, 8), int(c.integers(2))
+        return Fault(probe="pcie", word=int(c.integers(words)), mask=mask, level=level)
+
+    def dropped(c: np.random.Generator, _: Backend) -> Fault:
+        return Fault(probe="launches", kind="drop", word=int(c.integers(launches.BATCH)))
+
+    def peer(c: np.random.Generator, b: Backend) -> Fault:
+        words = 2**20 if b.name == "cupy" else 2**10
+        return Fault(probe="peers", word=int(c.integers(words)), mask=bits_of(c, 1, 8))
+
+    batches = launches.Size(launches.BATCH * 2, 64 * 2**10)
+    peers = (peers_check.Size(2**10, 1), peers_check.Size(2**20, 1))
+    return [
+        Model(
+            *(pcie.PROBE, "bits of a word on its way", sent, _at_word),
+            *(pcie.Size(2**14, 1), pcie.Size(2**22, 1)),
+        ),
+        Model(launches.PROBE, "launch left out", dropped, _anywhere, batches, batches),
+        Model(peers_check.PROBE, "bits of a word on its way", peer, _at_peer, *peers),
+    ]
+
+
+def _load_models() -> list[Model]:
+    host, gpu = Shape(128, 256, 128), Shape(512, 2048, 512)
+
+    def burst(c: np.random.Generator, b: Backend) -> Fault:
+        shape = gpu if b.name == "cupy" else host
+        place: dict[str, Any] = {"row": int(c.integers(shape.rows))}
+        place["col"] = int(c.integers(shape.cols))
+        return Fault(probe="pulse", mask=1 << int(c.integers(32)), persistent=True, **place)
+
+    def heat(c: np.random.Generator, b: Backend) -> Fault:
+        shape = gpu if b.name == "cupy" else host
+        word = int(c.integers(shape.rows * shape.cols))
+        return Fault(probe="soak", word=word, mask=1 << int(c.integers(32)))
+
+    waves = (pulse_check.Size((0.01,), 0.0, host), pulse_check.Size((0.1,), 0.0, gpu))
+    soaks = (
+        soak_check.Size(0.0, 1.0, host, judged=False),
+        soak_check.Size(0.0, 1.0, gpu, judged=False),
+    )
+    return [
+        Model(pulse_check.PROBE, "one bit, persistent", burst, _at_row, *waves),
+        Model(soak_check.PROBE, "one bit of one product", heat, _anywhere, *soaks),
+    ]
+
+
+def models() -> list[Model]:
+    """Return every model of every check but the product's."""
+    return [*_memory_models(), *_chip_models(), *_way_models(), *_load_models()]
+
+
+def run(backend: Backend, model: Model, count: int, seed: int) -> Tally:
+    """Return what becomes of ``count`` of the model's faults; each changes a result by how it is drawn."""
+    tally = Tally(model.probe.name, model.name)
+    size = model.on_gpu if backend.name == "cupy" else model.on_host
+    for number in range(count):
+        chance = np.random.default_rng((seed, number, *model.name.encode()))
+        fault = dataclasses.replace(model.draw(chance, backend), device=backend.device)
+        setting = Setting(backend=backend, seed=seed + number, level="standard", faults=(fault,))
+        said = check(model.probe, setting, size)
+        assert said.verdict != "inconclusive", said.detail
+        tally.injected += 1
+        tally.changed += 1
+        if said.verdict == "fail":
+            tally.detected += 1
+            tally.located += model.located(said.evidence, fault)
+    return tally
+
+
+def clean(backend: Backend, model: Model, count: int, seed: int) -> int:
+    """Return how many of ``count`` sound runs are called wrong."""
+    size = model.on_gpu if backend.name == "cupy" else model.on_host
+    settings = (Setting(backend=backend, seed=seed + n, level="standard") for n in range(max(1, count)))
+    # How fast so small a run was says nothing: only what is called broken counts.
+    return sum(
+        check(model.probe, setting, size).verdict in {"fail", "inconclusive"} for setting in settings
+    )
