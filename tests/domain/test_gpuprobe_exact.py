@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from tests.domain.probing import BACKENDS, opened
 
+pytestmark = pytest.mark.slow
+
 BACKEND = NumpyBackend()
 SHAPE = Shape(128, 64, 128)
 seeds = st.integers(0, 2**31 - 1)

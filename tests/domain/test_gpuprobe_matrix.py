@@ -10,6 +10,8 @@ from mesh_tools.bench import probe as bench_probe
 
 from tests.domain.probing import opened
 
+pytestmark = pytest.mark.slow
+
 FAULTS, SOUND = 8, 40
 FAULTS_IN_FULL, SOUND_IN_FULL = 1_000, 10_000
 

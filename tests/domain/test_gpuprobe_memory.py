@@ -16,6 +16,8 @@ from gpuprobe.verdict import Check
 
 from tests.domain.probing import BACKENDS, opened
 
+pytestmark = pytest.mark.slow
+
 PROBES = (memory.HASH, memory.MARCH, memory.PATTERNS, memory.RETENTION)
 KIB = 1024
 SIZE = Size(64 * KIB)

@@ -17,6 +17,8 @@ from gpuprobe.wrongs import Log
 
 from tests.domain.probing import BACKENDS, opened
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:

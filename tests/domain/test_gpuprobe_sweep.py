@@ -16,6 +16,8 @@ from gpuprobe.verdict import Check
 
 from tests.domain.probing import BACKENDS, opened
 
+pytestmark = pytest.mark.slow
+
 SIZE = Size(rounds=12, launches=3)
 
 

@@ -43,13 +43,8 @@ def test_no_changed_character_opens(data: st.DataObject) -> None:
         st.characters(min_codepoint=33, max_codepoint=126).filter(lambda c: c != sealed[at])
     )
     forged = sealed[:at] + other + sealed[at + 1 :]
-    try:
-        opened = unseal(forged, SECRET, NOW)
-    except PrincipalInvalid:
-        return
-    # The last character of unpadded base64 holds bits that say nothing.
-    assert opened == ALICE
-    assert at == len(sealed) - 1
+    with pytest.raises(PrincipalInvalid):
+        unseal(forged, SECRET, NOW)
 
 
 @given(st.text(max_size=SEALED_CHARS_MAX + 10))

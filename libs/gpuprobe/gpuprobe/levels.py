@@ -15,9 +15,6 @@ from gpuprobe.verdict import AGAIN, LATER, BackendName, Check
 LEVELS = ("quick", "standard", "deep")
 """At most a second warm, half a minute, ten minutes."""
 
-WITHIN_S = {"quick": 20.0, "standard": 60.0, "deep": 600.0}
-"""What a check may take with its start before whoever waits for it ends it."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:

@@ -52,4 +52,8 @@ def _text(raw: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+    if _text(raw) != text:
+        # Python reads "/" as "_" and heeds no spare bits: of one seal there would be several texts.
+        raise ValueError("this is not how bytes are written here")
+    return raw
