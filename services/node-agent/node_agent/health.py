@@ -121,7 +121,7 @@ class Health:
     def _unjudged(self, why: str) -> list[Check]:
         return [
             Check(
-                name="gemm",
+                name="device",
                 device_id=device.device_id,
                 verdict="inconclusive",
                 backend="numpy" if device.rehearsal else "cupy",
