@@ -23,6 +23,7 @@ PROJECT = "demo"
 HIGH = 10**9
 """A ceiling that is counted against and never reached."""
 HIGH_MICROEUR = str(10**15)
+SETTLED_WITHIN_S = 180
 ABSENT = frozenset({404, 405})
 
 
@@ -86,6 +87,18 @@ def _bound(operator: Client) -> dict[str, int]:
                 raise NotThere(f"the {what} on the {kind} was refused with {status}")
             answered[f"{what} on {kind}"] = status
     return answered
+
+
+def in_ledger(target: Target) -> int:
+    """Return how many requests the ledger holds, once no more come on their way."""
+    client = Client(target.url, target.headers["Authorization"].removeprefix("Bearer "))
+    held = -1
+    for _ in range(SETTLED_WITHIN_S):
+        before, held = held, sum(line["requests"] for line in client.get("/api/v1/usage")["items"])
+        if held == before:
+            break
+        time.sleep(1.0)
+    return held
 
 
 def _wait_serving(wish: Wish) -> None:

@@ -141,6 +141,10 @@ def show_flat(tenths: list[dict[str, float]]) -> None:
     """Print what the gateway held after each tenth of a long run."""
     print(f"\nmemory of ours over {tenths[-1]['requests']:,.0f} requests")
     for tenth in tenths:
-        print(f"  {tenth['requests']:>12,.0f}  {tenth['rss_mb']:>8.1f} MB  {tenth['rps']:>9,.0f} req/s")
+        print(
+            f"  {tenth['requests']:>12,.0f}  {tenth['rss_mb']:>8.1f} MB  {tenth['rps']:>9,.0f} req/s"
+            f"  {tenth.get('errors', 0):>7,.0f} errors  {tenth.get('in_ledger', 0):>12,.0f} in the ledger,"
+            f" {tenth.get('ledger_s', 0):.0f} s later"
+        )
     # The first tenth warms it up: what grows after it is growth.
     print(f"  growth after the first tenth: {tenths[-1]['rss_mb'] - tenths[1]['rss_mb']:+.1f} MB")
