@@ -14,6 +14,7 @@ from mesh_contracts.streams import ConsumerSpec
 from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.declare import consumer_request
+from meshkit.reader import FACT_BYTES, FACTS_PER_TRANSACTION
 from meshkit.store import Transaction
 
 from tests.adapters.hearing import PLACEMENT, READER, Effects, World, hearing
@@ -59,6 +60,19 @@ async def test_many_queued_facts_are_handled_in_few_transactions(world: World) -
     async with world.store.transaction() as tx:
         transactions = await tx.value("SELECT count(DISTINCT xmin::text) FROM effect")
     assert transactions < 30
+
+
+async def test_a_transaction_holds_few_large_facts_though_many_are_queued(world: World) -> None:
+    for number in range(12):
+        fact = admitted()
+        more = b'"padding":"' + b"x" * 200_000 + b'"}'
+        raw = wire.encode(fact)[:-1] + b"," + more
+        await world.bus.store(subject_of(fact), raw, msg_id=str(number))
+    world.read(Effects())
+    await eventually(world.count, 12)
+    async with world.store.transaction() as tx:
+        transactions = await tx.value("SELECT count(DISTINCT xmin::text) FROM effect")
+    assert transactions >= 12 * 200_000 / (FACTS_PER_TRANSACTION + 200) / FACT_BYTES
 
 
 async def test_a_poison_fact_is_buried_within_its_bound_and_others_go_on(

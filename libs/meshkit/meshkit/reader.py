@@ -25,20 +25,19 @@ from meshkit.telemetry import METRICS
 from meshkit.transaction import Transaction
 
 FACTS_PER_TRANSACTION: Final = 500
+FACT_BYTES: Final = 1_024
+"""Each KiB of a fact counts as one more of them: what a transaction holds must not be held for seconds."""
 AWAY_WAIT_S: Final = 0.25
 """Between two tries while the database or the bus is away."""
 WORKING_EVERY_S: Final = 3.0
 """How often the bus is told that what is held is still being worked on (a third of the ack wait)."""
 
 _HEAR = """
-WITH said AS (
-    INSERT INTO heard_version AS held (reader, key, version)
+WITH said AS (INSERT INTO heard_version AS held (reader, key, version)
     SELECT $1, key, version FROM unnest($4::text[], $5::bigint[]) AS newest (key, version) ORDER BY key
     ON CONFLICT (reader, key) DO UPDATE SET version = greatest(held.version, excluded.version)
-), placed AS (
-    INSERT INTO reader (name, settled) VALUES ($1, $6)
-    ON CONFLICT (name) DO UPDATE SET settled = excluded.settled, given_back = 0
-)
+), placed AS (INSERT INTO reader (name, settled) VALUES ($1, $6)
+    ON CONFLICT (name) DO UPDATE SET settled = excluded.settled, given_back = 0)
 INSERT INTO inbox (reader, fact_id, at) SELECT $1, fact_id, $3 FROM unnest($2::text[]) AS fact_id
 ON CONFLICT DO NOTHING RETURNING fact_id
 """
@@ -151,17 +150,18 @@ class Reader:
 
     def _take(self) -> list[Heard]:
         batch: list[Heard] = []
-        while self._queue and len(batch) < FACTS_PER_TRANSACTION:
+        room = FACTS_PER_TRANSACTION
+        while self._queue and room > 0:
             heard = self._queue[0]
             if heard.key in self._waiting:
                 self._waiting[heard.key].append(self._queue.popleft())
                 continue
             # A redelivered fact may be what ended its last reader: it goes alone, and is counted.
-            alone = heard.delivered > 1
-            if alone and batch:
+            if heard.delivered > 1 and batch:
                 break
             batch.append(self._queue.popleft())
-            if alone:
+            room -= 1 + len(heard.message.data) // FACT_BYTES
+            if heard.delivered > 1:
                 break
         return batch
 
