@@ -15,6 +15,8 @@ BATCH = 500
 """Messages asked for ahead."""
 HOLD_BATCHES = 2
 """Batches asked for or in hand at once; past it nothing more is asked for."""
+HOLD_BYTES = 4 * 1024**2
+"""Nor past so many bytes in hand; and no request brings more of them, however large its messages are."""
 EXPIRES_S = 30.0
 HEARTBEAT_S = 1.0
 HEARTBEATS_MISSED_MAX = 2
@@ -22,6 +24,8 @@ BACKOFF_MIN_S = 0.1
 BACKOFF_MAX_S = 2.0
 
 _EXPIRED = 408
+_FULL = "Message Size Exceeds MaxBytes"
+"""How a request ends that has brought its bytes."""
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,8 @@ class Pulled:
 class Pull:
     """Calls what ``start`` is given inline for each message; each is settled once, by ``ack``, ``nak`` or ``forget``.
 
-    Messages that are not settled count as in hand: past ``HOLD_BATCHES`` batches no more come.
+    Messages that are not settled count as in hand: past ``HOLD_BATCHES`` batches or ``HOLD_BYTES`` no more are
+    asked for.
     """
 
     def __init__(
@@ -87,6 +92,7 @@ class Pull:
         self._hold = batch * HOLD_BATCHES
         self._asked = 0
         self._in_hand = 0
+        self._bytes = 0
         self._sid: int | None = None
         self._inbox = ""
         self._requests = 0
@@ -143,6 +149,7 @@ class Pull:
             return
         message.settled = True
         self._in_hand -= 1
+        self._bytes -= len(message.data)
         # Asked for half a batch at a time: one request for many messages.
         if self._asked + self._batch // 2 <= self._batch:
             self._refill()
@@ -189,10 +196,12 @@ class Pull:
 
     def _refill(self) -> None:
         count = min(self._batch - self._asked, self._hold - self._in_hand - self._asked)
-        if count <= 0 or self._stopping or time.monotonic() < self._paused_until:
+        full = count <= 0 or self._bytes >= HOLD_BYTES
+        if full or self._stopping or time.monotonic() < self._paused_until:
             return
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+        body = b'{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}' % (
             count,
+            HOLD_BYTES,
             int(EXPIRES_S * 1e9),
             int(HEARTBEAT_S * 1e9),
         )
@@ -209,6 +218,7 @@ class Pull:
         message = Pulled(subject.decode(errors="replace"), data, reply, block)
         self._last = reply
         self._in_hand += 1
+        self._bytes += len(data)
         if self._stopping and self._give_back:
             self.nak(message)
             return
@@ -225,7 +235,7 @@ class Pull:
         # A request has ended; what it did not bring is to be asked for again.
         unmet = parse_headers(block).get("Nats-Pending-Messages", "")
         self._asked = max(0, self._asked - int(unmet)) if unmet.isdigit() else 0
-        if status == _EXPIRED:
+        if status == _EXPIRED or description_of(block) == _FULL:
             self._refill()
             return
         METRICS.count("mesh_pull_refusals_total", consumer=self.name, status=str(status))
@@ -249,7 +259,7 @@ class Pull:
             METRICS.set("mesh_pull_in_hand", self._in_hand, consumer=self.name)
             METRICS.set("mesh_consumer_backlog", self._in_hand + self._pending, consumer=self.name)
             silent_s = time.monotonic() - self._heard_at
-            if not self._bus.connected or self._in_hand >= self._hold:
+            if not self._bus.connected or self._in_hand >= self._hold or self._bytes >= HOLD_BYTES:
                 self._heard_at = time.monotonic()
                 continue
             if silent_s > HEARTBEAT_S * (HEARTBEATS_MISSED_MAX + 0.5):
