@@ -64,6 +64,14 @@ HD u32 mix32(u32 x) {
     return x;
 }
 
+// Numbers as their bits, and back.
+union Bits32 { float f; u32 u; };
+union Bits64 { double f; u64 u; };
+HD u32 bits_of(float f) { Bits32 b; b.f = f; return b.u; }
+HD float float_of(u32 u) { Bits32 b; b.u = u; return b.f; }
+HD u64 bits_of(double f) { Bits64 b; b.f = f; return b.u; }
+HD double double_of(u64 u) { Bits64 b; b.u = u; return b.f; }
+
 // The log of what was found wrong: LOG_HEAD words of totals, then at most LOG_MAX entries of
 // LOG_WIDE words each: where, (expected << 32 | found), (tag << 32 | SM).
 #define LOG_MAX 256u

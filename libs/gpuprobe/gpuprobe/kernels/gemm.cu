@@ -36,12 +36,6 @@ DEV u32 warp_or(u32 x) { return x; }
 DEV bool speaks() { return true; }
 #endif
 
-union Bits32 { float f; u32 u; };
-union Bits64 { double f; u64 u; };
-HD u32 bits_of(float f) { Bits32 b; b.f = f; return b.u; }
-HD float float_of(u32 u) { Bits32 b; b.u = u; return b.f; }
-HD u64 bits_of(double f) { Bits64 b; b.f = f; return b.u; }
-HD double double_of(u64 u) { Bits64 b; b.u = u; return b.f; }
 HD float pow2(i32 e) { return float_of((u32)(127 + e) << 23); }
 HD double pow2d(i32 e) { return double_of((u64)(1023 + e) << 52); }
 
@@ -237,18 +231,12 @@ template <class T, int N> struct alignas(sizeof(T) * N) Several { T v[N]; };
 #define AHEAD 0
 #endif
 
-#ifdef __CUDACC_RTC__
-DEV uint4 stream(const uint4 *at) { return __ldcs(at); }
-#else
-DEV uint4 stream(const uint4 *at) { return *at; }
-#endif
-
 template <class Words>
 DEV void load_rows(Words *words, const void *c, u64 at, u32 cols, u32 size) {
 #pragma unroll
     for (u32 r = 0; r < ROWS; ++r) {
         union { uint4 raw; Words words; } both;
-        both.raw = stream((const uint4 *)((const char *)c + (at + (u64)r * cols) * size));
+        both.raw = load_once((const uint4 *)((const char *)c + (at + (u64)r * cols) * size));
         words[r] = both.words;
     }
 }

@@ -6,13 +6,6 @@
 #define SCHEDULERS 4u
 #define INNER 16u
 
-union Bits32 { float f; u32 u; };
-union Bits64 { double f; u64 u; };
-HD u32 bits_of(float f) { Bits32 b; b.f = f; return b.u; }
-HD float float_of(u32 u) { Bits32 b; b.u = u; return b.f; }
-HD u64 bits_of(double f) { Bits64 b; b.f = f; return b.u; }
-HD double double_of(u64 u) { Bits64 b; b.u = u; return b.f; }
-
 // Whole numbers: add, multiply wide, rotate.
 HD u32 integer_chain(u32 seed, u32 lane, u32 rounds) {
     u32 x = mix32(seed ^ lane), sum = 0;

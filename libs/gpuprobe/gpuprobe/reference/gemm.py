@@ -7,12 +7,12 @@ import numpy as np
 from gpuprobe import digest as shares
 from gpuprobe import operands
 from gpuprobe.operands import mix32
+from gpuprobe.reference.log import note
 
 KINDS = ("bf16", "fp16", "tf32", "int8", "fp64")
 """By the number that stands for them in ``gemm.cu``."""
 
 LINES_AT_ONCE = 256
-LOG_HEAD, LOG_MAX, LOG_WIDE = 4, 256, 3
 
 
 def gemm_fill(
@@ -50,19 +50,11 @@ def gemm_compare(
     right = _operand(kind, np.arange(lines), inner, amax, span, salt, scale_salt).reshape(-1)
     found = found.reshape(-1)
     wrong = np.flatnonzero(right != found)
-    for where in wrong:
-        one, other = int(right[where]), int(found[where])
-        half = 32 if one & 0xFFFFFFFF == other & 0xFFFFFFFF else 0
-        one, other = one >> half & 0xFFFFFFFF, other >> half & 0xFFFFFFFF
-        log[2] |= np.uint64(one ^ other)
-        slot = int(log[3])
-        log[3] += np.uint64(1)
-        if slot < LOG_MAX:
-            at = LOG_HEAD + slot * LOG_WIDE
-            log[at : at + LOG_WIDE] = (int(where), one << 32 | other, tag << 32)
-    if len(wrong):
-        log[0] += np.uint64(len(wrong))
-        log[1] = min(int(log[1]), int(wrong[0]))
+    one, other = (words[wrong].astype(np.uint64) for words in (right, found))
+    # Of a word of 64 bits the half that differs is told, the lower one where both do.
+    half = np.where((one ^ other) & np.uint64(0xFFFFFFFF), 0, 32).astype(np.uint64)
+    one, other = (words >> half & np.uint64(0xFFFFFFFF) for words in (one, other))
+    note(log, wrong.astype(np.uint64), one, other, tag)
 
 
 def gemm_fill_noise(_: Any, out: Any, kind: int, lines: int, inner: int, salt: int) -> None:
