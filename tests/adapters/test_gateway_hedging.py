@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from inference_gateway.domain.routing import twice
 from mesh_contracts.placement import Routing
 
-from tests.adapters.gateways import Answer, Town, engines, sse, streaming, town
+from tests.adapters.gateways import Answer, Engine, Town, engines, sse, streaming, town
 from tests.adapters.roads import until
 from tests.servers_nats import NatsServer
 
@@ -41,14 +41,19 @@ def first_is_late(then: Answer) -> Answer:
     return answer
 
 
+async def both_serve(here: Town, made: Sequence[Engine]) -> None:
+    """Put a route to two engines that asks the second where the first is late."""
+    replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
+    await here.serve(*replicas, routing=AT_ONCE)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_the_faster_of_two_answers_is_relayed_and_the_slower_let_go(
     here: Town, *, stream: bool
 ) -> None:
     answer = first_is_late(streaming(3))
     async with engines(answer, answer) as made:
-        replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
-        await here.serve(*replicas, routing=AT_ONCE)
+        await both_serve(here, made)
         async with here.chat(stream=stream) as got:
             assert got.status == 200
             raw = await got.read()
@@ -73,8 +78,7 @@ async def test_a_late_request_is_not_asked_twice_once_enough_of_them_were(
         return await streaming(2)(request, body)
 
     async with engines(answer, answer) as made:
-        replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
-        await here.serve(*replicas, routing=AT_ONCE)
+        await both_serve(here, made)
         async with here.chat() as got:
             assert got.status == 200
         assert sum(len(engine.asked) for engine in made) == 1
@@ -94,8 +98,7 @@ async def test_what_fails_beside_a_late_one_changes_nothing(here: Town) -> None:
         return await streaming(2)(request, body)
 
     async with engines(answer, answer) as made:
-        replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
-        await here.serve(*replicas, routing=AT_ONCE)
+        await both_serve(here, made)
         async with here.chat() as got:
             assert got.status == 200
             assert json.loads(await got.read())["usage"]["completion_tokens"] == 2
@@ -109,8 +112,7 @@ async def test_a_client_that_leaves_while_two_are_asked_leaves_nothing_behind(he
         raise AssertionError
 
     async with engines(never, never) as made:
-        replicas = [engine.replica(name) for engine, name in zip(made, ("a", "b"), strict=True)]
-        await here.serve(*replicas, routing=AT_ONCE)
+        await both_serve(here, made)
         chat = asyncio.ensure_future(here.chat(stream=True).__aenter__())
         await until(lambda: all(engine.asked for engine in made))
         chat.cancel()

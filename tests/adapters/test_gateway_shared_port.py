@@ -4,6 +4,8 @@ import asyncio
 import json
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -68,12 +70,13 @@ async def asked(here: Town, base: str, http: aiohttp.ClientSession) -> None:
         await answer.read()
 
 
-@pytest.mark.slow
-async def test_two_gateways_share_a_port_and_one_that_is_killed_stops_no_request(
-    tmp_path: Path, nats_server: NatsServer
-) -> None:
+@asynccontextmanager
+async def two_gateways(
+    folder: Path, nats_url: str
+) -> AsyncIterator[tuple[Town, list[Process], aiohttp.ClientSession]]:
+    """Run two gateways on one port, and give a client that makes a connection for each request."""
     port = free_port()
-    async with town(tmp_path, nats_server.url) as here, engines(streaming()) as (engine,):
+    async with town(folder, nats_url) as here, engines(streaming()) as (engine,):
         await here.serve(engine.replica())
         both = [Process(here, folder=name, shared=port) for name in ("one", "other")]
         each_anew = aiohttp.TCPConnector(force_close=True)
@@ -81,48 +84,45 @@ async def test_two_gateways_share_a_port_and_one_that_is_killed_stops_no_request
             try:
                 await both[0].start()
                 await both[1].start()
-                made = 0
-                # The second listens once it knows what it must: until then, the first serves everybody.
-                while len({fact.producer for fact in await here.told()}) < 2:
-                    await asked(here, both[0].base, http)
-                    made += 1
-                    await asyncio.sleep(LOOK_S)
-                await here.rows(made)
-                await both[0].end(signal.SIGKILL)
-                for _ in range(MORE):
-                    await asked(here, both[1].base, http)
-                await here.rows(made + MORE)
+                yield here, both, http
             finally:
                 for one in both:
                     await one.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+async def test_two_gateways_share_a_port_and_one_that_is_killed_stops_no_request(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with two_gateways(tmp_path, nats_server.url) as (here, both, http):
+        made = 0
+        # The second listens once it knows what it must: until then, the first serves everybody.
+        while len({fact.producer for fact in await here.told()}) < 2:
+            await asked(here, both[0].base, http)
+            made += 1
+            await asyncio.sleep(LOOK_S)
+        await here.rows(made)
+        await both[0].end(signal.SIGKILL)
+        for _ in range(MORE):
+            await asked(here, both[1].base, http)
+        await here.rows(made + MORE)
 
 
 @pytest.mark.slow
 async def test_one_of_two_gateways_that_is_told_to_stop_refuses_no_request(
     tmp_path: Path, nats_server: NatsServer
 ) -> None:
-    port = free_port()
-    async with town(tmp_path, nats_server.url) as here, engines(streaming()) as (engine,):
-        await here.serve(engine.replica())
-        both = [Process(here, folder=name, shared=port) for name in ("one", "other")]
-        each_anew = aiohttp.TCPConnector(force_close=True)
-        async with aiohttp.ClientSession(connector=each_anew) as http, asyncio.timeout(100):
-            try:
-                await both[0].start()
-                await both[1].start()
-                callers = Callers(here, both[0].base, http)
-                while len({fact.producer for fact in await here.told()}) < 2:  # noqa: ASYNC110
-                    await asyncio.sleep(LOOK_S)
-                assert await both[0].end(signal.SIGTERM) == 0
-                stopped_at = callers.made
-                while callers.made < stopped_at + MORE:  # noqa: ASYNC110
-                    await asyncio.sleep(LOOK_S)
-                await callers.end()
-                assert callers.lost <= LOST_MAX
-                await here.rows(callers.made)
-            finally:
-                for one in both:
-                    await one.end(signal.SIGKILL)
+    async with two_gateways(tmp_path, nats_server.url) as (here, both, http):
+        callers = Callers(here, both[0].base, http)
+        while len({fact.producer for fact in await here.told()}) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        assert await both[0].end(signal.SIGTERM) == 0
+        stopped_at = callers.made
+        while callers.made < stopped_at + MORE:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        await callers.end()
+        assert callers.lost <= LOST_MAX
+        await here.rows(callers.made)
 
 
 async def test_who_has_come_when_a_door_stops_is_served_and_who_comes_later_is_not_let_in(

@@ -67,6 +67,8 @@ def test_baselines_are_read_and_added_to(capsys: pytest.CaptureFixture[str], tmp
         (["--inject", "memory_hash:flip,word=1,bit=64"], "bit=64 is not understood"),
         (["--only", "everything"], "invalid choice"),
         (["--history", "."], "--history"),
+        (["--seed", "-1"], "--seed: -1 is below 0"),
+        (["--inject", "row=1,col=1,bit=1,device=3"], "device 3 is not checked; add --device 3"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_a_reason(

@@ -182,22 +182,6 @@ def test_a_device_that_breaks_in_its_own_way_is_inconclusive_and_says_how(
     assert "CompileException: no headers" in said.detail
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--seed", "-1"], "--seed: -1 is below 0"),
-        (["--inject", "row=1,col=1,bit=1,device=3"], "device 3 is not checked; add --device 3"),
-    ],
-)
-def test_a_command_line_that_would_check_something_else_is_refused(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as refused:
-        command.main(arguments)
-    assert refused.value.code == 2
-    assert said in capsys.readouterr().err
-
-
 def test_a_device_without_room_for_one_product_is_inconclusive_and_says_how_much_there_is() -> None:
     setting = Setting(backend=BACKEND, seed=7, memory_bytes_max=100_000)
     said = check(PROBE, setting, SIZE)

@@ -73,8 +73,9 @@ def test_a_thousand_clients_leave_midway_and_each_is_recorded_cancelled_and_forg
     for request_id in admitted:
         usage = mesh.record(request_id, seconds=60)["usage"]
         states[usage["state"]] = states.get(usage["state"], 0) + 1
-        if usage["state"] == "aborted" and usage["completion_tokens"] is not None:
-            assert usage["completion_tokens"] <= 400
+        if usage["state"] == "aborted":
+            # Unknown, and so not said, of whom no engine had answered.
+            assert usage.get("completion_tokens", 0) <= 400
     assert states.get("aborted", 0) > len(admitted) // 2, states
     # The engine was told to stop each of them: it answers a new caller at once.
     chat = {"model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": "still there?"}]}

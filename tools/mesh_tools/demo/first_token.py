@@ -23,9 +23,8 @@ def node_is_checked(scene: Scene) -> str:
         assert checks, f"{node['name']} is ready without a check"
         assert all(check["verdict"] == "pass" for check in checks), checks
         said = "rehearsal devices, said so" if node["rehearsal"] else "real devices"
-        lines.append(
-            f"{node['name']} {node['state']}: {checks[0]['name']} on {checks[0]['backend']}, {said}"
-        )
+        names = ", ".join(dict.fromkeys(check["name"] for check in checks))
+        lines.append(f"{node['name']} {node['state']}: {names} on {checks[0]['backend']}, {said}")
     return f"{len(nodes)} nodes\n" + "\n".join(lines)
 
 
