@@ -46,12 +46,13 @@ async def test_keys_that_open_nothing_are_401_and_say_what_to_do(here: Town) -> 
 
 
 async def test_a_key_is_revoked_from_one_moment_to_the_next(here: Town) -> None:
-    await here.put_key(here.key, revoked=True)
-
     async def status() -> int:
         async with here.get("/v1/models") as answer:
             return int(answer.status)
 
+    # What opened something is remembered by how it was written; what it opens is looked up each time.
+    assert await status() == 200
+    await here.put_key(here.key, revoked=True)
     async with asyncio.timeout(2):
         while await status() != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ from mesh_contracts.inference import Counted
 
 from inference_gateway.domain.admission.estimate import Estimate
 from inference_gateway.domain.admission.gcra import MINUTE_NS
-from inference_gateway.domain.admission.left import REQUESTS, TOKENS, Headers, said_of
+from inference_gateway.domain.admission.left import Headers, said_after
 from inference_gateway.domain.admission.money import Account, PriceBook
 from inference_gateway.domain.admission.scope import Scope, Taken
 
@@ -103,26 +103,8 @@ class Held:
         ]
 
     def headers(self) -> Headers:
-        """Return what was left right after this request, at the scope where the least was.
-
-        Nothing for what is unlimited. The limit is the scope's, what is left and its reset are this
-        gateway's share of it.
-        """
-        requests = tokens = None
-        requests_raw = tokens_raw = 0
-        for scope, _, _, of_requests, of_tokens, _, _ in self._entries:
-            if of_requests is not None and (requests is None or of_requests < requests_raw):
-                requests, requests_raw = scope, of_requests
-            if of_tokens is not None and (tokens is None or of_tokens < tokens_raw):
-                tokens, tokens_raw = scope, of_tokens
-        said: Headers = []
-        if requests is not None and requests.requests is not None:
-            limit = requests.ceiling.requests_per_minute
-            said += said_of(REQUESTS, limit, requests.requests.share, requests_raw)
-        if tokens is not None and tokens.tokens is not None:
-            limit = tokens.ceiling.tokens_per_minute
-            said += said_of(TOKENS, limit, tokens.tokens.share, tokens_raw)
-        return said
+        """Return what was left right after this request (``said_after``)."""
+        return said_after(self._entries)
 
 
 class Known:

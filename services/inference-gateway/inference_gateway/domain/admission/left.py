@@ -1,9 +1,9 @@
 """What is left of a scope's limits, as clients of OpenAI read it in headers: also where nothing is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from inference_gateway.domain.admission.gcra import MINUTE_NS
-from inference_gateway.domain.admission.scope import Scope
+from inference_gateway.domain.admission.gcra import MINUTE_NS, Bucket
+from inference_gateway.domain.admission.scope import Scope, Taken
 
 Headers = list[tuple[bytes, bytes]]
 REQUESTS = (
@@ -15,27 +15,40 @@ TOKENS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-rate
 
 
 def said_left(scopes: Sequence[Scope], now: float) -> Headers:
-    """Return what is left now, at the scope where the least is; nothing for what is unlimited."""
+    """Return what is left now, as ``said_after`` does."""
     now_ns = int(now * 1e9)
-    requests = [
-        (bucket.raw_at(now_ns), scope.ceiling.requests_per_minute, bucket.share)
-        for scope in scopes
-        if (bucket := scope.requests) is not None
-    ]
-    tokens = [
-        (bucket.raw_at(now_ns), scope.ceiling.tokens_per_minute, bucket.share)
-        for scope in scopes
-        if (bucket := scope.tokens) is not None
-    ]
+
+    def raw(bucket: Bucket | None) -> int | None:
+        return None if bucket is None else bucket.raw_at(now_ns)
+
+    return said_after(
+        [(one, None, None, raw(one.requests), raw(one.tokens), None, None) for one in scopes]
+    )
+
+
+def said_after(entries: Iterable[Taken]) -> Headers:
+    """Return what was left when these were taken, at the scope where the least was; nothing for what is unlimited.
+
+    The limit is the scope's, what is left and its reset are this gateway's share of it.
+    """
+    requests = tokens = None
+    requests_raw = tokens_raw = 0
+    for scope, _, _, of_requests, of_tokens, _, _ in entries:
+        if of_requests is not None and (requests is None or of_requests < requests_raw):
+            requests, requests_raw = scope, of_requests
+        if of_tokens is not None and (tokens is None or of_tokens < tokens_raw):
+            tokens, tokens_raw = scope, of_tokens
     said: Headers = []
-    for names, known in ((REQUESTS, requests), (TOKENS, tokens)):
-        if known:
-            raw, limit, share = min(known, key=lambda one: one[0])
-            said += said_of(names, limit, share, raw)
+    if requests is not None and requests.requests is not None:
+        limit = requests.ceiling.requests_per_minute
+        said += _said(REQUESTS, limit, requests.requests.share, requests_raw)
+    if tokens is not None and tokens.tokens is not None:
+        limit = tokens.ceiling.tokens_per_minute
+        said += _said(TOKENS, limit, tokens.tokens.share, tokens_raw)
     return said
 
 
-def said_of(names: tuple[bytes, bytes, bytes], limit: int | None, share: int, raw: int) -> Headers:
+def _said(names: tuple[bytes, bytes, bytes], limit: int | None, share: int, raw: int) -> Headers:
     """Return one limit's three headers: it, what is left (``raw``, in a bucket's units), and until all of it is."""
     full_ns = -(-(share * MINUTE_NS - raw) // share) if share else 0
     return [
