@@ -12,7 +12,7 @@ from gpuprobe.fault import FaultUnusable
 from gpuprobe.probe import SLICE_AIM, SLICE_MS, Probe, Setting
 from gpuprobe.slab import LEAST_BYTES, VECTOR_BYTES, Fill
 from gpuprobe.strikes import strike
-from gpuprobe.verdict import REPLACE, WATCH, Evidence, Finding
+from gpuprobe.verdict import REPLACE, Evidence, Finding
 from gpuprobe.wrongs import Log, set_bits
 
 FIRST_BYTES = 256 * 2**20
@@ -79,9 +79,12 @@ def run(setting: Setting, size: Size) -> Finding:
         detail = f"{wrongs.count} words of a copy are not the original's, the first {hex(first.where * 4)} bytes on"
         return Finding(verdict="fail", detail=detail, action=REPLACE, evidence=evidence)
     detail = f"copies at {speed:,.0f} GB/s, read and written: {judged.words}"
-    action = {"pass": None, "warn": WATCH}.get(judged.verdict, REPLACE)
     return Finding(
-        verdict=judged.verdict, detail=detail, action=action, evidence=evidence, measured=measured
+        verdict=judged.verdict,
+        detail=detail,
+        action=judged.action,
+        evidence=evidence,
+        measured=measured,
     )
 
 

@@ -12,7 +12,7 @@ from functools import cache
 
 from gpuprobe.history import BELOW_BASELINE
 from gpuprobe.probe import Setting
-from gpuprobe.verdict import Evidence, Verdict
+from gpuprobe.verdict import REPLACE, WATCH, Evidence, Verdict
 
 FAR_BELOW_BASELINE = 2 * BELOW_BASELINE
 COPY_OF_SHEET = 0.88
@@ -172,6 +172,11 @@ class Judgement:
     verdict: Verdict
     words: str
     evidence: Evidence
+
+    @property
+    def action(self) -> str | None:
+        """What is to be done about it."""
+        return {"pass": None, "warn": WATCH}.get(self.verdict, REPLACE)
 
 
 def fastest(took_ms: Sequence[float], in_a_row: int) -> float:

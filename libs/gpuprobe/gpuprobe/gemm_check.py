@@ -11,7 +11,7 @@ from gpuprobe.golden import SEEDS
 from gpuprobe.probe import SLICE_AIM, SLICE_MS, Probe, Setting
 from gpuprobe.product import KINDS, Kind, bytes_needed
 from gpuprobe.struck import Struck
-from gpuprobe.verdict import REPLACE, WATCH, Evidence, Finding, Verdict, worse
+from gpuprobe.verdict import REPLACE, Evidence, Finding, Verdict, worse
 
 ROWS_NAMED_MAX = 32
 """At most so many wrong rows stand in the evidence; ``rows_wrong`` counts all."""
@@ -234,6 +234,7 @@ def _speed(setting: Setting, seen: list[Seen], evidence: Evidence) -> Finding:
     profile = floors.profile(setting.backend.traits.model)
     detail = f"{evidence['rounds']} products ({evidence['kinds']}) are exact"
     verdict: Verdict = "pass"
+    action = None
     for one in seen:
         name = f"{one.kind.name}_tflops"
         if name not in measured:
@@ -241,12 +242,11 @@ def _speed(setting: Setting, seen: list[Seen], evidence: Evidence) -> Finding:
         figure = profile.gemm.get(one.kind.name) if profile else None
         judged = floors.judge(setting, name, measured[name], figure)
         if worse(judged.verdict, verdict):
-            verdict = judged.verdict
+            verdict, action = judged.verdict, judged.action
             detail = (
                 f"{one.kind.name} products are exact, at {measured[name]:.0f} TFLOP/s {judged.words}"
             )
             evidence |= {"slow": one.kind.name, **judged.evidence}
-    action = {"pass": None, "warn": WATCH}.get(verdict, REPLACE)
     return Finding(verdict=verdict, detail=detail, action=action, evidence=evidence, measured=measured)
 
 

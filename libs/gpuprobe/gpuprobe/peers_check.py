@@ -14,7 +14,7 @@ from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.operands import mix32
 from gpuprobe.pattern import INVERSE, WORDS, key
 from gpuprobe.probe import Probe, Setting
-from gpuprobe.verdict import REPLACE, WATCH, Evidence, Finding
+from gpuprobe.verdict import AGAIN, REPLACE, Evidence, Finding
 from gpuprobe.wrongs import Log, Wrongs
 
 ROUNDS = 2
@@ -45,7 +45,9 @@ class Passed:
     wrong: dict[tuple[int, int], Wrongs] = field(default_factory=dict)
     gb_s: dict[tuple[int, int], float] = field(default_factory=dict)
     indirect: list[tuple[int, int]] = field(default_factory=list)
-    sums: str = ""
+    sums: str = "not made"
+    unadded: str = ""
+    """Why there are no sums though there should be."""
     sums_wrong: int = 0
 
 
@@ -133,7 +135,7 @@ def _add(passed: Passed) -> None:
     try:
         sums = fabric.add_up(there)
     except NoCollectives as fault:
-        passed.sums = f"not run: {fault}"
+        passed.unadded = str(fault)
         return
     right = np.sum(parts, axis=0, dtype=np.uint32)
     for backend, total in zip(fabric.backends, sums, strict=True):
@@ -167,12 +169,14 @@ def _judge(passed: Passed) -> Finding:
     stands = floors.judge(setting, "peer_gb_s", value, profile.peer if profile else None)
     evidence |= stands.evidence
     measured = {"peer_gb_s": value}
-    if stands.verdict == "pass":
-        detail = f"{len(passed.gb_s)} ways between GPUs carry every word"
-        return Finding(verdict="pass", detail=detail, evidence=evidence, measured=measured)
-    detail = f"from GPU {slowest[0]} to {slowest[1]}: {value:.0f} GB/s, {stands.words}"
-    action = WATCH if stands.verdict == "warn" else REPLACE
-    return Finding(verdict=stands.verdict, detail=detail, action=action, evidence=evidence)
+    if stands.verdict != "pass":
+        detail = f"from GPU {slowest[0]} to {slowest[1]}: {value:.0f} GB/s, {stands.words}"
+        return Finding(verdict=stands.verdict, detail=detail, action=stands.action, evidence=evidence)
+    detail = f"{len(passed.gb_s)} ways between GPUs carry every word"
+    if passed.unadded:
+        detail += f"; sums over all GPUs were not made: {passed.unadded}"
+        return Finding(verdict="inconclusive", detail=detail, action=AGAIN, evidence=evidence)
+    return Finding(verdict="pass", detail=detail, evidence=evidence, measured=measured)
 
 
 PROBE = PeersProbe(
