@@ -17,6 +17,7 @@ from mesh_contracts.streams import (
     OWNERS,
     SAMPLES,
     STREAMS,
+    TRIMMED,
     USERS,
     BucketSpec,
     consumers,
@@ -73,6 +74,7 @@ def service_rights(owner: str) -> Rights:
                 f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}",
                 f"$JS.ACK.{spec.stream}.{spec.name}.>",
             ]
+    publish += _trim(owner)
     for bucket in BUCKETS:
         if bucket.writer == owner:
             publish += [
@@ -94,6 +96,15 @@ def service_rights(owner: str) -> Rights:
         hear.append("event.>")
     hear += [f"sample.{noun}.>" for noun in HEARS.get(owner, ())]
     return _rights(publish, hear)
+
+
+def _trim(owner: str) -> list[str]:
+    """Return what makes room in an owner's stream: its state, its readers', and its purge."""
+    own = [spec.name for spec in TRIMMED if spec.owner == owner]
+    calls = [f"STREAM.{verb}.{name}" for name in own for verb in ("INFO", "PURGE")]
+    calls += [f"STREAM.INFO.{EVENTS.name}" for _ in own]
+    calls += [f"CONSUMER.INFO.{one.stream}.{one.name}" for one in consumers() if one.stream in own]
+    return [f"$JS.API.{call}" for call in calls]
 
 
 def admin_rights() -> Rights:

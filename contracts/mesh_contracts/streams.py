@@ -3,6 +3,8 @@
 ``mesh_contracts.rights`` turns it into permission lists; the ``admin`` step declares it.
 """
 
+from typing import Literal
+
 import msgspec
 
 from mesh_contracts import ask, carbon, identity, inference, metering, node, placement
@@ -120,10 +122,15 @@ DAY_S = 24 * 3600
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One owner's facts. ``fsync`` ``always`` marks streams that belong on an fsync-each server."""
+    """One owner's facts. ``fsync`` ``always`` marks streams that belong on an fsync-each server.
+
+    Of one with retention ``interest`` a fact is gone once all its readers have acknowledged it. It
+    cannot feed ``EVENTS``, whose place in a stream is nothing that the server waits for.
+    """
 
     name: str
     owner: str
+    retention: Literal["limits", "interest"] = "limits"
     max_age_s: int = 7 * DAY_S
     max_bytes: int = 1024**3
     replicas: int = 1
@@ -161,8 +168,8 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 STREAMS: tuple[StreamSpec, ...] = (
     StreamSpec(name="IDENTITY", owner="identity"),
     StreamSpec(name="PLACEMENT", owner="placement"),
-    StreamSpec(name="AGENT", owner="agent"),
-    StreamSpec(name="GATEWAY", owner="gateway", fsync="always"),
+    StreamSpec(name="AGENT", owner="agent", retention="interest"),
+    StreamSpec(name="GATEWAY", owner="gateway", retention="interest", fsync="always"),
     StreamSpec(name="METERING", owner="metering", fsync="always"),
     StreamSpec(name="CARBON", owner="carbon"),
 )
@@ -212,4 +219,12 @@ def bucket(name: str) -> BucketSpec:
 FACT_BY_TAG: dict[str, type[Fact]] = {tag_of(kind): kind for kind in FACTS}
 """Every fact's type by its tag."""
 
+TRIMMED: tuple[StreamSpec, ...] = tuple(
+    spec for spec in STREAMS if spec.retention == "limits" and spec.owner in USERS
+)
+"""Streams that their owner makes room in: of what every reader, and ``EVENTS``, has."""
+
 assert all(owner_of(kind) in OWNERS for kind in FACTS)
+assert not {stream for stream, _ in event_filters()} & {
+    spec.name for spec in STREAMS if spec.retention == "interest"
+}

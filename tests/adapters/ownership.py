@@ -45,6 +45,20 @@ CONSUMERS = tuple(
     (stream, f"{OWNER_OF[user]}_{stream}_00") for user, streams in READS.items() for stream in streams
 )
 
+TRIMS = {
+    who: {
+        f"$JS.API.STREAM.INFO.{OWNER_OF[who].upper()}",
+        f"$JS.API.STREAM.PURGE.{OWNER_OF[who].upper()}",
+        "$JS.API.STREAM.INFO.EVENTS",
+    }
+    | {
+        f"$JS.API.CONSUMER.INFO.{stream}.{consumer}"
+        for stream, consumer in CONSUMERS
+        if stream == OWNER_OF[who].upper()
+    }
+    for who in ANSWERERS
+}
+
 
 def may_publish(who: str) -> set[str]:
     """Return every subject of the universe that ``who`` may publish on."""
@@ -84,6 +98,7 @@ def may_publish(who: str) -> set[str]:
         }
     if who in ANSWERERS:
         mine.add("_INBOX_inference-gateway.reply")
+        mine |= TRIMS[who]
     if who == "identity":
         mine |= {"_R_.reply", "$SYS._INBOX.server.reply"}
     if who == "inference-gateway":

@@ -69,7 +69,7 @@ def stream_config(spec: StreamSpec) -> JsonObject:
     return {
         "name": spec.name,
         "subjects": [f"{spec.owner}.>"],
-        "retention": "limits",
+        "retention": spec.retention,
         "storage": "file",
         "discard": "new",
         "max_age": spec.max_age_s * 10**9,

@@ -28,6 +28,7 @@ from meshkit.relay import Relay
 from meshkit.samples import hear_samples
 from meshkit.store import Store, Transaction
 from meshkit.tasks import Supervised
+from meshkit.trimming import keep_room
 
 F = TypeVar("F", bound=Fact)
 A = TypeVar("A", bound=Ask)
@@ -245,6 +246,7 @@ class Service:
         self.answers(ListDeadLetters, door.listed)
         self.answers(RedriveDeadLetter, door.redriven)
         self._tasks.begin("housekeeping", lambda: keep_house(self.store))
+        self._tasks.begin("room", lambda: keep_room(self.bus, self.owner))
         self._tasks.begin("store's pulse", self._look)
 
     async def _look(self) -> None:

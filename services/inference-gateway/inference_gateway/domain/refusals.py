@@ -35,7 +35,7 @@ def journal_full() -> Fault:
     """Return the refusal of a request whose usage could not be kept."""
     return unavailable(
         "journal_full",
-        "Usage cannot be recorded now because the ledger has been away for too long; "
+        "Usage cannot be recorded now: as much as may wait for the ledger does, which is away or behind; "
         "nothing was charged. Try again later.",
         retry_after_s=30,
     )

@@ -23,7 +23,9 @@ PROJECT = "demo"
 HIGH = 10**9
 """A ceiling that is counted against and never reached."""
 HIGH_MICROEUR = str(10**15)
-SETTLED_WITHIN_S = 180
+LOOKS_MAX = 180
+LOOKS_AT_REST = 5
+"""Looks, a second apart, that find the ledger unchanged before it counts as at rest."""
 ABSENT = frozenset({404, 405})
 
 
@@ -92,10 +94,11 @@ def _bound(operator: Client) -> dict[str, int]:
 def in_ledger(target: Target) -> int:
     """Return how many requests the ledger holds, once no more come on their way."""
     client = Client(target.url, target.headers["Authorization"].removeprefix("Bearer "))
-    held = -1
-    for _ in range(SETTLED_WITHIN_S):
+    held, rests = -1, 0
+    for _ in range(LOOKS_MAX):
         before, held = held, sum(line["requests"] for line in client.get("/api/v1/usage")["items"])
-        if held == before:
+        rests = rests + 1 if held == before else 0
+        if rests == LOOKS_AT_REST:
             break
         time.sleep(1.0)
     return held
