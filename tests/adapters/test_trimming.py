@@ -16,6 +16,7 @@ from meshkit.trimming import TRIM_ABOVE, Trim
 from tests.adapters.test_declare import info
 
 BYTES_MAX = 256 * 1024
+WITHIN_S = 30.0
 FACT = b"x" * 1_000
 RATED = "metering.usage.rated.fr-idf-1.00.k"
 RECORDED = "metering.usage.recorded.fr-idf-1.00.k"
@@ -33,7 +34,7 @@ async def declared(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> Bus:
     specs = tuple(small(spec.name) for spec in STREAMS)
     monkeypatch.setattr(declaring, "STREAMS", specs)
     await declare(bus)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(WITHIN_S):
         # A source says that it follows with its first beat, a second after it was declared.
         while any(one["active"] < 0 for one in (await info(bus, "STREAM.INFO.EVENTS"))["sources"]):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -59,21 +60,21 @@ async def all_read(bus: Bus, stream: str, reader: str, *, but_for: int = 0) -> N
     """Acknowledge all that a reader has to read, but for the last so many."""
     pull = Pull(bus, stream, reader)
     heard: list[Pulled] = []
+    wanted = (await info(bus, f"CONSUMER.INFO.{stream}.{reader}"))["num_pending"]
     await pull.start(heard.append)
-    wanted = (await info(bus, f"CONSUMER.INFO.{stream}.{reader}"))["num_pending"] + len(heard)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while len(heard) < wanted:  # noqa: ASYNC110 - the pull says nothing else
             await asyncio.sleep(0.01)
     for message in heard[: len(heard) - but_for]:
         pull.ack(message)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while (await info(bus, f"CONSUMER.INFO.{stream}.{reader}"))["num_ack_pending"] > but_for:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     await pull.stop()
 
 
 async def followed(bus: Bus, messages: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while (await held(bus, "EVENTS"))["messages"] < messages:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -138,7 +139,7 @@ async def test_what_doors_and_nodes_tell_is_gone_once_it_is_read(
 ) -> None:
     assert await fill(declared, subject) > 100, "unread, it stays, and the new is refused"
     await all_read(declared, stream, reader)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while (await held(declared, stream))["messages"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     assert await fill(declared, subject) > 100, "there is room again, for as many"
