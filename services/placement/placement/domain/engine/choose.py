@@ -1,0 +1,131 @@
+"""The decision for one member: the best node of those where it fits, and why it and not the next."""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from placement.domain.engine.fit import BIT, FITS, LOWEST
+from placement.domain.engine.power import Power
+from placement.domain.engine.score import NONE
+from placement.domain.engine.site import Ints, Part, Site
+from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
+from placement.domain.engine.tenancy import Tenancy
+from placement.domain.engine.views import View, Views
+
+POOR = NONE // 2
+"""No node that does is so bad."""
+
+
+class Rated(msgspec.Struct, frozen=True, array_like=True):
+    """One candidate: its row, its score, and the terms that add up to it.
+
+    ``score`` = ``gain`` (fragmentation taken away) - ``left`` (what stays free on the node)
+    - ``power`` (watts added, weighted) - ``bias`` (spreading, locality, whatever was asked for).
+    """
+
+    row: int
+    score: int
+    gain: int
+    left: int
+    power: int
+    bias: int
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
+    """Take ``part``. ``failed`` counts the rows that fail each constraint first, then those that fit."""
+
+    part: Part
+    failed: tuple[int, ...]
+    best: Rated
+    second: Rated | None
+
+
+class NoChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """It fits nowhere: ``fails`` int[row] are the constraints that each node fails, all of them."""
+
+    failed: tuple[int, ...]
+    fails: Ints
+
+
+class Chooser:
+    """Chooses among the nodes of one site."""
+
+    def __init__(self, site: Site, views: Views, power: Power, tenancy: Tenancy) -> None:
+        self._site, self._views, self._power, self._tenancy = site, views, power, tenancy
+        self.reserved: Callable[[Size, Terms], Ints | None] = lambda _size, _terms: None
+
+    def choose(
+        self, size: Size, terms: Terms, *, watt_costs: int = 0, bias: Ints | None = None
+    ) -> Choice | NoChoice:
+        """Return where one member goes, or what each node lacks.
+
+        ``watt_costs`` is what a watt more costs in the score; ``bias`` int[row] is taken from it.
+        """
+        view = self._views.of(size, terms)
+        score, also = view.score, self.also(view, size, terms)
+        if also is not None:
+            score = np.where(also == 0, score, NONE)
+        if watt_costs:
+            score = score - watt_costs * view.watts
+        if bias is not None:
+            score = score - bias
+        failed = self._failed(view, also)
+        row = int(score.argmax()) if len(score) else 0
+        if not failed[FITS]:
+            return NoChoice(failed=failed, fails=view.fails if also is None else view.fails | also)
+        best = self._rated(view, score, row, watt_costs, bias)
+        part = Part(row, self.cards(view, size, row), size.milli_each)
+        return Choice(
+            part=part, failed=failed, best=best, second=self._second(view, score, row, watt_costs, bias)
+        )
+
+    def also(self, view: View, size: Size, terms: Terms) -> Ints | None:
+        """Return which constraints each row fails that depend on more than itself; ``None`` for none."""
+        found: Ints | None = None
+        site = self._site
+        if terms.isolation or self._tenancy.locked:
+            found = np.where(self._tenancy.apart(terms), 0, BIT["isolation"])
+        most = int(site.gpu_w[: site.rows].max(initial=0)) * size.cards
+        if self._power.capped and self._power.tightest() < most:
+            short = self._power.room(np.arange(site.rows)) < view.watts
+            bits = np.where(short, BIT["power"], 0)
+            found = bits if found is None else found | bits
+        kept = self.reserved(size, terms)
+        if kept is not None:
+            found = kept if found is None else found | kept
+        return found
+
+    def cards(self, view: View, size: Size, row: int) -> tuple[int, ...]:
+        """Return which cards of a node a member takes: whole ones first to last, a share the view's."""
+        if size.gpu_milli:
+            return (int(view.card[row]),)
+        if not size.gpus:
+            return ()
+        whole = np.flatnonzero(self._site.free[row] >= MILLI_PER_GPU)
+        return tuple(whole[: size.gpus].tolist())
+
+    def _failed(self, view: View, also: Ints | None) -> tuple[int, ...]:
+        if also is None:
+            return tuple(view.counts.tolist())
+        return tuple(np.bincount(LOWEST[view.fails | also], minlength=FITS + 1).tolist())
+
+    def _rated(self, view: View, score: Ints, row: int, watt_costs: int, bias: Ints | None) -> Rated:
+        gain = int(view.gain[row])
+        return Rated(
+            row=row,
+            score=int(score[row]),
+            gain=gain,
+            left=gain - int(view.score[row]),
+            power=watt_costs * int(view.watts[row]),
+            bias=0 if bias is None else int(bias[row]),
+        )
+
+    def _second(
+        self, view: View, score: Ints, first: int, watt_costs: int, bias: Ints | None
+    ) -> Rated | None:
+        kept = score[first]
+        score[first] = NONE
+        row = int(score.argmax())
+        score[first] = kept
+        return None if score[row] < POOR else self._rated(view, score, row, watt_costs, bias)

@@ -1,0 +1,194 @@
+"""One writer's memory of a site: inputs in, decisions out, and nothing else.
+
+``apply`` is a function of the inputs so far: no clock, no chance, no set's order. The same inputs in the
+same order give the same decisions, whether they come one by one, after a restart or in a replay.
+"""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+
+from placement.domain.engine.choose import Choice, Chooser, NoChoice
+from placement.domain.engine.fit import fit
+from placement.domain.engine.mix import ONE, Mix
+from placement.domain.engine.power import Power
+from placement.domain.engine.site import NOWHERE, Ints, Part, Site
+from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.tenancy import Tenancy
+from placement.domain.engine.views import Views
+from placement.domain.engine.wish import (
+    Asked,
+    Capped,
+    Expected,
+    Input,
+    Measured,
+    NodePut,
+    NodeTurned,
+    Noted,
+    Outcome,
+    Placed,
+    Refused,
+    Released,
+    Seat,
+    Told,
+    Wish,
+)
+
+WARM_MAX = 256
+"""Sizes whose scores are computed before anybody asks, the most expected first."""
+CROWDED = 1_000_000 * ONE
+"""What a seat beside another of its group costs: more than anything but not fitting at all."""
+HOME = 200 * ONE
+"""What a node that holds the weights already is worth: 200 milli of fragments."""
+
+
+class Holding(NamedTuple):
+    """A workload that has its seats, and since when."""
+
+    wish: Wish
+    parts: tuple[Part, ...]
+    at: int
+
+
+class Engine:
+    """A site, who is where on it, and the decisions about both."""
+
+    def __init__(self) -> None:
+        self.site = Site()
+        self.mix = Mix((), self.site.models)
+        self.views = Views(self.site, self.mix)
+        self.power = Power(self.site)
+        self.tenancy = Tenancy(self.site)
+        self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
+        self.holdings: dict[str, Holding] = {}
+        self.groups: dict[str, Counter[int]] = {}
+        self._expected: list[tuple[Size, int]] = []
+        self._known_models = 0
+
+    def apply(self, given: Input) -> Outcome:
+        """Return what is decided, and have it be so. Raises ``ValueError`` for what cannot be."""
+        match given:
+            case Asked():
+                return self._asked(given)
+            case Released():
+                self._release(given.workload)
+            case NodePut():
+                self._put(given)
+            case NodeTurned():
+                self._turn(given)
+            case Capped():
+                self.power.cap(given.level, given.domain, given.watts)
+            case Measured():
+                self.power.measured(given.level, given.domain, given.watts)
+            case Expected():
+                self._expect(given)
+        return Noted()
+
+    def seats(self, parts: tuple[Part, ...]) -> tuple[Seat, ...]:
+        """Return where parts are, by the nodes' ids."""
+        return tuple(Seat(self.site.specs[one.row].node, one.cards, one.milli_each) for one in parts)
+
+    def _asked(self, given: Asked) -> Outcome:
+        wish = given.wish
+        if wish.workload in self.holdings:
+            raise ValueError(f"{wish.workload} has its seats already")
+        parts: list[Part] = []
+        chosen: Choice | NoChoice | None = None
+        for _ in range(wish.members):
+            chosen = self.chooser.choose(
+                wish.size, wish.terms, watt_costs=self._watt_costs(), bias=self._bias(wish)
+            )
+            if isinstance(chosen, NoChoice):
+                for part in reversed(parts):
+                    self._leave(wish, part)
+                return Refused(workload=wish.workload, why=Told(chosen.failed))
+            self._enter(wish, chosen.part)
+            parts.append(chosen.part)
+        assert isinstance(chosen, Choice)
+        self.holdings[wish.workload] = Holding(wish, tuple(parts), given.at)
+        why = Told(chosen.failed, chosen.best, chosen.second)
+        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+
+    def _release(self, workload: str) -> None:
+        holding = self.holdings.pop(workload, None)
+        if holding is None:
+            return
+        for part in reversed(holding.parts):
+            self._leave(holding.wish, part)
+
+    def _enter(self, wish: Wish, part: Part) -> None:
+        site, row = self.site, part.row
+        assert not fit(site, wish.size, wish.terms, np.array([row]))[0], "what is applied fits"
+        before = int(site.taken[row])
+        site.take(wish.size, part)
+        self.power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
+        self.tenancy.enter(row, wish.terms)
+        if wish.group:
+            self.groups.setdefault(wish.group, Counter())[row] += 1
+
+    def _leave(self, wish: Wish, part: Part) -> None:
+        site, row = self.site, part.row
+        before = int(site.taken[row])
+        site.give(wish.size, part)
+        self.power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
+        self.tenancy.leave(row, wish.terms)
+        if wish.group:
+            group = self.groups[wish.group]
+            group[row] -= 1
+            if not group[row]:
+                del group[row]
+            if not group:
+                del self.groups[wish.group]
+
+    def _bias(self, wish: Wish) -> Ints | None:
+        """Return what each row costs more than its score says: crowded, disliked, far from the weights."""
+        crowd = self.groups.get(wish.group) if wish.group and wish.apart else None
+        if not crowd and not wish.dislike and not wish.home:
+            return None
+        bias = np.zeros(self.site.rows, np.int64)
+        if crowd:
+            rows = np.fromiter(crowd, np.int64, len(crowd))
+            counts = np.fromiter(crowd.values(), np.int64, len(crowd))
+            if wish.apart == "node":
+                bias[rows] += counts * CROWDED
+            else:
+                at = self.site.at(wish.apart)
+                there = np.zeros(len(self.site.domains[wish.apart]) + 1, np.int64)
+                np.add.at(there, at[rows], counts)
+                there[NOWHERE] = 0
+                bias += there[at] * CROWDED
+        for node in wish.dislike:
+            if node in self.site.row_of:
+                bias[self.site.row_of[node]] += CROWDED
+        for node in wish.home:
+            if node in self.site.row_of:
+                bias[self.site.row_of[node]] -= HOME
+        return bias
+
+    def _watt_costs(self) -> int:
+        return 0
+
+    def _put(self, given: NodePut) -> None:
+        self.site.put(given.spec)
+        self.power.rebuild()
+        if len(self.site.models) != self._known_models:
+            self._score_anew()
+
+    def _turn(self, given: NodeTurned) -> None:
+        row = self.site.row_of.get(given.node)
+        if row is None:
+            raise ValueError(f"there is no node {given.node}")
+        self.site.closed[row], self.site.silent[row] = given.closed, given.silent
+        self.site.touch(row)
+
+    def _expect(self, given: Expected) -> None:
+        self._expected = list(given.sizes)
+        self._score_anew()
+
+    def _score_anew(self) -> None:
+        self._known_models = len(self.site.models)
+        self.mix = Mix(self._expected, self.site.models)
+        self.views.expect(self.mix)
+        for size, _ in sorted(self._expected, key=lambda one: -one[1])[:WARM_MAX]:
+            self.views.of(size, Terms())

@@ -1,0 +1,100 @@
+"""Watts: what each part of a site is planned to draw, what it may, and how much room that leaves.
+
+Planned watts of a node are its idle watts and those of each GPU that somebody holds a part of. What
+a meter says beyond the plan is added to it (a meter that says less frees nothing). Caps nest: a
+member needs room in its rack, PDU, row, hall and site at once.
+"""
+
+import numpy as np
+
+from placement.domain.engine.site import NOWHERE, POWER, Ints, Site
+
+ENDLESS = 1 << 60
+"""The room of a domain without a cap."""
+
+
+class Power:
+    """What each domain draws by plan, and its cap; kept up as members come and go."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._caps: dict[str, dict[int, int]] = {level: {} for level in POWER}
+        self._excess: dict[str, dict[int, int]] = {level: {} for level in POWER}
+        self._room: dict[str, Ints] = {}
+        self.planned: dict[str, Ints] = {}
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Sum anew, after nodes were added or built otherwise."""
+        site = self._site
+        rows = site.rows
+        watts = site.idle_w[:rows] + site.taken[:rows] * site.gpu_w[:rows]
+        for level in POWER:
+            domains = len(site.domains[level])
+            at = site.at(level)
+            known = at != NOWHERE
+            sums = np.zeros(domains, np.int64)
+            np.add.at(sums, at[known], watts[known])
+            self.planned[level] = sums
+            room = np.full(domains + 1, ENDLESS, np.int64)
+            for domain, cap in self._caps[level].items():
+                room[domain] = cap - sums[domain] - self._excess[level].get(domain, 0)
+            # The last stands for NOWHERE: what is in no domain of a level has no cap there.
+            self._room[level] = room
+
+    def cap(self, level: str, domain: str, watts: int | None) -> None:
+        """Cap a domain, or (``None``) lift its cap."""
+        code = self._site.domains[level].of(domain)
+        if watts is None:
+            self._caps[level].pop(code, None)
+        else:
+            self._caps[level][code] = watts
+        self.rebuild()
+
+    def measured(self, level: str, domain: str, watts: int) -> None:
+        """Note what a domain draws: what is beyond its plan counts against its cap."""
+        code = self._site.domains[level].of(domain)
+        if code >= len(self.planned[level]):
+            self.rebuild()
+        self._excess[level][code] = max(0, watts - int(self.planned[level][code]))
+        self.rebuild()
+
+    def add(self, row: int, watts: int) -> None:
+        """Count watts that a row's node draws more (or, negative, less) by plan."""
+        if watts == 0:
+            return
+        for level in POWER:
+            domain = self._site.at(level)[row]
+            if domain != NOWHERE:
+                self.planned[level][domain] += watts
+                if self._room[level][domain] != ENDLESS:
+                    self._room[level][domain] -= watts
+
+    @property
+    def capped(self) -> bool:
+        """Whether any domain has a cap."""
+        return any(self._caps.values())
+
+    def tightest(self) -> int:
+        """Return the room of the capped domain that has the least."""
+        return min(int(self._room[level].min()) for level in POWER)
+
+    def room(self, rows: Ints) -> Ints:
+        """Return how many watts each of ``rows`` may still add: int[row]."""
+        least = np.full(len(rows), ENDLESS, np.int64)
+        for level in POWER:
+            if self._caps[level]:
+                np.minimum(least, self._room[level][self._site.at(level)[rows]], out=least)
+        return least
+
+    def breaches(self) -> list[tuple[str, str, int]]:
+        """Return each domain above its cap, as level, name and watts beyond: most first."""
+        found = []
+        for level in POWER:
+            names = list(self._site.domains[level])
+            found += [
+                (level, names[code], -int(room))
+                for code, room in enumerate(self._room[level][:-1])
+                if room < 0
+            ]
+        return sorted(found, key=lambda one: -one[2])

@@ -1,0 +1,216 @@
+"""All that is known of a site's nodes, one array a column: what decisions are computed on."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from placement.domain.engine.mix import CARDS_MAX
+from placement.domain.engine.size import MILLI_PER_GPU, Size
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+ROWS_FIRST = 64
+CARDS_FIRST = 8
+TOUCHED_MAX = 1 << 16
+"""Changes remembered for those who keep scores; whoever is further behind scores all rows anew."""
+
+POWER = ("rack", "pdu", "row", "hall", "site")
+"""Levels that power runs through, each inside the next."""
+FABRIC = ("nvlink", "leaf", "rail")
+LEVELS = (*POWER, *FABRIC)
+NOWHERE = -1
+"""The domain of a node whose place at that level is not known."""
+NOBODY, SEVERAL = -1, -2
+"""No tenant, or more than one, on a node."""
+COLUMNS = ("cards", "cpu", "memory", "slots", "model", "jurisdiction", "assurance", "closed", "silent")
+POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
+
+
+class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One node as it is built.
+
+    ``place`` names its domain at each level that is known. It draws ``idle_w`` with nothing on it, and
+    each GPU that somebody holds a part of adds ``gpu_w``.
+    """
+
+    node: str
+    model: str = ""
+    gpus: int = 0
+    cpu_milli: int = 0
+    memory_mib: int = 0
+    jurisdiction: str = ""
+    assurances: tuple[str, ...] = ()
+    slots: int = 256
+    place: dict[str, str] = {}
+    idle_w: int = 0
+    gpu_w: int = 0
+
+
+class Codes(dict[str, int]):
+    """Texts by number, in the order they were first met."""
+
+    def of(self, text: str) -> int:
+        """Return a text's number; the next where it is new."""
+        return self.setdefault(text, len(self))
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What one member holds: the row of its node, its cards, and the milli it takes of each."""
+
+    row: int
+    cards: tuple[int, ...]
+    milli_each: int
+
+
+class Site:
+    """Nodes by row; a row is never given to another node.
+
+    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``cpu``, ``memory``,
+    ``slots`` int[row]: left. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
+    int[row]: who alone is there, else ``NOBODY`` or ``SEVERAL``.
+    """
+
+    free: Ints
+    cards: Ints
+    cpu: Ints
+    memory: Ints
+    slots: Ints
+    model: Ints
+    jurisdiction: Ints
+    assurance: Ints
+    closed: Ints
+    silent: Ints
+    taken: Ints
+    idle_w: Ints
+    gpu_w: Ints
+    tenant: Ints
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.specs: list[NodeSpec] = []
+        self.row_of: dict[str, int] = {}
+        self.models, self.jurisdictions, self.assurances = Codes(), Codes(), Codes()
+        self.tenants = Codes()
+        self.domains = {level: Codes() for level in LEVELS}
+        self._touched: list[int] = []
+        self._forgotten = 0
+        self._columns: dict[str, Ints] = {}
+        self._grow(ROWS_FIRST, CARDS_FIRST)
+
+    def put(self, spec: NodeSpec) -> int:
+        """Know a node, new or built otherwise than before; return its row. What it runs stays.
+
+        Raises ``ValueError`` where it holds more than it would have.
+        """
+        if spec.gpus > CARDS_MAX:
+            raise ValueError(
+                f"{spec.node} has {spec.gpus} GPUs: at most {CARDS_MAX} are known of one node"
+            )
+        row = self.row_of.get(spec.node)
+        if row is None:
+            row = self._append(spec)
+        before, self.specs[row] = self.specs[row], spec
+        width = self.free.shape[1]
+        if spec.gpus > width:
+            self._grow(len(self.cards), CARDS_MAX)
+        held = MILLI_PER_GPU * (np.arange(self.free.shape[1]) < before.gpus) - self.free[row]
+        free = MILLI_PER_GPU * (np.arange(self.free.shape[1]) < spec.gpus) - held
+        cpu = self.cpu[row] + spec.cpu_milli - before.cpu_milli
+        memory = self.memory[row] + spec.memory_mib - before.memory_mib
+        if free.min() < 0 or cpu < 0 or memory < 0:
+            raise ValueError(f"{spec.node} holds more than it would have: drain it first")
+        self.free[row], self.cpu[row], self.memory[row] = free, cpu, memory
+        self.slots[row] += spec.slots - before.slots
+        self.cards[row] = spec.gpus
+        self.model[row] = self.models.of(spec.model)
+        self.jurisdiction[row] = self.jurisdictions.of(spec.jurisdiction)
+        self.assurance[row] = sum(1 << self.assurances.of(one) for one in set(spec.assurances))
+        self.idle_w[row], self.gpu_w[row] = spec.idle_w, spec.gpu_w
+        for level in LEVELS:
+            name = spec.place.get(level, "" if level != "site" else "site")
+            self.at(level)[row] = self.domains[level].of(name) if name else NOWHERE
+        self.touch(row)
+        return row
+
+    def at(self, level: str) -> Ints:
+        """Return the domain of each row at a level: int[row], ``NOWHERE`` where it is not known."""
+        return self._columns[f"at_{level}"][: self.rows]
+
+    def take(self, size: Size, part: Part) -> None:
+        """Take what one member takes. It must fit: see ``fit``."""
+        row = part.row
+        free = self.free[row]
+        for card in part.cards:
+            assert free[card] >= part.milli_each
+            self.taken[row] += int(free[card] == MILLI_PER_GPU)
+            free[card] -= part.milli_each
+        self.cpu[row] -= size.cpu_milli
+        self.memory[row] -= size.memory_mib
+        self.slots[row] -= 1
+        assert self.cpu[row] >= 0
+        assert self.memory[row] >= 0
+        self.touch(row)
+
+    def give(self, size: Size, part: Part) -> None:
+        """Give back what one member took."""
+        row = part.row
+        free = self.free[row]
+        for card in part.cards:
+            free[card] += part.milli_each
+            assert free[card] <= MILLI_PER_GPU
+            self.taken[row] -= int(free[card] == MILLI_PER_GPU)
+        self.cpu[row] += size.cpu_milli
+        self.memory[row] += size.memory_mib
+        self.slots[row] += 1
+        self.touch(row)
+
+    def touch(self, row: int) -> None:
+        """Note that a row has changed."""
+        self._touched.append(row)
+        if len(self._touched) > TOUCHED_MAX:
+            self._forgotten += TOUCHED_MAX // 2
+            del self._touched[: TOUCHED_MAX // 2]
+
+    @property
+    def seen(self) -> int:
+        """How many changes there were."""
+        return self._forgotten + len(self._touched)
+
+    def since(self, seen: int) -> Ints | None:
+        """Return the rows that changed since there were ``seen`` changes, each once; ``None`` for all."""
+        behind = self.seen - seen
+        if behind > len(self._touched) or behind > self.rows:
+            return None
+        rows = set(self._touched[len(self._touched) - behind :])
+        return np.fromiter(rows, np.int64, len(rows))
+
+    def _append(self, spec: NodeSpec) -> int:
+        row = self.rows
+        if row == len(self.cards):
+            self._grow(2 * row, self.free.shape[1])
+        self.rows += 1
+        self.row_of[spec.node] = row
+        self.specs.append(NodeSpec(node=spec.node, slots=0))
+        self._name()
+        return row
+
+    def _grow(self, rows: int, cards: int) -> None:
+        wide = {"free": cards}
+        empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
+        for name in ("free", *COLUMNS, *POWER_COLUMNS, *empty):
+            shape: Any = (rows, wide[name]) if name in wide else rows
+            column = np.full(shape, empty.get(name, 0), np.int64)
+            before = self._columns.get(name)
+            if before is not None:
+                column[tuple(slice(length) for length in before.shape)] = before
+            self._columns[name] = column
+        self._name()
+
+    def _name(self) -> None:
+        """Have each column under its name, as far as there are nodes."""
+        for name, column in self._columns.items():
+            if not name.startswith("at_"):
+                setattr(self, name, column)
