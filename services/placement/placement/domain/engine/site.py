@@ -1,6 +1,6 @@
 """All that is known of a site's nodes, one array a column: what decisions are computed on."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,6 +14,8 @@ Bools = npt.NDArray[np.bool_]
 
 ROWS_FIRST = 64
 CARDS_FIRST = 8
+ASSURANCES_MAX = 62
+"""Each is one bit of a column."""
 TOUCHED_MAX = 1 << 16
 """Changes remembered for those who keep scores; whoever is further behind scores all rows anew."""
 
@@ -65,6 +67,15 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     milli_each: int
 
 
+class Held(NamedTuple):
+    """What the members of one node hold together: milli of each card, CPU, memory, and how many they are."""
+
+    cards: Ints
+    cpu: int
+    memory: int
+    members: int
+
+
 class Site:
     """Nodes by row; a row is never given to another node.
 
@@ -109,25 +120,34 @@ class Site:
             raise ValueError(
                 f"{spec.node} has {spec.gpus} GPUs: at most {CARDS_MAX} are known of one node"
             )
+        if len(self.assurances.keys() | spec.assurances) > ASSURANCES_MAX:
+            raise ValueError(f"{spec.node}: at most {ASSURANCES_MAX} assurances are known of one site")
         row = self.row_of.get(spec.node)
+        before = NodeSpec(node=spec.node, slots=0) if row is None else self.specs[row]
+        held = self._held(row, before)
+        if (
+            held.cards[spec.gpus :].any()
+            or held.cpu > spec.cpu_milli
+            or held.memory > spec.memory_mib
+            or held.members > spec.slots
+        ):
+            raise ValueError(f"{spec.node} holds more than it would have: drain it first")
         if row is None:
             row = self._append(spec)
-        before, self.specs[row] = self.specs[row], spec
-        width = self.free.shape[1]
-        if spec.gpus > width:
+        if spec.gpus > self.free.shape[1]:
             self._grow(len(self.cards), CARDS_MAX)
-        held = MILLI_PER_GPU * (np.arange(self.free.shape[1]) < before.gpus) - self.free[row]
-        free = MILLI_PER_GPU * (np.arange(self.free.shape[1]) < spec.gpus) - held
-        cpu = self.cpu[row] + spec.cpu_milli - before.cpu_milli
-        memory = self.memory[row] + spec.memory_mib - before.memory_mib
-        if free.min() < 0 or cpu < 0 or memory < 0:
-            raise ValueError(f"{spec.node} holds more than it would have: drain it first")
-        self.free[row], self.cpu[row], self.memory[row] = free, cpu, memory
-        self.slots[row] += spec.slots - before.slots
+        self.specs[row] = spec
+        width = self.free.shape[1]
+        self.free[row] = MILLI_PER_GPU * (np.arange(width) < spec.gpus) - held.cards[:width]
+        self.cpu[row] = spec.cpu_milli - held.cpu
+        self.memory[row] = spec.memory_mib - held.memory
+        self.slots[row] = spec.slots - held.members
         self.cards[row] = spec.gpus
         self.model[row] = self.models.of(spec.model)
         self.jurisdiction[row] = self.jurisdictions.of(spec.jurisdiction)
-        self.assurance[row] = sum(1 << self.assurances.of(one) for one in set(spec.assurances))
+        self.assurance[row] = sum(
+            1 << self.assurances.of(one) for one in dict.fromkeys(spec.assurances)
+        )
         self.idle_w[row], self.gpu_w[row] = spec.idle_w, spec.gpu_w
         for level in LEVELS:
             name = spec.place.get(level, "" if level != "site" else "site")
@@ -186,6 +206,19 @@ class Site:
             return None
         rows = set(self._touched[len(self._touched) - behind :])
         return np.fromiter(rows, np.int64, len(rows))
+
+    def _held(self, row: int | None, spec: NodeSpec) -> Held:
+        """Return what the members of a node hold, where it is built as ``spec`` says."""
+        cards = np.zeros(CARDS_MAX, np.int64)
+        if row is None:
+            return Held(cards, 0, 0, 0)
+        cards[: spec.gpus] = MILLI_PER_GPU - self.free[row, : spec.gpus]
+        return Held(
+            cards,
+            spec.cpu_milli - int(self.cpu[row]),
+            spec.memory_mib - int(self.memory[row]),
+            spec.slots - int(self.slots[row]),
+        )
 
     def _append(self, spec: NodeSpec) -> int:
         row = self.rows
