@@ -7,7 +7,7 @@ import numpy as np
 
 from placement.domain.engine.fit import BIT, FITS, LOWEST
 from placement.domain.engine.power import Power
-from placement.domain.engine.score import NONE
+from placement.domain.engine.score import NONE, Scored
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.tenancy import Tenancy
@@ -63,43 +63,64 @@ class Chooser:
         ``watt_costs`` is what a watt more costs in the score; ``bias`` int[row] is taken from it.
         """
         view = self._views.of(size, terms)
-        score, also = view.score, self.also(view, size, terms)
+        also, room = self._beyond(view, size, terms)
+        picked = self._picked(view, room, watt_costs)
+        score = picked.score
         if also is not None:
             score = np.where(also == 0, score, NONE)
         if watt_costs:
-            score = score - watt_costs * view.watts
+            score = score - watt_costs * picked.watts
         if bias is not None:
             score = score - bias
         failed = self._failed(view, also)
-        row = int(score.argmax()) if len(score) else 0
         if not failed[FITS]:
             return NoChoice(failed=failed, fails=view.fails if also is None else view.fails | also)
-        best = self._rated(view, score, row, watt_costs, bias)
-        part = Part(row, self.cards(view, size, row), size.milli_each)
-        return Choice(
-            part=part, failed=failed, best=best, second=self._second(view, score, row, watt_costs, bias)
-        )
+        row = int(score.argmax())
+        best = self._rated(picked, score, row, watt_costs, bias)
+        part = Part(row, self.cards(size, row, int(picked.card[row])), size.milli_each)
+        second = self._second(picked, score, row, watt_costs, bias)
+        return Choice(part=part, failed=failed, best=best, second=second)
 
     def also(self, view: View, size: Size, terms: Terms) -> Ints | None:
         """Return which constraints each row fails that depend on more than itself; ``None`` for none."""
+        return self._beyond(view, size, terms)[0]
+
+    def _beyond(self, view: View, size: Size, terms: Terms) -> tuple[Ints | None, Ints | None]:
+        """Return ``also``, and the watts each row may add; ``None`` where all may add enough."""
         found: Ints | None = None
+        room: Ints | None = None
         site = self._site
         if terms.isolation or self._tenancy.locked:
             found = np.where(self._tenancy.apart(terms), 0, BIT["isolation"])
         most = int(site.gpu_w[: site.rows].max(initial=0)) * size.cards
         if self._power.capped and self._power.tightest() < most:
-            short = self._power.room(np.arange(site.rows)) < view.watts
-            bits = np.where(short, BIT["power"], 0)
+            room = self._power.room(np.arange(site.rows))
+            bits = np.where(room < view.needs, BIT["power"], 0)
             found = bits if found is None else found | bits
         kept = self.reserved(size, terms)
         if kept is not None:
             found = kept if found is None else found | kept
-        return found
+        return found, room
 
-    def cards(self, view: View, size: Size, row: int) -> tuple[int, ...]:
-        """Return which cards of a node a member takes: whole ones first to last, a share the view's."""
+    def _picked(self, view: View, room: Ints | None, watt_costs: int) -> Scored:
+        """Return each row with the card it would give: one already awake where watts are short, or dear."""
+        usual, awake = view.scored, view.awake
+        if awake is None or (room is None and not watt_costs):
+            return usual
+        thrifty = awake.score > usual.score - watt_costs * usual.watts
+        if room is not None:
+            thrifty |= room < usual.watts
+        return Scored(
+            np.where(thrifty, awake.score, usual.score),
+            np.where(thrifty, awake.gain, usual.gain),
+            np.where(thrifty, awake.card, usual.card),
+            np.where(thrifty, awake.watts, usual.watts),
+        )
+
+    def cards(self, size: Size, row: int, card: int) -> tuple[int, ...]:
+        """Return which cards of a node a member takes: whole ones first to last, a share the one given."""
         if size.gpu_milli:
-            return (int(view.card[row]),)
+            return (card,)
         if not size.gpus:
             return ()
         whole = np.flatnonzero(self._site.free[row] >= MILLI_PER_GPU)
@@ -110,22 +131,24 @@ class Chooser:
             return tuple(view.counts.tolist())
         return tuple(np.bincount(LOWEST[view.fails | also], minlength=FITS + 1).tolist())
 
-    def _rated(self, view: View, score: Ints, row: int, watt_costs: int, bias: Ints | None) -> Rated:
-        gain = int(view.gain[row])
+    def _rated(
+        self, picked: Scored, score: Ints, row: int, watt_costs: int, bias: Ints | None
+    ) -> Rated:
+        gain = int(picked.gain[row])
         return Rated(
             row=row,
             score=int(score[row]),
             gain=gain,
-            left=gain - int(view.score[row]),
-            power=watt_costs * int(view.watts[row]),
+            left=gain - int(picked.score[row]),
+            power=watt_costs * int(picked.watts[row]),
             bias=0 if bias is None else int(bias[row]),
         )
 
     def _second(
-        self, view: View, score: Ints, first: int, watt_costs: int, bias: Ints | None
+        self, picked: Scored, score: Ints, first: int, watt_costs: int, bias: Ints | None
     ) -> Rated | None:
         kept = score[first]
         score[first] = NONE
         row = int(score.argmax())
         score[first] = kept
-        return None if score[row] < POOR else self._rated(view, score, row, watt_costs, bias)
+        return None if score[row] < POOR else self._rated(picked, score, row, watt_costs, bias)

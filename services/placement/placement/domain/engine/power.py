@@ -21,11 +21,23 @@ class Power:
         self._caps: dict[str, dict[int, int]] = {level: {} for level in POWER}
         self._excess: dict[str, dict[int, int]] = {level: {} for level in POWER}
         self._room: dict[str, Ints] = {}
-        self.planned: dict[str, Ints] = {}
-        self.rebuild()
+        self._planned: dict[str, Ints] = {}
+        self._stale = True
 
     def rebuild(self) -> None:
-        """Sum anew, after nodes were added or built otherwise."""
+        """Have all be summed anew, once somebody asks: nodes were added or built otherwise."""
+        self._stale = True
+
+    @property
+    def planned(self) -> dict[str, Ints]:
+        """Watts that each domain of a level is planned to draw."""
+        self._sum()
+        return self._planned
+
+    def _sum(self) -> None:
+        if not self._stale:
+            return
+        self._stale = False
         site = self._site
         rows = site.rows
         watts = site.idle_w[:rows] + site.taken[:rows] * site.gpu_w[:rows]
@@ -35,7 +47,7 @@ class Power:
             known = at != NOWHERE
             sums = np.zeros(domains, np.int64)
             np.add.at(sums, at[known], watts[known])
-            self.planned[level] = sums
+            self._planned[level] = sums
             room = np.full(domains + 1, ENDLESS, np.int64)
             for domain, cap in self._caps[level].items():
                 room[domain] = cap - sums[domain] - self._excess[level].get(domain, 0)
@@ -44,7 +56,7 @@ class Power:
 
     def cap(self, level: str, domain: str, watts: int | None) -> None:
         """Cap a domain, or (``None``) lift its cap."""
-        code = self._site.domains[level].of(domain)
+        code = self._domain(level, domain)
         if watts is None:
             self._caps[level].pop(code, None)
         else:
@@ -53,22 +65,30 @@ class Power:
 
     def measured(self, level: str, domain: str, watts: int) -> None:
         """Note what a domain draws: what is beyond its plan counts against its cap."""
-        code = self._site.domains[level].of(domain)
-        if code >= len(self.planned[level]):
-            self.rebuild()
+        code = self._domain(level, domain)
         self._excess[level][code] = max(0, watts - int(self.planned[level][code]))
         self.rebuild()
 
     def add(self, row: int, watts: int) -> None:
         """Count watts that a row's node draws more (or, negative, less) by plan."""
-        if watts == 0:
+        if watts == 0 or self._stale:
             return
         for level in POWER:
             domain = self._site.at(level)[row]
             if domain != NOWHERE:
-                self.planned[level][domain] += watts
+                self._planned[level][domain] += watts
                 if self._room[level][domain] != ENDLESS:
                     self._room[level][domain] -= watts
+
+    def _domain(self, level: str, domain: str) -> int:
+        """Return a domain's number, new where nobody knew it. Raises ``ValueError`` where no power runs."""
+        if level not in POWER:
+            raise ValueError(f"power has no level {level}: one of {', '.join(POWER)}")
+        known = len(self._site.domains[level])
+        code = self._site.domains[level].of(domain)
+        if code == known:
+            self.rebuild()
+        return code
 
     @property
     def capped(self) -> bool:
@@ -77,10 +97,12 @@ class Power:
 
     def tightest(self) -> int:
         """Return the room of the capped domain that has the least."""
+        self._sum()
         return min(int(self._room[level].min()) for level in POWER)
 
     def room(self, rows: Ints) -> Ints:
         """Return how many watts each of ``rows`` may still add: int[row]."""
+        self._sum()
         least = np.full(len(rows), ENDLESS, np.int64)
         for level in POWER:
             if self._caps[level]:
@@ -89,6 +111,7 @@ class Power:
 
     def breaches(self) -> list[tuple[str, str, int]]:
         """Return each domain above its cap, as level, name and watts beyond: most first."""
+        self._sum()
         found = []
         for level in POWER:
             names = list(self._site.domains[level])

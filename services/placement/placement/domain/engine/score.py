@@ -25,39 +25,66 @@ _EARLIER = np.tril(np.ones((CARDS_MAX, CARDS_MAX), bool), -1)
 
 
 class Scored(NamedTuple):
-    """Of each row: its score, the Δ in it, the card that a share of one should take, the watts it adds."""
+    """Of each row: its score, the Δ in it, the card that a share of one should take, the watts it adds.
+
+    ``awake`` is the same for a share that may take only a card that somebody has a share of, and so adds
+    no watts; its score is ``NONE`` where there is none that fits.
+    """
 
     score: Ints
     gain: Ints
     card: Ints
     watts: Ints
+    awake: "Scored | None" = None
 
 
 def score(site: Site, mix: Mix, size: Size, rows: Ints) -> Scored:
     """Return how good each of ``rows`` is for one member; each must fit (``fit``)."""
     free, cpu, model = site.free[rows], site.cpu[rows], site.model[rows]
     after = cpu - size.cpu_milli
-    if size.gpu_milli:
-        worth, card = _shared(mix, size.gpu_milli, free, (after, cpu), model)
-        woken = (free[np.arange(len(rows)), card] == MILLI_PER_GPU).astype(np.int64)
-    else:
-        left = free
-        if size.gpus:
-            whole = free >= MILLI_PER_GPU
-            left = np.where(whole & (whole.cumsum(1) <= size.gpus), 0, free)
-        both = mix.useful(
-            np.concatenate((left, free)), np.concatenate((after, cpu)), np.concatenate((model, model))
-        )
-        worth = both[: len(rows)] - both[len(rows) :]
-        card = np.zeros(len(rows), np.int64)
-        woken = np.full(len(rows), size.gpus)
-    gain = worth + size.milli * ONE
     stays = (free.sum(1) - size.milli) * LEFT_GPU + after * LEFT_CPU
-    return Scored(gain - stays, gain, card, woken * site.gpu_w[rows])
+    gpu_w = site.gpu_w[rows]
+    if size.gpu_milli:
+        before, each = _shared(mix, size.gpu_milli, free, (after, cpu), model)
+        idle = free == MILLI_PER_GPU
+        worth, card = _best(each, free)
+        gain = worth - before + size.milli * ONE
+        watts = np.where(idle[np.arange(len(rows)), card], gpu_w, 0)
+        worth, awake = _best(np.where(idle, NONE, each), free)
+        there = worth > NONE
+        gain_awake = np.where(there, worth - before + size.milli * ONE, 0)
+        score_awake = np.where(there, gain_awake - stays, NONE)
+        other = Scored(score_awake, gain_awake, awake, np.zeros_like(watts))
+        return Scored(gain - stays, gain, card, watts, other)
+    left = free
+    if size.gpus:
+        whole = free >= MILLI_PER_GPU
+        left = np.where(whole & (whole.cumsum(1) <= size.gpus), 0, free)
+    both = mix.useful(
+        np.concatenate((left, free)), np.concatenate((after, cpu)), np.concatenate((model, model))
+    )
+    gain = both[: len(rows)] - both[len(rows) :] + size.milli * ONE
+    return Scored(gain - stays, gain, np.zeros(len(rows), np.int64), size.gpus * gpu_w)
+
+
+def needed_w(site: Site, size: Size, rows: Ints) -> Ints:
+    """Return the fewest watts that one member adds to each of ``rows``, whether it fits there or not.
+
+    A share adds none where a card that somebody has a share of already has room for it.
+    """
+    gpu_w = site.gpu_w[rows]
+    if not size.gpu_milli:
+        return size.gpus * gpu_w
+    free = site.free[rows]
+    awake = ((free >= size.gpu_milli) & (free < MILLI_PER_GPU)).any(1)
+    return np.where(awake, 0, gpu_w)
 
 
 def _shared(mix: Mix, milli: int, free: Ints, cpu: tuple[Ints, Ints], model: Ints) -> tuple[Ints, Ints]:
-    """Return what the best card makes of each node, and which it is: of equals the fullest, the first."""
+    """Return what each node is worth before, and after a share was taken of each of its cards.
+
+    int[row] and int[row, card]: ``NONE`` for a card that does not fit, or has an equal before it.
+    """
     can = free >= milli
     # Of cards with as much left, one will do.
     width = free.shape[1]
@@ -73,6 +100,10 @@ def _shared(mix: Mix, milli: int, free: Ints, cpu: tuple[Ints, Ints], model: Int
     )
     worth = np.full(free.shape, NONE, np.int64)
     worth[row, card] = both[: len(row)]
+    return both[len(row) :], worth
+
+
+def _best(worth: Ints, free: Ints) -> tuple[Ints, Ints]:
+    """Return what the best card makes of each node, and which it is: of equals the fullest, the first."""
     best = worth.max(1)
-    chosen = np.where(worth == best[:, None], free, MILLI_PER_GPU + 1).argmin(1)
-    return best - both[len(row) :], chosen
+    return best, np.where(worth == best[:, None], free, MILLI_PER_GPU + 1).argmin(1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from placement.domain.engine.fit import FITS, LOWEST, fit
 from placement.domain.engine.mix import Mix
-from placement.domain.engine.score import NONE, score
+from placement.domain.engine.score import NONE, Scored, needed_w, score
 from placement.domain.engine.site import Ints, Site
 from placement.domain.engine.size import Size, Terms
 
@@ -17,8 +17,11 @@ VIEWS_MAX = 512
 class View:
     """What each row is for one size on its terms: which constraints it fails, and how good it is.
 
-    ``counts`` int[constraint]: how many rows fail it first; the last is how many fit.
+    ``counts`` int[constraint]: how many rows fail it first; the last is how many fit. ``needs`` int[row]
+    are the fewest watts it adds to any row; what is scored is of those that fit, all else of no meaning.
     """
+
+    awake: Scored | None
 
     def __init__(self, site: Site, mix: Mix, size: Size, terms: Terms) -> None:
         self._site, self._mix, self._size, self._terms = site, mix, size, terms
@@ -27,10 +30,9 @@ class View:
 
     def _empty(self, rows: int) -> None:
         self.fails: Ints = np.zeros(rows, np.int64)
-        self.score: Ints = np.full(rows, NONE, np.int64)
-        self.gain: Ints = np.zeros(rows, np.int64)
-        self.card: Ints = np.zeros(rows, np.int64)
-        self.watts: Ints = np.zeros(rows, np.int64)
+        self.needs: Ints = np.zeros(rows, np.int64)
+        self.scored = _unscored(rows)
+        self.awake = _unscored(rows) if self._size.gpu_milli else None
         self.counts: Ints = np.zeros(FITS + 1, np.int64)
         self.counts[FITS] = rows
 
@@ -47,14 +49,28 @@ class View:
         self.counts -= np.bincount(LOWEST[self.fails[rows]], minlength=FITS + 1)
         self.counts += np.bincount(LOWEST[fails], minlength=FITS + 1)
         self.fails[rows] = fails
-        self.score[rows] = NONE
+        self.needs[rows] = needed_w(site, self._size, rows)
+        self.scored.score[rows] = NONE
+        if self.awake:
+            self.awake.score[rows] = NONE
         fits = rows[fails == 0]
         if len(fits):
             scored = score(site, self._mix, self._size, fits)
-            self.score[fits], self.gain[fits] = scored.score, scored.gain
-            self.card[fits], self.watts[fits] = scored.card, scored.watts
+            _write(self.scored, fits, scored)
+            if self.awake and scored.awake:
+                _write(self.awake, fits, scored.awake)
         self._seen = site.seen
         return self
+
+
+def _unscored(rows: int) -> Scored:
+    gain, card, watts = (np.zeros(rows, np.int64) for _ in range(3))
+    return Scored(np.full(rows, NONE, np.int64), gain, card, watts)
+
+
+def _write(into: Scored, rows: Ints, scored: Scored) -> None:
+    into.score[rows], into.gain[rows] = scored.score, scored.gain
+    into.card[rows], into.watts[rows] = scored.card, scored.watts
 
 
 class Views:
@@ -66,7 +82,12 @@ class Views:
         self._held: OrderedDict[tuple[Size, Terms], View] = OrderedDict()
 
     def of(self, size: Size, terms: Terms) -> View:
-        """Return the view of a size on its terms, as the site is now."""
+        """Return the view of a size on its terms, as the site is now.
+
+        Who asks and how far apart from others is no part of it (see ``fit``): all tenants share it.
+        """
+        if terms.tenant or terms.isolation:
+            terms = Terms(jurisdictions=terms.jurisdictions, assurances=terms.assurances)
         key = (size, terms)
         view = self._held.get(key)
         if view is None:
