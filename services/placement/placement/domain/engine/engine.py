@@ -4,7 +4,6 @@
 same order give the same decisions, whether they come one by one, after a restart or in a replay.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -62,9 +61,24 @@ class Engine:
         self.tenancy = Tenancy(self.site)
         self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
         self.holdings: dict[str, Holding] = {}
-        self.groups: dict[str, Counter[int]] = {}
+        self.groups: dict[str, dict[int, int]] = {}
         self._expected: list[tuple[Size, int]] = []
         self._known_models = 0
+
+    def copy(self) -> "Engine":
+        """Return an engine that decides as this one would; what becomes of either does not touch the other."""
+        copy = Engine()
+        copy.site = self.site.copy()
+        copy.mix = self.mix
+        copy.views = self.views.copy(copy.site)
+        copy.power = self.power.copy(copy.site)
+        copy.tenancy = self.tenancy.copy(copy.site)
+        copy.chooser = Chooser(copy.site, copy.views, copy.power, copy.tenancy)
+        copy.holdings = self.holdings.copy()
+        copy.groups = {name: group.copy() for name, group in self.groups.items()}
+        copy._expected = self._expected.copy()
+        copy._known_models = self._known_models
+        return copy
 
     def apply(self, given: Input) -> Outcome:
         """Return what is decided, and have it be so. Raises ``ValueError`` for what cannot be."""
@@ -118,14 +132,21 @@ class Engine:
             self._leave(holding.wish, part)
 
     def _enter(self, wish: Wish, part: Part) -> None:
+        assert not fit(self.site, wish.size, wish.terms, np.array([part.row]))[0], (
+            "what is applied fits"
+        )
+        self._sit(wish, part)
+
+    def _sit(self, wish: Wish, part: Part) -> None:
+        """Have a member be where it is already: its node may be closed by now."""
         site, row = self.site, part.row
-        assert not fit(site, wish.size, wish.terms, np.array([row]))[0], "what is applied fits"
         before = int(site.taken[row])
         site.take(wish.size, part)
         self.power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
         self.tenancy.enter(row, wish.terms)
         if wish.group:
-            self.groups.setdefault(wish.group, Counter())[row] += 1
+            group = self.groups.setdefault(wish.group, {})
+            group[row] = group.get(row, 0) + 1
 
     def _leave(self, wish: Wish, part: Part) -> None:
         site, row = self.site, part.row
@@ -170,7 +191,11 @@ class Engine:
         return 0
 
     def _put(self, given: NodePut) -> None:
-        self.site.put(given.spec)
+        spec = given.spec
+        row = self.site.row_of.get(spec.node)
+        if row is not None and self.tenancy.tied(row, spec.place):
+            raise ValueError(f"{spec.node} would leave or enter a tenant's own part: drain it first")
+        self.site.put(spec)
         self.power.rebuild()
         if len(self.site.models) != self._known_models:
             self._score_anew()

@@ -24,6 +24,13 @@ class Power:
         self._planned: dict[str, Ints] = {}
         self._stale = True
 
+    def copy(self, site: Site) -> "Power":
+        """Return the same for a copy of the site."""
+        copy = Power(site)
+        copy._caps = {level: caps.copy() for level, caps in self._caps.items()}
+        copy._excess = {level: excess.copy() for level, excess in self._excess.items()}
+        return copy
+
     def rebuild(self) -> None:
         """Have all be summed anew, once somebody asks: nodes were added or built otherwise."""
         self._stale = True

@@ -111,6 +111,19 @@ class Site:
         self._columns: dict[str, Ints] = {}
         self._grow(ROWS_FIRST, CARDS_FIRST)
 
+    def copy(self) -> "Site":
+        """Return the same nodes; what becomes of either does not touch the other."""
+        copy = Site()
+        copy.rows = self.rows
+        copy.specs, copy.row_of = self.specs.copy(), self.row_of.copy()
+        copy.models, copy.jurisdictions = Codes(self.models), Codes(self.jurisdictions)
+        copy.assurances, copy.tenants = Codes(self.assurances), Codes(self.tenants)
+        copy.domains = {level: Codes(names) for level, names in self.domains.items()}
+        copy._touched, copy._forgotten = self._touched.copy(), self._forgotten
+        copy._columns = {name: column.copy() for name, column in self._columns.items()}
+        copy._name()
+        return copy
+
     def put(self, spec: NodeSpec) -> int:
         """Know a node, new or built otherwise than before; return its row. What it runs stays.
 

@@ -1,6 +1,7 @@
 """Scores that are kept: one vector for each size and its terms, of which only changed rows are scored anew."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -24,8 +25,8 @@ class View:
     awake: Scored | None
 
     def __init__(self, site: Site, mix: Mix, size: Size, terms: Terms) -> None:
-        self._site, self._mix, self._size, self._terms = site, mix, size, terms
-        self._seen = -1
+        self._site, self.mix, self._size, self._terms = site, mix, size, terms
+        self.seen = -1
         self._empty(site.rows)
 
     def _empty(self, rows: int) -> None:
@@ -36,12 +37,21 @@ class View:
         self.counts: Ints = np.zeros(FITS + 1, np.int64)
         self.counts[FITS] = rows
 
+    def copy(self, site: Site) -> "View":
+        """Return the same for a copy of the site."""
+        copy = View(site, self.mix, self._size, self._terms)
+        copy.fails, copy.needs, copy.counts = self.fails.copy(), self.needs.copy(), self.counts.copy()
+        copy.scored = _copied(self.scored)
+        copy.awake = _copied(self.awake) if self.awake else None
+        copy.seen = self.seen
+        return copy
+
     def refresh(self) -> "View":
         """Score the rows that have changed since; return the view."""
         site = self._site
-        if self._seen == site.seen:
+        if self.seen == site.seen:
             return self
-        rows = None if len(self.fails) != site.rows or self._seen < 0 else site.since(self._seen)
+        rows = None if len(self.fails) != site.rows or self.seen < 0 else site.since(self.seen)
         if rows is None:
             self._empty(site.rows)
             rows = np.arange(site.rows)
@@ -55,17 +65,21 @@ class View:
             self.awake.score[rows] = NONE
         fits = rows[fails == 0]
         if len(fits):
-            scored = score(site, self._mix, self._size, fits)
+            scored = score(site, self.mix, self._size, fits)
             _write(self.scored, fits, scored)
             if self.awake and scored.awake:
                 _write(self.awake, fits, scored.awake)
-        self._seen = site.seen
+        self.seen = site.seen
         return self
 
 
 def _unscored(rows: int) -> Scored:
     gain, card, watts = (np.zeros(rows, np.int64) for _ in range(3))
     return Scored(np.full(rows, NONE, np.int64), gain, card, watts)
+
+
+def _copied(scored: Scored) -> Scored:
+    return Scored(scored.score.copy(), scored.gain.copy(), scored.card.copy(), scored.watts.copy())
 
 
 def _write(into: Scored, rows: Ints, scored: Scored) -> None:
@@ -80,6 +94,14 @@ class Views:
         self._site = site
         self._mix = mix
         self._held: OrderedDict[tuple[Size, Terms], View] = OrderedDict()
+        # Those of the site that this one's is a copy of, and how many changes that had seen by then.
+        self._others: tuple[Mapping[tuple[Size, Terms], View], int] = ({}, 0)
+
+    def copy(self, site: Site) -> "Views":
+        """Return the same for a copy of the site: each view is copied once it is asked for."""
+        copy = Views(site, self._mix)
+        copy._others = (self._held, site.seen)
+        return copy
 
     def of(self, size: Size, terms: Terms) -> View:
         """Return the view of a size on its terms, as the site is now.
@@ -91,7 +113,7 @@ class Views:
         key = (size, terms)
         view = self._held.get(key)
         if view is None:
-            view = self._held[key] = View(self._site, self._mix, size, terms)
+            view = self._held[key] = self._known(key) or View(self._site, self._mix, size, terms)
             if len(self._held) > VIEWS_MAX:
                 self._held.popitem(last=False)
         else:
@@ -102,3 +124,11 @@ class Views:
         """Score by another mix from now on."""
         self._mix = mix
         self._held.clear()
+
+    def _known(self, key: tuple[Size, Terms]) -> View | None:
+        """Return a copy of a view that the other site has, unless that went on since."""
+        others, seen = self._others
+        view = others.get(key)
+        if view is None or view.seen > seen or view.mix is not self._mix:
+            return None
+        return view.copy(self._site)
