@@ -14,6 +14,7 @@ from placement.domain.engine.mix import ONE, Mix
 from placement.domain.engine.power import Power
 from placement.domain.engine.site import NOWHERE, Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.snapshot import HeldState, SiteState, Snapshot
 from placement.domain.engine.tenancy import Tenancy
 from placement.domain.engine.views import Views
 from placement.domain.engine.wish import (
@@ -79,6 +80,28 @@ class Engine:
         copy._expected = self._expected.copy()
         copy._known_models = self._known_models
         return copy
+
+    def snapshot(self) -> Snapshot:
+        """Return all that decisions depend on."""
+        return Snapshot(
+            site=SiteState.of(self.site),
+            power=self.power.state(),
+            expected=self._expected.copy(),
+            holdings=[HeldState(*holding) for holding in self.holdings.values()],
+        )
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot) -> "Engine":
+        """Return an engine that decides as the one did of which this was taken."""
+        engine = cls()
+        snapshot.site.into(engine.site)
+        for held in snapshot.holdings:
+            engine.holdings[held.wish.workload] = Holding(held.wish, held.parts, held.at)
+            for part in held.parts:
+                engine._sit(held.wish, part)
+        engine.power.restore(snapshot.power)
+        engine._expect(Expected(sizes=snapshot.expected))
+        return engine
 
     def apply(self, given: Input) -> Outcome:
         """Return what is decided, and have it be so. Raises ``ValueError`` for what cannot be."""

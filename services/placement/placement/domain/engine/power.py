@@ -5,12 +5,20 @@ a meter says beyond the plan is added to it (a meter that says less frees nothin
 member needs room in its rack, PDU, row, hall and site at once.
 """
 
+import msgspec
 import numpy as np
 
 from placement.domain.engine.site import NOWHERE, POWER, Ints, Site
 
 ENDLESS = 1 << 60
 """The room of a domain without a cap."""
+
+
+class PowerState(msgspec.Struct, frozen=True, kw_only=True):
+    """Of each level: the cap of each domain, and what its meter said beyond the plan, in watts."""
+
+    caps: dict[str, dict[int, int]]
+    excess: dict[str, dict[int, int]]
 
 
 class Power:
@@ -27,9 +35,21 @@ class Power:
     def copy(self, site: Site) -> "Power":
         """Return the same for a copy of the site."""
         copy = Power(site)
-        copy._caps = {level: caps.copy() for level, caps in self._caps.items()}
-        copy._excess = {level: excess.copy() for level, excess in self._excess.items()}
+        copy.restore(self.state())
         return copy
+
+    def state(self) -> PowerState:
+        """Return what does not follow from who is where."""
+        return PowerState(
+            caps={level: caps.copy() for level, caps in self._caps.items()},
+            excess={level: excess.copy() for level, excess in self._excess.items()},
+        )
+
+    def restore(self, state: PowerState) -> None:
+        """Have it be as it was."""
+        self._caps = {level: dict(state.caps.get(level, {})) for level in POWER}
+        self._excess = {level: dict(state.excess.get(level, {})) for level in POWER}
+        self.rebuild()
 
     def rebuild(self) -> None:
         """Have all be summed anew, once somebody asks: nodes were added or built otherwise."""
