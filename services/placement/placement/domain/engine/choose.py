@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from placement.domain.engine.fit import BIT, FITS, LOWEST
+from placement.domain.engine.fit import BIT, FITS, LOWEST, fit
 from placement.domain.engine.power import Power
-from placement.domain.engine.score import NONE, Scored
+from placement.domain.engine.score import NONE, Scored, needed_w
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.tenancy import Tenancy
@@ -84,6 +84,16 @@ class Chooser:
     def also(self, view: View, size: Size, terms: Terms) -> Ints | None:
         """Return which constraints each row fails that depend on more than itself; ``None`` for none."""
         return self._beyond(view, size, terms)[0]
+
+    def lacks(self, size: Size, terms: Terms, rows: Ints) -> Ints:
+        """Return all constraints that each of ``rows`` fails for one member, computed anew: int[row]."""
+        site = self._site
+        fails = fit(site, size, terms, rows)
+        if terms.isolation or self._tenancy.locked:
+            fails |= np.where(self._tenancy.apart(terms)[rows], 0, BIT["isolation"])
+        fails |= np.where(self._power.room(rows) < needed_w(site, size, rows), BIT["power"], 0)
+        kept = self.reserved(size, terms)
+        return fails if kept is None else fails | kept[rows]
 
     def _beyond(self, view: View, size: Size, terms: Terms) -> tuple[Ints | None, Ints | None]:
         """Return ``also``, and the watts each row may add; ``None`` where all may add enough."""

@@ -4,14 +4,18 @@
 same order give the same decisions, whether they come one by one, after a restart or in a replay.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
+from placement.domain.engine.ends import Ends
 from placement.domain.engine.fit import fit
 from placement.domain.engine.mix import ONE, Mix
 from placement.domain.engine.power import Power
+from placement.domain.engine.relax import smallest
 from placement.domain.engine.site import NOWHERE, Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import HeldState, SiteState, Snapshot
@@ -62,6 +66,7 @@ class Engine:
         self.tenancy = Tenancy(self.site)
         self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
         self.holdings: dict[str, Holding] = {}
+        self.ends = Ends()
         self.groups: dict[str, dict[int, int]] = {}
         self._expected: list[tuple[Size, int]] = []
         self._known_models = 0
@@ -75,7 +80,7 @@ class Engine:
         copy.power = self.power.copy(copy.site)
         copy.tenancy = self.tenancy.copy(copy.site)
         copy.chooser = Chooser(copy.site, copy.views, copy.power, copy.tenancy)
-        copy.holdings = self.holdings.copy()
+        copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
         copy.groups = {name: group.copy() for name, group in self.groups.items()}
         copy._expected = self._expected.copy()
         copy._known_models = self._known_models
@@ -96,7 +101,7 @@ class Engine:
         engine = cls()
         snapshot.site.into(engine.site)
         for held in snapshot.holdings:
-            engine.holdings[held.wish.workload] = Holding(held.wish, held.parts, held.at)
+            engine._hold(Holding(held.wish, held.parts, held.at))
             for part in held.parts:
                 engine._sit(held.wish, part)
         engine.power.restore(snapshot.power)
@@ -130,29 +135,59 @@ class Engine:
         wish = given.wish
         if wish.workload in self.holdings:
             raise ValueError(f"{wish.workload} has its seats already")
+        parts, last = self._choose(wish)
+        if isinstance(last, NoChoice):
+            self._leave_all(wish, parts)
+            relaxation = smallest(self, wish, last.fails, len(parts))
+            return Refused(workload=wish.workload, why=Told(last.failed, relaxation=relaxation))
+        self._hold(Holding(wish, tuple(parts), given.at))
+        why = Told(last.failed, last.best, last.second)
+        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+
+    def would(self, wish: Wish) -> Placed | Refused:
+        """Return what would be decided; nothing is taken."""
+        parts, last = self._choose(wish)
+        self._leave_all(wish, parts)
+        if isinstance(last, NoChoice):
+            return Refused(workload=wish.workload, why=Told(last.failed))
+        why = Told(last.failed, last.best, last.second)
+        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+
+    @contextmanager
+    def without(self, workload: str) -> Iterator[None]:
+        """Have it be as if a workload had ended, while this lasts."""
+        holding = self.holdings[workload]
+        self._leave_all(holding.wish, holding.parts)
+        try:
+            yield
+        finally:
+            for part in holding.parts:
+                self._sit(holding.wish, part)
+
+    def _choose(self, wish: Wish) -> tuple[list[Part], Choice | NoChoice]:
+        """Seat as many members as fit; return where they are, and what was found for the last."""
         parts: list[Part] = []
-        chosen: Choice | NoChoice | None = None
-        for _ in range(wish.members):
+        while True:
             chosen = self.chooser.choose(
                 wish.size, wish.terms, watt_costs=self._watt_costs(), bias=self._bias(wish)
             )
             if isinstance(chosen, NoChoice):
-                for part in reversed(parts):
-                    self._leave(wish, part)
-                return Refused(workload=wish.workload, why=Told(chosen.failed))
+                return parts, chosen
             self._enter(wish, chosen.part)
             parts.append(chosen.part)
-        assert isinstance(chosen, Choice)
-        self.holdings[wish.workload] = Holding(wish, tuple(parts), given.at)
-        why = Told(chosen.failed, chosen.best, chosen.second)
-        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+            if len(parts) == wish.members:
+                return parts, chosen
+
+    def _hold(self, holding: Holding) -> None:
+        self.holdings[holding.wish.workload] = holding
+        self.ends.note(holding.wish, holding.parts)
 
     def _release(self, workload: str) -> None:
         holding = self.holdings.pop(workload, None)
         if holding is None:
             return
-        for part in reversed(holding.parts):
-            self._leave(holding.wish, part)
+        self.ends.forget(workload)
+        self._leave_all(holding.wish, holding.parts)
 
     def _enter(self, wish: Wish, part: Part) -> None:
         assert not fit(self.site, wish.size, wish.terms, np.array([part.row]))[0], (
@@ -170,6 +205,10 @@ class Engine:
         if wish.group:
             group = self.groups.setdefault(wish.group, {})
             group[row] = group.get(row, 0) + 1
+
+    def _leave_all(self, wish: Wish, parts: Sequence[Part]) -> None:
+        for part in reversed(parts):
+            self._leave(wish, part)
 
     def _leave(self, wish: Wish, part: Part) -> None:
         site, row = self.site, part.row

@@ -136,6 +136,15 @@ class Power:
                 np.minimum(least, self._room[level][self._site.at(level)[rows]], out=least)
         return least
 
+    def room_at(self, level: str, rows: Ints) -> Ints:
+        """Return how many watts the domain of each of ``rows`` at one level may still add: int[row]."""
+        self._sum()
+        return self._room[level][self._site.at(level)[rows]]
+
+    def cap_of(self, level: str, domain: str) -> int | None:
+        """Return a domain's cap; ``None`` where it has none."""
+        return self._caps[level].get(self._site.domains[level].get(domain, NOWHERE))
+
     def breaches(self) -> list[tuple[str, str, int]]:
         """Return each domain above its cap, as level, name and watts beyond: most first."""
         self._sum()

@@ -168,6 +168,11 @@ class Site:
         self.touch(row)
         return row
 
+    @property
+    def every(self) -> Ints:
+        """Return all rows."""
+        return np.arange(self.rows)
+
     def at(self, level: str) -> Ints:
         """Return the domain of each row at a level: int[row], ``NOWHERE`` where it is not known."""
         return self._columns[f"at_{level}"][: self.rows]

@@ -112,12 +112,27 @@ class Seat(msgspec.Struct, frozen=True, array_like=True):
     milli_each: int
 
 
+class Relaxation(msgspec.Struct, frozen=True, array_like=True):
+    """One change that would have admitted a refused wish: of which kind, by how much, of what.
+
+    Kinds, and what ``amount`` and ``names`` are for each, are those of ``relax``.
+    """
+
+    kind: str
+    amount: int
+    names: tuple[str, ...] = ()
+
+
 class Told(msgspec.Struct, frozen=True, array_like=True):
-    """Why: how many nodes failed each constraint first (the last: none), the best and the next best."""
+    """Why: how many nodes failed each constraint first (the last: none), the best and the next best.
+
+    ``relaxation`` is, of a refusal, the smallest that admits it; ``None`` where no single one does.
+    """
 
     failed: tuple[int, ...]
     best: Rated | None = None
     second: Rated | None = None
+    relaxation: Relaxation | None = None
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True, tag="placed"):

@@ -1,0 +1,137 @@
+"""What would come free if a workload ended: one line for each workload and each node it is on.
+
+Kept as columns, so that the workload worth least whose end admits another is found among tens of thousands
+without a loop over them.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from placement.domain.engine.site import Bools, Ints, Part
+from placement.domain.engine.wish import Wish
+
+LINES_FIRST = 64
+COLUMNS = (
+    "row",
+    "cards",
+    "card",
+    "milli_each",
+    "cpu",
+    "memory",
+    "members",
+    "all_cards",
+    "priority",
+    "cost",
+)
+ENDED = -1
+"""The row of a line whose workload holds nothing any more."""
+SEVERAL = -1
+"""The card of a line that holds more than one share of its node, or none."""
+
+
+class Ends:
+    """Lines in the order in which workloads were placed.
+
+    ``row``: the node's. ``cards``: on how many of its cards the workload sits, ``card`` on which where it
+    is a share of one, ``milli_each`` of each. ``cpu``, ``memory``, ``members``: what it holds there.
+    ``all_cards``: on how many cards it sits on all nodes. ``priority``, ``cost``: what its end costs.
+    """
+
+    def __init__(self) -> None:
+        self._lines: Ints = np.zeros((len(COLUMNS), LINES_FIRST), np.int64)
+        self._lines[0] = ENDED
+        self._workloads: list[str] = []
+        self._at: dict[str, tuple[int, int]] = {}
+        self._ended = 0
+
+    def copy(self) -> "Ends":
+        """Return the same; what becomes of either does not touch the other."""
+        copy = Ends()
+        copy._lines, copy._workloads = self._lines.copy(), self._workloads.copy()
+        copy._at, copy._ended = self._at.copy(), self._ended
+        return copy
+
+    def note(self, wish: Wish, parts: Sequence[Part]) -> None:
+        """Know a workload that has its seats."""
+        size, first = wish.size, len(self._workloads)
+        total = size.cards * len(parts)
+        there: dict[int, tuple[int, int]] = {}
+        for part in parts:
+            count = there.get(part.row, (0, 0))[0] + 1
+            there[part.row] = (count, part.cards[0] if size.gpu_milli and count == 1 else SEVERAL)
+        while first + len(there) > self._lines.shape[1]:
+            self._grow()
+        for at, (row, (count, card)) in enumerate(there.items(), first):
+            self._lines[:, at] = (
+                *(row, size.cards * count, card, size.milli_each),
+                *(size.cpu_milli * count, size.memory_mib * count, count, total),
+                *(wish.priority, wish.restart_cost),
+            )
+            self._workloads.append(wish.workload)
+        self._at[wish.workload] = (first, len(self._workloads))
+
+    def forget(self, workload: str) -> None:
+        """Know that a workload holds nothing any more."""
+        first, end = self._at.pop(workload)
+        self._lines[0, first:end] = ENDED
+        self._ended += end - first
+        if self._ended > LINES_FIRST and 2 * self._ended > len(self._workloads):
+            self._compact()
+
+    def lines(self) -> "Lines":
+        """Return the columns, ended lines among them (see ``ENDED``)."""
+        return Lines(*self._lines[:, : len(self._workloads)])
+
+    def least(self, among: Bools) -> str | None:
+        """Return the workload of the line that is worth least; ``None`` for none.
+
+        Of ``among`` the lowest priority, the least restart cost, the fewest GPU-milli, the last placed.
+        """
+        found = np.flatnonzero(among)
+        if not len(found):
+            return None
+        lines = self.lines()
+        for column in (lines.priority, lines.cost):
+            values = column[found]
+            found = found[values == values.min()]
+        values = lines.all_cards[found] * lines.milli_each[found]
+        return self._workloads[int(found[values == values.min()][-1])]
+
+    def of(self, workload: str) -> slice:
+        """Return which lines are a workload's."""
+        return slice(*self._at[workload])
+
+    def _grow(self) -> None:
+        before = self._lines
+        self._lines = np.zeros((len(COLUMNS), 2 * before.shape[1]), np.int64)
+        self._lines[0] = ENDED
+        self._lines[:, : before.shape[1]] = before
+
+    def _compact(self) -> None:
+        """Leave ended lines out; those that stay keep their order."""
+        stays = np.flatnonzero(self._lines[0] != ENDED)
+        workloads = [self._workloads[at] for at in stays.tolist()]
+        self._lines[:, : len(stays)] = self._lines[:, stays]
+        self._lines[0, len(stays) :] = ENDED
+        self._workloads, self._ended = workloads, 0
+        self._at = {}
+        for at, workload in enumerate(workloads):
+            first = self._at.get(workload, (at, at))[0]
+            self._at[workload] = (first, at + 1)
+
+
+class Lines(NamedTuple):
+    """The columns of ``Ends``: int[line] each."""
+
+    row: Ints
+    cards: Ints
+    card: Ints
+    milli_each: Ints
+    cpu: Ints
+    memory: Ints
+    members: Ints
+    all_cards: Ints
+    priority: Ints
+    cost: Ints

@@ -1,0 +1,175 @@
+"""For a refusal, the smallest single change that would have admitted it. It is true: doing it admits it.
+
+"Smallest" is the first kind of ``KINDS`` of which any amount admits the wish, and of that kind the least amount;
+of equal ones the first by row. Kinds stand in the order in which they hurt: first what the asker takes less
+of, then the terms it gives up, then what the site's operator does, last the end of somebody's workload.
+Nothing is relaxed to nothing: who asks for CPU, memory or GPUs still gets some.
+
+==============  ==========================================  =====================================
+kind            amount                                      names
+==============  ==========================================  =====================================
+members         members fewer
+cpu             milli of a CPU less for each member
+memory          MiB less for each member
+gpu_model       1                                           the model that would do as well
+gpu_milli       thousandths of a GPU less for each member
+gpus            GPUs fewer for each member
+isolation       steps down of rack, NVLink domain, node     the part that would do; none for none
+assurance       assurances given up                         which
+jurisdiction    1                                           the jurisdiction that would do as well
+ready           1                                           the node returned to service
+heard           1                                           the node heard of again
+power           watts that one cap is raised by             its level and its domain
+workload        1                                           the workload that ends
+==============  ==========================================  =====================================
+
+The workload that ends is the one of the lowest priority, then of the least restart cost, then with the fewest
+thousandths of GPUs, then placed last.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from placement.domain.engine.fit import BIT, FITS
+from placement.domain.engine.relax_site import (
+    AROUND,
+    ROOM,
+    inputs_of,
+    least_heard,
+    least_power,
+    least_ready,
+    least_workload,
+)
+from placement.domain.engine.relax_wish import (
+    Lack,
+    least_assurance,
+    least_cpu,
+    least_gpus,
+    least_isolation,
+    least_jurisdiction,
+    least_memory,
+    least_milli,
+    least_model,
+    most,
+    wish_without,
+)
+from placement.domain.engine.site import Ints
+from placement.domain.engine.wish import Input, Placed, Relaxation, Wish
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine
+
+TRIES_MAX = 64
+"""Changes that are tried one by one for a wish of several members."""
+
+
+class Kind(NamedTuple):
+    """One kind of change: which constraints it can lift, and the least of it that admits one member."""
+
+    name: str
+    lifts: int
+    least: Callable[[Lack], Relaxation | None]
+
+
+KINDS = (
+    Kind("cpu", BIT["cpu"], least_cpu),
+    Kind("memory", BIT["memory"], least_memory),
+    Kind("gpu_model", BIT["gpu_model"], least_model),
+    Kind("gpu_milli", BIT["gpus"] | BIT["power"], least_milli),
+    Kind("gpus", BIT["gpus"] | BIT["power"], least_gpus),
+    Kind("isolation", BIT["isolation"], least_isolation),
+    Kind("assurance", BIT["assurance"], least_assurance),
+    Kind("jurisdiction", BIT["jurisdiction"], least_jurisdiction),
+    Kind("ready", BIT["ready"], least_ready),
+    Kind("heard", BIT["heard"], least_heard),
+    Kind("power", BIT["power"], least_power),
+    Kind("workload", ROOM | AROUND, least_workload),
+)
+
+
+def smallest(
+    engine: "Engine", wish: Wish, fails: Ints, seated: int = 0, kinds: Sequence[Kind] = KINDS
+) -> Relaxation | None:
+    """Return the smallest change that admits a wish just refused; ``None`` where none is known.
+
+    ``fails`` int[row] are the constraints that each node failed for the member that had no seat, after
+    ``seated`` others had theirs. Exact for one member. For several: fewer of them where any had a seat,
+    else what ``search`` finds.
+    """
+    if seated:
+        return Relaxation("members", wish.members - seated)
+    if wish.members > 1:
+        return search(engine, wish, kinds)
+    there = np.flatnonzero(np.bincount(fails, minlength=1 << FITS)).tolist()
+    for kind in kinds:
+        others = ~kind.lifts
+        if any(lacks & others == 0 for lacks in there):
+            rows = np.flatnonzero(fails & others == 0)
+            found = kind.least(Lack(engine, wish, rows, fails[rows]))
+            if found is not None:
+                return found
+    return None
+
+
+def search(
+    engine: "Engine", wish: Wish, kinds: Sequence[Kind] = KINDS, tries: int = TRIES_MAX
+) -> Relaxation | None:
+    """Return the smallest change that admits a wish, found by trying: slow, and right for any wish.
+
+    A number is halved towards the least that does; of everything else what admits one member is tried.
+    """
+    trials = Trials(engine, wish, tries)
+    if wish.members > 1:
+        found = trials.halved("members")
+        if found is not None:
+            return found
+    for kind in kinds:
+        found = trials.halved(kind.name) if most(wish, kind.name) else trials.whole(kind)
+        if found is not None:
+            return found
+    return None
+
+
+def relaxed(engine: "Engine", wish: Wish, relaxation: Relaxation) -> tuple[tuple[Input, ...], Wish]:
+    """Return what a relaxation makes of the world and of the wish: apply the inputs, then ask."""
+    return inputs_of(engine, relaxation), wish_without(wish, relaxation)
+
+
+class Trials:
+    """Tries changes for one wish, a bounded number of times."""
+
+    def __init__(self, engine: "Engine", wish: Wish, tries: int) -> None:
+        self._engine, self._wish, self._tries = engine, wish, tries
+
+    def admits(self, relaxation: Relaxation) -> bool:
+        """Tell whether a change admits the wish; never, once there were too many tries."""
+        self._tries -= 1
+        if self._tries < 0:
+            return False
+        inputs, wish = relaxed(self._engine, self._wish, relaxation)
+        engine = self._engine.copy() if inputs else self._engine
+        for given in inputs:
+            engine.apply(given)
+        return isinstance(engine.would(wish), Placed)
+
+    def halved(self, kind: str) -> Relaxation | None:
+        """Return the least amount of a kind that admits, where the largest does."""
+        low, high = 0, most(self._wish, kind)
+        if not high or not self.admits(Relaxation(kind, high)):
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.admits(Relaxation(kind, middle)) else (middle, high)
+        return Relaxation(kind, high)
+
+    def whole(self, kind: Kind) -> Relaxation | None:
+        """Return what of a kind admits one member, if it admits all."""
+        wish = self._wish
+        fails = self._engine.chooser.lacks(wish.size, wish.terms, self._engine.site.every)
+        rows = np.flatnonzero(fails & ~kind.lifts == 0)
+        if not len(rows):
+            return None
+        found = kind.least(Lack(self._engine, wish, rows, fails[rows]))
+        return found if found is not None and self.admits(found) else None

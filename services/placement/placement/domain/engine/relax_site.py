@@ -1,0 +1,144 @@
+"""What the site's operator can do: return a node, raise a cap, end a workload; the least of it that would do."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placement.domain.engine.ends import SEVERAL, Lines
+from placement.domain.engine.fit import BIT
+from placement.domain.engine.power import ENDLESS
+from placement.domain.engine.relax_wish import Lack
+from placement.domain.engine.score import needed_w
+from placement.domain.engine.site import POWER, Bools, Ints
+from placement.domain.engine.tenancy import ISOLATING
+from placement.domain.engine.wish import Capped, Input, NodeTurned, Relaxation, Released
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine
+
+ENDS_TRIED_MAX = 16
+"""Workloads whose end is tried, of those that may do: where none of them does, none is named."""
+
+ROOM = BIT["gpus"] | BIT["cpu"] | BIT["memory"] | BIT["slots"]
+"""What a workload's end gives back on its own nodes."""
+AROUND = BIT["isolation"] | BIT["power"]
+"""What it gives back also on the nodes around."""
+
+
+def least_ready(lack: Lack) -> Relaxation | None:
+    """Return the first closed node that would do."""
+    return Relaxation("ready", 1, (lack.engine.site.specs[lack.rows[0]].node,))
+
+
+def least_heard(lack: Lack) -> Relaxation | None:
+    """Return the first silent node that would do."""
+    return Relaxation("heard", 1, (lack.engine.site.specs[lack.rows[0]].node,))
+
+
+def least_power(lack: Lack) -> Relaxation | None:
+    """Return the cap that has to be raised least, of nodes that are short of one cap alone."""
+    site = lack.engine.site
+    short = _short(lack, lack.rows)
+    alone = (short > 0).sum(0) == 1
+    if not alone.any():
+        return None
+    least = np.where(alone, short.max(0), ENDLESS)
+    at = int(least.argmin())
+    level = POWER[int(short[:, at].argmax())]
+    domain = list(site.domains[level])[int(site.at(level)[lack.rows[at]])]
+    return Relaxation("power", int(least[at]), (level, domain))
+
+
+def least_workload(lack: Lack) -> Relaxation | None:
+    """Return the workload worth least whose end would do: see ``relax`` for what is least."""
+    ends = lack.engine.ends
+    may = _makes_room(lack, ends.lines())
+    around = lack.rows[lack.fails & ROOM == 0]
+    if len(around):
+        may |= _relieves(lack, ends.lines(), around)
+    for _ in range(ENDS_TRIED_MAX):
+        workload = ends.least(may)
+        if workload is None:
+            return None
+        if _admits(lack, workload, around):
+            return Relaxation("workload", 1, (workload,))
+        may[ends.of(workload)] = False
+    return None
+
+
+def inputs_of(engine: "Engine", relaxation: Relaxation, at: int = 0) -> tuple[Input, ...]:
+    """Return what the engine is told once the operator has done it; nothing for what the asker gives up."""
+    names = relaxation.names
+    match relaxation.kind:
+        case "ready" | "heard":
+            return (NodeTurned(node=names[0], closed=False, silent=False),)
+        case "power":
+            level, domain = names
+            cap = engine.power.cap_of(level, domain)
+            assert cap is not None
+            return (Capped(level=level, domain=domain, watts=cap + relaxation.amount),)
+        case "workload":
+            return (Released(workload=names[0], at=at),)
+    return ()
+
+
+def _short(lack: Lack, rows: Ints) -> Ints:
+    """Return how many watts each row is short of at each level: int[level, row], of ``POWER``."""
+    power = lack.engine.power
+    needs = needed_w(lack.engine.site, lack.wish.size, rows)
+    return np.array([needs - power.room_at(level, rows) for level in POWER])
+
+
+def _makes_room(lack: Lack, lines: Lines) -> Bools:
+    """Return the lines whose end may make their own node do (it surely does not for the others)."""
+    site, size = lack.engine.site, lack.wish.size
+    on = np.zeros(site.rows + 1, bool)  # The last is of lines that have ended.
+    on[lack.rows] = True
+    found = on[lines.row]
+    at = np.flatnonzero(found)
+    row, card = lines.row[at], lines.card[at]
+    does = site.cpu[row] + lines.cpu[at] >= size.cpu_milli
+    does &= site.memory[row] + lines.memory[at] >= size.memory_mib
+    if size.cards:
+        left = site.free[row, card] + lines.milli_each[at]
+        wholes = np.zeros(site.rows, np.int64)
+        wholes[lack.rows] = (site.free[lack.rows] >= size.milli_each).sum(1)
+        # A share that comes free makes its card do; of several shares of a node each may.
+        more = np.where(card == SEVERAL, lines.cards[at], left >= size.milli_each)
+        does &= wholes[row] + more >= size.cards
+    found[at] = does
+    return found
+
+
+def _relieves(lack: Lack, lines: Lines, around: Ints) -> Bools:
+    """Return the lines whose end may relieve ``around``: nodes that lack watts, or the absence of others."""
+    site = lack.engine.site
+    found = np.zeros(len(lines.row), bool)
+    at = np.flatnonzero(lines.row >= 0)
+    row = lines.row[at]
+    watts = lines.all_cards[at] * int(site.gpu_w[: site.rows].max(initial=0))
+    short = _short(lack, around)
+    powered = (short > 0).any(0)
+    does = np.zeros(len(at), bool)
+    for number, level in enumerate(POWER):
+        # What relieves a node is in the innermost domain that is short, and gives it what it is short of most.
+        inner = powered & ((short > 0).argmax(0) == number)
+        if inner.any():
+            least = np.full(len(site.domains[level]) + 1, ENDLESS, np.int64)
+            np.minimum.at(least, site.at(level)[around[inner]], short[:, inner].max(0))
+            does |= watts >= least[site.at(level)[row]]
+    if not powered.all():
+        for level in ISOLATING:
+            domain = np.arange(site.rows) if level == "node" else site.at(level)
+            does |= np.isin(domain[row], domain[around[~powered]])
+    found[at] = does
+    return found
+
+
+def _admits(lack: Lack, workload: str, around: Ints) -> bool:
+    """Tell whether a workload's end makes any node do."""
+    engine, wish = lack.engine, lack.wish
+    own = [part.row for part in engine.holdings[workload].parts]
+    rows = np.unique(np.concatenate((around, np.array(own))))
+    with engine.without(workload):
+        return bool((engine.chooser.lacks(wish.size, wish.terms, rows) == 0).any())
