@@ -91,23 +91,23 @@ def _short(lack: Lack, rows: Ints) -> Ints:
 
 def _makes_room(lack: Lack, lines: Lines) -> Bools:
     """Return the lines whose end may make their own node do (it surely does not for the others)."""
-    site, size = lack.engine.site, lack.wish.size
-    on = np.zeros(site.rows + 1, bool)  # The last is of lines that have ended.
-    on[lack.rows] = True
-    found = on[lines.row]
-    at = np.flatnonzero(found)
-    row, card = lines.row[at], lines.card[at]
-    does = site.cpu[row] + lines.cpu[at] >= size.cpu_milli
-    does &= site.memory[row] + lines.memory[at] >= size.memory_mib
+    site, size, rows = lack.engine.site, lack.wish.size, lack.rows
+    cards = np.full(site.rows + 1, ENDLESS, np.int64)  # The last is of lines that have ended.
+    cards[rows] = size.cards - (site.free[rows] >= size.milli_each).sum(1) if size.cards else 0
+    missing = cards[lines.row]
+    does = lines.cards >= missing
+    for bit, wants, left, gives in (
+        (BIT["cpu"], size.cpu_milli, site.cpu, lines.cpu),
+        (BIT["memory"], size.memory_mib, site.memory, lines.memory),
+    ):
+        if (lack.fails & bit).any():
+            does &= gives >= (wants - left)[lines.row]
     if size.cards:
-        left = site.free[row, card] + lines.milli_each[at]
-        wholes = np.zeros(site.rows, np.int64)
-        wholes[lack.rows] = (site.free[lack.rows] >= size.milli_each).sum(1)
-        # A share that comes free makes its card do; of several shares of a node each may.
-        more = np.where(card == SEVERAL, lines.cards[at], left >= size.milli_each)
-        does &= wholes[row] + more >= size.cards
-    found[at] = does
-    return found
+        # A share that comes free may leave too much of its card to others.
+        at = np.flatnonzero(does & (missing > 0) & (lines.card != SEVERAL))
+        card = lines.row[at] * site.free.shape[1] + lines.card[at]
+        does[at] = site.free.ravel().take(card) + lines.milli_each[at] >= size.milli_each
+    return does
 
 
 def _relieves(lack: Lack, lines: Lines, around: Ints) -> Bools:
