@@ -8,6 +8,8 @@ from placement.domain.engine.site import NOBODY, NOWHERE, SEVERAL, Bools, Ints, 
 from placement.domain.engine.size import Terms
 
 ISOLATING = ("node", "nvlink", "rack")
+STRANGER = -3
+"""A tenant that is nowhere yet: a question makes nobody known."""
 
 
 class Tenancy:
@@ -75,7 +77,7 @@ class Tenancy:
     def apart(self, terms: Terms) -> Bools:
         """Return which rows such a member may go to: nobody else's alone, and its own where it must be."""
         site = self._site
-        tenant = site.tenants.of(terms.tenant)
+        tenant = site.tenants.get(terms.tenant, STRANGER)
         found = np.ones(site.rows, bool)
         for level, locks in self._locks.items():
             others = [domain for domain, (holder, _) in locks.items() if holder != tenant]
