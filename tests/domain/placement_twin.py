@@ -71,6 +71,7 @@ class Twin:
         assert outcome.why.failed[-1] == len(fits)
         if isinstance(outcome, Placed):
             assert outcome.seats[0].node in fits
+            assert self.world.short(outcome.seats[0].node, 0) == {}
         else:
             assert fits == []
             assert columns(self.engine) == before

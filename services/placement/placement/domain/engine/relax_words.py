@@ -31,8 +31,8 @@ def relaxation_reason(
     size = less.size
     words = {
         "members": (
-            f"with {amount} members fewer: {less.members} of {wish.members}",
-            f"ask for {less.members} members",
+            f"with {_many(amount, 'member')} fewer: {less.members} of {wish.members}",
+            f"ask for {_many(less.members, 'member')}",
         ),
         "cpu": (
             f"with {amount} milli of CPU less: {size.cpu_milli}",
@@ -47,7 +47,10 @@ def relaxation_reason(
             f"with {amount} milli of a GPU less: {size.gpu_milli}",
             f"ask for resources.gpu_milli {size.gpu_milli}",
         ),
-        "gpus": (f"with {amount} GPUs fewer: {size.gpus}", f"ask for resources.gpus {size.gpus}"),
+        "gpus": (
+            f"with {_many(amount, 'GPU')} fewer: {size.gpus}",
+            f"ask for resources.gpus {size.gpus}",
+        ),
         "isolation": (
             f"where it is alone only in its {name}" if name else "where others may be on its node",
             f"ask for isolation {name}" if name else "ask for no isolation",
@@ -67,3 +70,7 @@ def relaxation_reason(
     }
     detail, unblock = words.get(kind, (f"with {kind} less by {amount}", f"ask for less {kind}"))
     return Reason(code=CODE, detail=f"it would fit {detail}", unblock=unblock, count=amount)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,111 @@
+"""Decisions in words: what is said today stays as it is said, and more is said where more was weighed."""
+
+from mesh_contracts.placement import Reason, Residency, Resources
+from placement.domain.decide import Grant, decide
+from placement.domain.engine.explain import explain
+from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.wish import Capped, NodeTurned, Relaxation
+
+from tests.domain.placement_sites import node, placed, refused, site, wish
+from tests.domain.test_placement_decide import server
+
+FRANCE = Terms(jurisdictions=("FR",))
+
+
+def test_what_was_said_of_a_replica_before_is_said_word_for_word() -> None:
+    resources = Resources(gpus=1, gpu_model="H100", memory_mib=64)
+    today = decide(resources, Residency(), [server("n1")])
+    wanted = wish("a", Size(gpus=1, memory_mib=64, models=("H100",)), FRANCE)
+    engine = site(node("n1", gpus=2, memory_mib=4_096))
+    assert isinstance(today, Grant)
+    said = explain(engine.site, wanted, placed(engine, wanted)).survivors
+    assert said == list(today.survivors)
+
+
+def test_a_refusal_is_told_as_before_and_then_what_would_fit() -> None:
+    for resources, size in (
+        (Resources(gpus=3, memory_mib=64), Size(gpus=3, memory_mib=64)),
+        (
+            Resources(gpus=1, gpu_model="B200", memory_mib=64),
+            Size(gpus=1, memory_mib=64, models=("B200",)),
+        ),
+        (Resources(memory_mib=5_000), Size(memory_mib=5_000)),
+    ):
+        today = decide(resources, Residency(), [server("n1"), server("n2")])
+        engine = site(*(node(name, gpus=2, memory_mib=4_096) for name in ("n1", "n2")))
+        wanted = wish("a", size, FRANCE)
+        said = explain(engine.site, wanted, refused(engine, wanted))
+        assert not isinstance(today, Grant)
+        assert said.survivors == list(today.survivors)
+        assert said.reasons[:-1] == list(today.reasons)
+        assert said.reasons[-1].code == "would_fit"
+
+
+def test_the_winner_and_the_next_are_told_with_terms_that_add_up() -> None:
+    engine = site(node("n1"), node("n2"))
+    placed(engine, wish("a", Size(gpus=4)))
+    wanted = wish("b", Size(gpus=4), dislike=("n2",))
+    outcome = placed(engine, wanted)
+    best, second = outcome.why.best, outcome.why.second
+    assert best is not None
+    assert second is not None
+    for rated in (best, second):
+        assert rated.score == rated.gain - rated.left - rated.power - rated.bias
+    reasons = explain(engine.site, wanted, outcome, called=lambda name: f"node {name}").reasons
+    assert [reason.code for reason in reasons] == ["chosen", "runner_up"]
+    assert reasons[0].detail.startswith("node n1: ")
+    assert "fragments taken away" in reasons[0].detail
+    assert "neighbours, dislikes and distance" in reasons[1].detail
+    assert reasons[1].detail.endswith(" behind")
+
+
+def test_of_equals_it_is_said_that_the_first_known_was_taken() -> None:
+    engine = site(node("n1"), node("n2"))
+    wanted = wish("a", Size(gpus=1))
+    reasons = explain(engine.site, wanted, placed(engine, wanted)).reasons
+    assert reasons[1].detail.endswith("equal: of equals the first known is taken")
+
+
+def test_a_constraint_that_was_not_asked_for_is_told_once_it_binds() -> None:
+    engine = site(node("n1"), node("n2"))
+    engine.apply(Capped(level="rack", domain="rack-of-n1", watts=500))
+    wanted = wish("a", Size(gpus=1))
+    said = explain(engine.site, wanted, placed(engine, wanted)).survivors
+    assert said[-1] == Reason(code="power", detail="with watts left under every cap", count=1)
+
+
+def test_whose_work_is_in_the_way_is_told_only_to_those_who_may_know() -> None:
+    engine = site(node("n1"))
+    placed(engine, wish("secret", Size(gpus=8)))
+    wanted = wish("a", Size(gpus=1))
+    outcome = refused(engine, wanted)
+    assert outcome.why.relaxation == Relaxation("workload", 1, ("secret",))
+    assert "secret" in explain(engine.site, wanted, outcome).reasons[-1].detail
+    hidden = explain(engine.site, wanted, outcome, others=False).reasons[-1]
+    assert hidden.detail == "it would fit once another workload has ended"
+    assert "secret" not in str(hidden)
+
+
+def test_each_kind_of_relaxation_is_told_in_a_sentence_of_its_own() -> None:
+    engine = site(node("n1"), node("n2", gpus=0, cpu_milli=0, jurisdiction="DE"))
+    told = set()
+    for wanted in (
+        wish("a", Size(cpu_milli=65_000)),
+        wish("a", Size(memory_mib=65_600)),
+        wish("a", Size(gpus=1, models=("B200",))),
+        wish("a", Size(gpus=9)),
+        wish("a", Size(gpus=1), Terms(assurances=("hds",))),
+        wish("a", Size(gpus=1), Terms(jurisdictions=("IT",))),
+        wish("a", Size(gpus=1), Terms(isolation="nvlink")),
+        wish("a", Size(gpus=8), members=2),
+    ):
+        reason = explain(engine.site, wanted, refused(engine, wanted)).reasons[-1]
+        assert reason.unblock
+        told.add(reason.detail)
+    engine.apply(NodeTurned(node="n1", closed=True))
+    wanted = wish("a", Size(gpus=1))
+    told.add(explain(engine.site, wanted, refused(engine, wanted)).reasons[-1].detail)
+    assert len(told) == 9
+    assert "it would fit with 1 GPU fewer: 8" in told
+    assert "it would fit with 1 member fewer: 1 of 2" in told
+    assert "it would fit on n1, once it takes work again" in told
