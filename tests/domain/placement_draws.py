@@ -93,7 +93,7 @@ class Draws:
             workload="",
             organization=terms.tenant,
             project="p",
-            kind="job",
+            kind=one(["job", "endpoint"]),
             size=self.size(),
             terms=terms,
             group=one(["", "", "e1"]),

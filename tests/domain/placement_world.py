@@ -15,6 +15,7 @@ from placement.domain.engine.wish import (
     Capped,
     Input,
     Measured,
+    Moved,
     NodePut,
     NodeTurned,
     Outcome,
@@ -59,6 +60,10 @@ class World:
                 self.excess[level, domain] = max(0, given.watts - self.planned(level, domain))
             case Released():
                 self.held.pop(given.workload, None)
+            case Moved():
+                wish, seats = self.held.pop(given.workload)
+                moved = [given.to if n == given.member else seat for n, seat in enumerate(seats)]
+                self.held[given.workload] = (wish, tuple(moved))
             case Asked() if isinstance(outcome, Placed):
                 self.held[given.wish.workload] = (given.wish, outcome.seats)
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from placement.domain.engine.defrag import plan
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.wish import Input, NodePut, NodeTurned, Placed, Released, Wish
 
@@ -50,6 +51,9 @@ def run(seed: int, flavour: Flavour) -> None:
             twin.tell(Released(workload=workload, at=twin.number))
         elif draw < 0.28:
             twin.keep()
+        elif draw < 0.33:
+            for move in plan(twin.engine, draws.size(), moves_max=3).moves:
+                twin.tell(move)
         else:
             twin.ask(draws.wish())
         if step % 8 == 0:

@@ -95,6 +95,21 @@ class Chooser:
         kept = self.reserved(size, terms)
         return fails if kept is None else fails | kept[rows]
 
+    def takes(self, size: Size, terms: Terms, part: Part) -> bool:
+        """Tell whether a member fits just there, on those cards."""
+        site, here = self._site, np.array([part.row])
+        cards = list(part.cards)
+        if len(set(cards)) != size.cards or part.milli_each != size.milli_each:
+            return False
+        if (
+            any(not 0 <= card < site.cards[part.row] for card in cards)
+            or self.lacks(size, terms, here)[0]
+        ):
+            return False
+        free = site.free[part.row, cards]
+        watts = int((free == MILLI_PER_GPU).sum()) * int(site.gpu_w[part.row])
+        return bool((free >= size.milli_each).all()) and watts <= int(self._power.room(here)[0])
+
     def _beyond(self, view: View, size: Size, terms: Terms) -> tuple[Ints | None, Ints | None]:
         """Return ``also``, and the watts each row may add; ``None`` where all may add enough."""
         found: Ints | None = None

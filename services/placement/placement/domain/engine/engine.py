@@ -13,10 +13,11 @@ import numpy as np
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
 from placement.domain.engine.fit import fit
-from placement.domain.engine.mix import ONE, Mix
+from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
+from placement.domain.engine.prefer import bias
 from placement.domain.engine.relax import smallest
-from placement.domain.engine.site import NOWHERE, Ints, Part, Site
+from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import HeldState, SiteState, Snapshot
 from placement.domain.engine.tenancy import Tenancy
@@ -27,6 +28,7 @@ from placement.domain.engine.wish import (
     Expected,
     Input,
     Measured,
+    Moved,
     NodePut,
     NodeTurned,
     Noted,
@@ -41,10 +43,6 @@ from placement.domain.engine.wish import (
 
 WARM_MAX = 256
 """Sizes whose scores are computed before anybody asks, the most expected first."""
-CROWDED = 1_000_000 * ONE
-"""What a seat beside another of its group costs: more than anything but not fitting at all."""
-HOME = 200 * ONE
-"""What a node that holds the weights already is worth: 200 milli of fragments."""
 
 
 class Holding(NamedTuple):
@@ -101,9 +99,7 @@ class Engine:
         engine = cls()
         snapshot.site.into(engine.site)
         for held in snapshot.holdings:
-            engine._hold(Holding(held.wish, held.parts, held.at))
-            for part in held.parts:
-                engine._sit(held.wish, part)
+            engine.resume(Holding(held.wish, held.parts, held.at))
         engine.power.restore(snapshot.power)
         engine._expect(Expected(sizes=snapshot.expected))
         return engine
@@ -115,6 +111,8 @@ class Engine:
                 return self._asked(given)
             case Released():
                 self._release(given.workload)
+            case Moved():
+                self._move(given)
             case NodePut():
                 self._put(given)
             case NodeTurned():
@@ -178,6 +176,30 @@ class Engine:
             if len(parts) == wish.members:
                 return parts, chosen
 
+    def resume(self, holding: Holding) -> None:
+        """Have a workload sit where it sat: nothing is asked, its nodes may be closed by now."""
+        self._hold(holding)
+        for part in holding.parts:
+            self._sit(holding.wish, part)
+
+    def _move(self, given: Moved) -> None:
+        """Have a member sit elsewhere: it takes the new seat before it gives back the old one."""
+        holding = self.holdings.get(given.workload)
+        row = self.site.row_of.get(given.to.node)
+        if holding is None or row is None or not 0 <= given.member < len(holding.parts):
+            raise ValueError(
+                f"{given.workload} has no member {given.member}, or there is no {given.to.node}"
+            )
+        part = Part(row, given.to.cards, given.to.milli_each)
+        if not self.chooser.takes(holding.wish.size, holding.wish.terms, part):
+            raise ValueError(f"{given.workload} does not fit on {given.to.node}")
+        self._enter(holding.wish, part)
+        self._leave(holding.wish, holding.parts[given.member])
+        self.ends.forget(given.workload)
+        del self.holdings[given.workload]
+        parts = (*holding.parts[: given.member], part, *holding.parts[given.member + 1 :])
+        self._hold(Holding(holding.wish, parts, holding.at))
+
     def _hold(self, holding: Holding) -> None:
         self.holdings[holding.wish.workload] = holding
         self.ends.note(holding.wish, holding.parts)
@@ -225,29 +247,7 @@ class Engine:
                 del self.groups[wish.group]
 
     def _bias(self, wish: Wish) -> Ints | None:
-        """Return what each row costs more than its score says: crowded, disliked, far from the weights."""
-        crowd = self.groups.get(wish.group) if wish.group and wish.apart else None
-        if not crowd and not wish.dislike and not wish.home:
-            return None
-        bias = np.zeros(self.site.rows, np.int64)
-        if crowd:
-            rows = np.fromiter(crowd, np.int64, len(crowd))
-            counts = np.fromiter(crowd.values(), np.int64, len(crowd))
-            if wish.apart == "node":
-                bias[rows] += counts * CROWDED
-            else:
-                at = self.site.at(wish.apart)
-                there = np.zeros(len(self.site.domains[wish.apart]) + 1, np.int64)
-                np.add.at(there, at[rows], counts)
-                there[NOWHERE] = 0
-                bias += there[at] * CROWDED
-        for node in wish.dislike:
-            if node in self.site.row_of:
-                bias[self.site.row_of[node]] += CROWDED
-        for node in wish.home:
-            if node in self.site.row_of:
-                bias[self.site.row_of[node]] -= HOME
-        return bias
+        return bias(self.site, wish, self.groups.get(wish.group))
 
     def _watt_costs(self) -> int:
         return 0

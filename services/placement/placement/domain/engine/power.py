@@ -141,6 +141,11 @@ class Power:
         self._sum()
         return self._room[level][self._site.at(level)[rows]]
 
+    def room_of(self, level: str, domain: str) -> int:
+        """Return how many watts a domain may still add: less than none above its cap."""
+        self._sum()
+        return int(self._room[level][self._site.domains[level][domain]])
+
     def cap_of(self, level: str, domain: str) -> int | None:
         """Return a domain's cap; ``None`` where it has none."""
         return self._caps[level].get(self._site.domains[level].get(domain, NOWHERE))

@@ -101,15 +101,23 @@ class Released(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
     at: int
 
 
-Input = NodePut | NodeTurned | Capped | Measured | Expected | Asked | Released
-
-
 class Seat(msgspec.Struct, frozen=True, array_like=True):
     """Where one member sits: its node, its cards by index, the milli it takes of each."""
 
     node: str
     cards: tuple[int, ...]
     milli_each: int
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
+    """One member of a workload, by its number, sits elsewhere."""
+
+    workload: str
+    member: int
+    to: Seat
+
+
+Input = NodePut | NodeTurned | Capped | Measured | Expected | Asked | Released | Moved
 
 
 class Relaxation(msgspec.Struct, frozen=True, array_like=True):

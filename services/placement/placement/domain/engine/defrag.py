@@ -1,0 +1,220 @@
+"""Moves that make room for members of one size: few, each possible when its turn comes, shown before any is made."""
+
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+import numpy as np
+
+from placement.domain.engine.choose import NoChoice
+from placement.domain.engine.engine import Engine, Holding
+from placement.domain.engine.fit import BIT, fit
+from placement.domain.engine.prefer import bias
+from placement.domain.engine.site import Ints, Part, Site
+from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
+from placement.domain.engine.wish import Moved
+
+MOVES_MAX = 32
+"""Moves of one plan, where the caller does not say fewer."""
+TRIED_MAX = 256
+"""Nodes that a plan tries to clear."""
+FORBIDDEN = 1 << 60
+"""What a seat costs that must not be taken."""
+LEFT = BIT["gpus"] | BIT["cpu"] | BIT["memory"] | BIT["slots"]
+"""What a node may lack and still be cleared."""
+
+
+class Plan(NamedTuple):
+    """``moves`` in order, and how many members of the size fit on the site before and after them.
+
+    ``gain_milli`` are the thousandths of GPUs that they make usable for the size.
+    """
+
+    moves: tuple[Moved, ...]
+    before: int
+    after: int
+    gain_milli: int
+
+
+class _Goal(NamedTuple):
+    """For members of which size, on which terms; when."""
+
+    size: Size
+    terms: Terms
+    at: int
+
+
+class _Seated(NamedTuple):
+    """One member that may move: of which workload, which of it, where it sits."""
+
+    holding: Holding
+    member: int
+    part: Part
+
+
+def plan(
+    engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: int = MOVES_MAX, at: int = 0
+) -> Plan:
+    """Return moves after which more members of ``size`` fit; the engine stays as it is.
+
+    Each move is an input that the engine takes as it is by then: the member fits where it goes while it still
+    holds what it had, so that nothing is broken on the way. Replicas of endpoints move, and preemptible
+    jobs of one member that have run their least time; leases and gangs stay. The nodes are cleared first
+    that take the fewest moves; no move makes another node take fewer members of the size.
+    """
+    goal = _Goal(size, terms or Terms(), at)
+    before = int(members(engine.site, *goal[:2]).sum())
+    trial = engine.copy()
+    moves: list[Moved] = []
+    targets = _targets(trial, goal)
+    for _ in range(TRIED_MAX):
+        if not targets:
+            break
+        needed, _, row = heappop(targets)
+        leaving = _leaving(trial.site, row, _movable(trial, goal.at, row).get(row, []), size)
+        if len(leaving) > needed:
+            # Others have moved here since: those go first that still take fewer.
+            heappush(targets, _target(row, leaving))
+        elif 0 < len(leaving) <= moves_max - len(moves):
+            cleared = _cleared(trial, row, leaving, goal)
+            if cleared is not None:
+                trial, made = cleared
+                moves += made
+    after = int(members(trial.site, *goal[:2]).sum())
+    return Plan(tuple(moves), before, after, (after - before) * size.milli)
+
+
+def members(site: Site, size: Size, terms: Terms) -> Ints:
+    """Return how many members of a size each node takes, looked at alone: int[row].
+
+    Caps and neighbours are not weighed: they are the site's, not a node's.
+    """
+    rows = site.every
+    counts = _counts(size, site.free[rows], site.cpu[rows], site.memory[rows], site.slots[rows])
+    return np.where(fit(site, size, terms, rows) & ~LEFT == 0, counts, 0)
+
+
+def _counts(size: Size, free: Ints, cpu: Ints, memory: Ints, slots: Ints) -> Ints:
+    """Return how many members fit into so much: int[row]."""
+    counts = np.maximum(slots, 0)
+    if size.cards:
+        np.minimum(counts, (free // size.milli_each).sum(1) // size.cards, out=counts)
+    for left, each in ((cpu, size.cpu_milli), (memory, size.memory_mib)):
+        if each:
+            np.minimum(counts, left // each, out=counts)
+    return counts
+
+
+def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int, int]]:
+    """Return the rows that moves could make take one member more, as a heap: the fewest moves first."""
+    site = engine.site
+    may = fit(site, goal.size, goal.terms, site.every) & ~LEFT == 0
+    found = []
+    for row, seated in _movable(engine, goal.at).items():
+        if may[row]:
+            leaving = _leaving(site, row, seated, goal.size)
+            if leaving:
+                found.append(_target(row, leaving))
+    return sorted(found)
+
+
+def _target(row: int, leaving: Sequence[_Seated]) -> tuple[int, int, int]:
+    return len(leaving), sum(one.holding.wish.restart_cost for one in leaving), row
+
+
+def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list[_Seated]]:
+    """Return by row the members that may move, in the order in which they were placed."""
+    found: dict[int, list[_Seated]] = {}
+    for holding in engine.holdings.values():
+        wish = holding.wish
+        moves = wish.kind == "endpoint" or (
+            wish.kind == "job" and wish.preemptible and wish.members == 1
+        )
+        if moves and at - holding.at >= wish.min_run_ms:
+            for member, part in enumerate(holding.parts):
+                if only is None or part.row == only:
+                    found.setdefault(part.row, []).append(_Seated(holding, member, part))
+    return found
+
+
+def _leaving(site: Site, row: int, seated: Sequence[_Seated], size: Size) -> list[_Seated]:
+    """Return members without whom a node takes one member of the size more: one where one is enough, else few."""
+    wanted = _left_without(site, row, (), size) + 1
+    alone = [one for one in seated if _left_without(site, row, (one,), size) >= wanted]
+    if alone:
+        return [
+            min(alone, key=lambda one: (one.holding.wish.restart_cost, one.holding.wish.size.milli))
+        ]
+    leaving = sorted(seated, key=lambda one: -one.holding.wish.size.milli)
+    if _left_without(site, row, leaving, size) < wanted:
+        return []
+    for one in tuple(leaving):
+        others = [other for other in leaving if other is not one]
+        if _left_without(site, row, others, size) >= wanted:
+            leaving = others
+    return leaving
+
+
+def _left_without(site: Site, row: int, leaving: Sequence[_Seated], size: Size) -> int:
+    """Return how many members of a size a node takes once some have left."""
+    free = site.free[row].tolist()
+    cpu, memory, slots = int(site.cpu[row]), int(site.memory[row]), int(site.slots[row])
+    for one in leaving:
+        for card in one.part.cards:
+            free[card] += one.part.milli_each
+        cpu += one.holding.wish.size.cpu_milli
+        memory += one.holding.wish.size.memory_mib
+        slots += 1
+    fits = [slots]
+    if size.cards:
+        fits.append(sum(left // size.milli_each for left in free) // size.cards)
+    if size.cpu_milli:
+        fits.append(cpu // size.cpu_milli)
+    if size.memory_mib:
+        fits.append(memory // size.memory_mib)
+    return max(0, min(fits))
+
+
+def _cleared(
+    engine: Engine, row: int, leaving: Sequence[_Seated], goal: _Goal
+) -> tuple[Engine, list[Moved]] | None:
+    """Return the site with some gone from a node, and the moves; ``None`` where one cannot go elsewhere."""
+    before = members(engine.site, goal.size, goal.terms)
+    trial = engine
+    moves: list[Moved] = []
+    for one in leaving:
+        part = _elsewhere(trial, one, goal)
+        if part is None:
+            return None
+        if trial is engine:
+            trial = engine.copy()
+        (seat,) = trial.seats((part,))
+        moves.append(Moved(workload=one.holding.wish.workload, member=one.member, to=seat))
+        trial.apply(moves[-1])
+    after = members(trial.site, goal.size, goal.terms)
+    return (trial, moves) if after[row] > before[row] and (after >= before).all() else None
+
+
+def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
+    """Return the best other seat of a member that costs no node a member of the size; ``None`` for none."""
+    site, wish = engine.site, one.holding.wish
+    rows = site.every
+    scored = engine.views.of(wish.size, wish.terms).scored
+    free = site.free[rows]
+    left = free.copy()
+    if wish.size.gpus:
+        whole = free >= MILLI_PER_GPU
+        left[whole & (whole.cumsum(1) <= wish.size.gpus)] = 0
+    elif wish.size.gpu_milli:
+        left[rows, scored.card] -= wish.size.gpu_milli
+    cpu, memory = site.cpu[rows] - wish.size.cpu_milli, site.memory[rows] - wish.size.memory_mib
+    after = _counts(goal.size, left, cpu, memory, site.slots[rows] - 1)
+    costs = np.where(after < members(site, goal.size, goal.terms), FORBIDDEN, 0)
+    costs[one.part.row] = FORBIDDEN
+    crowd = bias(site, wish, engine.groups.get(wish.group))
+    if crowd is not None:
+        costs += crowd
+    chosen = engine.chooser.choose(wish.size, wish.terms, bias=costs)
+    if isinstance(chosen, NoChoice) or costs[chosen.part.row] >= FORBIDDEN:
+        return None
+    return chosen.part

@@ -1,0 +1,44 @@
+"""What a wish would rather have: its replicas apart, no node it dislikes, the weights where they are."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from placement.domain.engine.mix import ONE
+from placement.domain.engine.site import NOWHERE, Ints, Site
+from placement.domain.engine.wish import Wish
+
+CROWDED = 1_000_000 * ONE
+"""What a seat beside another of its group costs: more than anything but not fitting at all."""
+HOME = 200 * ONE
+"""What a node that holds the weights already is worth: 200 milli of fragments."""
+
+
+def bias(site: Site, wish: Wish, crowd: Mapping[int, int] | None) -> Ints | None:
+    """Return what each row costs more than its score says: crowded, disliked, far from the weights.
+
+    ``crowd`` counts the members of the wish's group by row.
+    """
+    if not wish.apart:
+        crowd = None
+    if not crowd and not wish.dislike and not wish.home:
+        return None
+    costs = np.zeros(site.rows, np.int64)
+    if crowd:
+        rows = np.fromiter(crowd, np.int64, len(crowd))
+        counts = np.fromiter(crowd.values(), np.int64, len(crowd))
+        if wish.apart == "node":
+            costs[rows] += counts * CROWDED
+        else:
+            at = site.at(wish.apart)
+            there = np.zeros(len(site.domains[wish.apart]) + 1, np.int64)
+            np.add.at(there, at[rows], counts)
+            there[NOWHERE] = 0
+            costs += there[at] * CROWDED
+    for node in wish.dislike:
+        if node in site.row_of:
+            costs[site.row_of[node]] += CROWDED
+    for node in wish.home:
+        if node in site.row_of:
+            costs[site.row_of[node]] -= HOME
+    return costs
