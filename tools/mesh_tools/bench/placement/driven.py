@@ -34,9 +34,7 @@ def engine_of(specs: Iterable[NodeSpec], mix: Sequence[tuple[Size, int]]) -> Eng
 
 def asked(number: int, size: Size, **more: Any) -> Asked:
     """Return one wish of that size, as a tenant's."""
-    wish = Wish(
-        workload=f"w{number}", organization="o", project="p", kind="job", size=size, **more
-    )
+    wish = Wish(workload=f"w{number}", organization="o", project="p", kind="job", size=size, **more)
     return Asked(wish=wish, at=number)
 
 

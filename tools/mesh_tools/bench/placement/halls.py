@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
+import msgspec
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.site import NodeSpec
+from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Capped
 
 SERVER_GPUS = 8
@@ -27,7 +29,7 @@ def servers(gpus: int) -> Iterator[NodeSpec]:
             node=f"server-{number:05d}",
             model="B200",
             gpus=SERVER_GPUS,
-            cpu_milli=96_000,
+            cpu_milli=144_000,
             memory_mib=786_432,
             jurisdiction="FR",
             assurances=("hds", "secnumcloud"),
@@ -79,3 +81,17 @@ def _place(rack: int, nvlink: str) -> dict[str, str]:
         "row": f"w{row}",
         "hall": f"h{row // ROWS_PER_HALL}",
     }
+
+
+def anywhere(size: Size) -> Size:
+    """Return a trace's size on our servers: their one model, and no more CPU than there is a GPU."""
+    return msgspec.structs.replace(size, models=(), cpu_milli=min(size.cpu_milli, 144_000))
+
+
+def terms(number: int) -> Terms:
+    """Return the terms of the n-th wish: of one of 50 tenants, in France, some of it certified."""
+    return Terms(
+        jurisdictions=("FR",) if number % 2 else ("DE", "FR"),
+        assurances=("hds",) if number % 5 == 0 else (),
+        tenant=f"tenant-{number % 50}",
+    )

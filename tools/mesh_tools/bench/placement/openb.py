@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import MILLI_PER_GPU, Size
 
@@ -123,3 +124,18 @@ class Allocation:
         """Return the mean percentage of GPUs in use while that share had arrived."""
         used = self._at.get(round(100 * arrived)) or [self._used]
         return 100 * sum(used) / len(used) / self._milli
+
+    @property
+    def last_pct(self) -> float:
+        """Return the percentage of GPUs in use at the end."""
+        return 100 * self._used / self._milli
+
+
+def shuffled(specs: Sequence[NodeSpec], seed: int) -> list[NodeSpec]:
+    """Return the same nodes in another order, under other names."""
+    chance = random.Random(seed)  # noqa: S311 - it has to be repeatable
+    order = list(specs)
+    chance.shuffle(order)
+    return [
+        msgspec.structs.replace(spec, node=f"renamed-{number:05d}") for number, spec in enumerate(order)
+    ]

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 
 from placement.domain.engine.fit import BIT, FITS, LOWEST, fit
+from placement.domain.engine.mix import ONE
 from placement.domain.engine.power import Power
 from placement.domain.engine.score import NONE, Scored, needed_w
 from placement.domain.engine.site import Ints, Part, Site
@@ -15,6 +16,8 @@ from placement.domain.engine.views import View, Views
 
 POOR = NONE // 2
 """No node that does is so bad."""
+REGRET_MAX = 100 * ONE
+"""For the sake of watts no node is taken that is worse than the best by more than 100 milli of fragments."""
 
 
 class Rated(msgspec.Struct, frozen=True, array_like=True):
@@ -69,7 +72,8 @@ class Chooser:
         if also is not None:
             score = np.where(also == 0, score, NONE)
         if watt_costs:
-            score = score - watt_costs * picked.watts
+            near = score >= score.max(initial=NONE) - REGRET_MAX
+            score = np.where(near, score - watt_costs * picked.watts, NONE)
         if bias is not None:
             score = score - bias
         failed = self._failed(view, also)

@@ -12,10 +12,10 @@ import numpy as np
 
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
-from placement.domain.engine.fit import fit
+from placement.domain.engine.fit import short
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
-from placement.domain.engine.prefer import bias
+from placement.domain.engine.prefer import bias, watt_costs
 from placement.domain.engine.relax import smallest
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
@@ -38,6 +38,7 @@ from placement.domain.engine.wish import (
     Released,
     Seat,
     Told,
+    Weighed,
     Wish,
 )
 
@@ -68,6 +69,7 @@ class Engine:
         self.groups: dict[str, dict[int, int]] = {}
         self._expected: list[tuple[Size, int]] = []
         self._known_models = 0
+        self._watt_weight = 0
 
     def copy(self) -> "Engine":
         """Return an engine that decides as this one would; what becomes of either does not touch the other."""
@@ -81,7 +83,7 @@ class Engine:
         copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
         copy.groups = {name: group.copy() for name, group in self.groups.items()}
         copy._expected = self._expected.copy()
-        copy._known_models = self._known_models
+        copy._known_models, copy._watt_weight = self._known_models, self._watt_weight
         return copy
 
     def snapshot(self) -> Snapshot:
@@ -89,6 +91,7 @@ class Engine:
         return Snapshot(
             site=SiteState.of(self.site),
             power=self.power.state(),
+            watt_weight=self._watt_weight,
             expected=self._expected.copy(),
             holdings=[HeldState(*holding) for holding in self.holdings.values()],
         )
@@ -101,6 +104,7 @@ class Engine:
         for held in snapshot.holdings:
             engine.resume(Holding(held.wish, held.parts, held.at))
         engine.power.restore(snapshot.power)
+        engine._watt_weight = snapshot.watt_weight
         engine._expect(Expected(sizes=snapshot.expected))
         return engine
 
@@ -123,6 +127,8 @@ class Engine:
                 self.power.measured(given.level, given.domain, given.watts)
             case Expected():
                 self._expect(given)
+            case Weighed():
+                self._watt_weight = given.watt
         return Noted()
 
     def seats(self, parts: tuple[Part, ...]) -> tuple[Seat, ...]:
@@ -212,9 +218,7 @@ class Engine:
         self._leave_all(holding.wish, holding.parts)
 
     def _enter(self, wish: Wish, part: Part) -> None:
-        assert not fit(self.site, wish.size, wish.terms, np.array([part.row]))[0], (
-            "what is applied fits"
-        )
+        assert not short(self.site, wish.size, np.array([part.row]))[0], "what is applied fits"
         self._sit(wish, part)
 
     def _sit(self, wish: Wish, part: Part) -> None:
@@ -250,7 +254,7 @@ class Engine:
         return bias(self.site, wish, self.groups.get(wish.group))
 
     def _watt_costs(self) -> int:
-        return 0
+        return watt_costs(self.site, self._watt_weight)
 
     def _put(self, given: NodePut) -> None:
         spec = given.spec
@@ -266,8 +270,7 @@ class Engine:
         row = self.site.row_of.get(given.node)
         if row is None:
             raise ValueError(f"there is no node {given.node}")
-        self.site.closed[row], self.site.silent[row] = given.closed, given.silent
-        self.site.touch(row)
+        self.site.turn(row, closed=given.closed, silent=given.silent)
 
     def _expect(self, given: Expected) -> None:
         self._expected = list(given.sizes)

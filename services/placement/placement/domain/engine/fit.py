@@ -35,31 +35,45 @@ for _number in reversed(range(FITS)):
     LOWEST[_all & (1 << _number) != 0] = _number
 
 
+LEFT = np.array([BIT["cpu"], BIT["memory"], BIT["slots"]])
+"""The bits of what ``Site.left`` counts."""
+
+
 def fit(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
     """Return which constraints each of ``rows`` fails for one member: int[row], bits of ``BIT``.
 
-    Those that look at one node alone: not isolation, power and reservations (see ``dynamic``).
+    Those that look at one node alone: isolation, power and reservations look at its neighbours, too
+    (see ``choose``).
     """
-    fails = np.where(site.closed[rows] != 0, BIT["ready"], 0)
-    fails |= np.where(site.silent[rows] != 0, BIT["heard"], 0)
+    return barred(site, size, terms, rows) | short(site, size, rows)
+
+
+def short(site: Site, size: Size, rows: Ints) -> Ints:
+    """Return which of GPUs, CPU, memory and slots each of ``rows`` has too little of."""
+    need = (size.cpu_milli, size.memory_mib, 1)
+    fails: Ints = (site.left[rows] < need) @ LEFT
+    if size.cards:
+        few = (site.free[rows] >= size.milli_each).sum(1) < size.cards
+        fails |= few * BIT["gpus"]
+    return fails
+
+
+def barred(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
+    """Return which constraints each of ``rows`` fails whatever is free there: these change seldom."""
+    fails: Ints = (site.closed[rows] != 0) * BIT["ready"]
+    fails |= (site.silent[rows] != 0) * BIT["heard"]
     if terms.jurisdictions:
         codes = [site.jurisdictions.get(name, -1) for name in terms.jurisdictions]
-        fails |= np.where(_among(site.jurisdiction[rows], codes), 0, BIT["jurisdiction"])
+        fails |= ~_among(site.jurisdiction[rows], codes) * BIT["jurisdiction"]
     if terms.assurances:
         # One that no node has yet has no bit: nobody meets it.
         wanted = [site.assurances.get(name, -1) for name in terms.assurances]
         mask = sum(1 << code for code in set(wanted) if code >= 0)
         met = (site.assurance[rows] & mask == mask) & (min(wanted) >= 0)
-        fails |= np.where(met, 0, BIT["assurance"])
+        fails |= ~met * BIT["assurance"]
     if size.models:
         codes = [site.models.get(name, -1) for name in size.models]
-        fails |= np.where(_among(site.model[rows], codes), 0, BIT["gpu_model"])
-    if size.cards:
-        free = site.free[rows] >= size.milli_each
-        fails |= np.where(free.sum(1) >= size.cards, 0, BIT["gpus"])
-    fails |= np.where(site.cpu[rows] >= size.cpu_milli, 0, BIT["cpu"])
-    fails |= np.where(site.memory[rows] >= size.memory_mib, 0, BIT["memory"])
-    fails |= np.where(site.slots[rows] >= 1, 0, BIT["slots"])
+        fails |= ~_among(site.model[rows], codes) * BIT["gpu_model"]
     return fails
 
 

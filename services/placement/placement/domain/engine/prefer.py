@@ -1,4 +1,4 @@
-"""What a wish would rather have: its replicas apart, no node it dislikes, the weights where they are."""
+"""What a wish would rather have: its replicas apart, no node it dislikes, the weights where they are, few watts."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,16 @@ import numpy as np
 
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.site import NOWHERE, Ints, Site
+from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.wish import Wish
 
 CROWDED = 1_000_000 * ONE
 """What a seat beside another of its group costs: more than anything but not fitting at all."""
 HOME = 200 * ONE
 """What a node that holds the weights already is worth: 200 milli of fragments."""
+
+THRIFTY_TO, THRIFTY_END = 60, 65
+"""Percent of GPUs in use: up to the one watts count in full, from the other only fragmentation does."""
 
 
 def bias(site: Site, wish: Wish, crowd: Mapping[int, int] | None) -> Ints | None:
@@ -42,3 +46,14 @@ def bias(site: Site, wish: Wish, crowd: Mapping[int, int] | None) -> Ints | None
         if node in site.row_of:
             costs[site.row_of[node]] -= HOME
     return costs
+
+
+def watt_costs(site: Site, weight: int) -> int:
+    """Return what a watt more costs in a score now; ``weight`` is what it costs where there is room."""
+    if not weight:
+        return 0
+    total = int(site.cards[: site.rows].sum()) * MILLI_PER_GPU
+    used = total - int(site.free[: site.rows].sum())
+    fade = (THRIFTY_END - THRIFTY_TO) * total
+    left = min(max(THRIFTY_END * total - 100 * used, 0), fade)
+    return weight * ONE * left // (max(fade, 1) * 1_000)

@@ -27,7 +27,8 @@ NOWHERE = -1
 """The domain of a node whose place at that level is not known."""
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
-COLUMNS = ("cards", "cpu", "memory", "slots", "model", "jurisdiction", "assurance", "closed", "silent")
+LEFT = ("cpu", "memory", "slots")
+COLUMNS = ("cards", "model", "jurisdiction", "assurance", "closed", "silent")
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
 
 
@@ -79,13 +80,14 @@ class Held(NamedTuple):
 class Site:
     """Nodes by row; a row is never given to another node.
 
-    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``cpu``, ``memory``,
-    ``slots`` int[row]: left. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
+    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``left`` int[row, 3]: CPU
+    milli, MiB of memory and slots that are left; ``cpu``, ``memory``, ``slots`` are its columns. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
     int[row]: who alone is there, else ``NOBODY`` or ``SEVERAL``.
     """
 
     free: Ints
     cards: Ints
+    left: Ints
     cpu: Ints
     memory: Ints
     slots: Ints
@@ -106,6 +108,7 @@ class Site:
         self.models, self.jurisdictions, self.assurances = Codes(), Codes(), Codes()
         self.tenants = Codes()
         self.domains = {level: Codes() for level in LEVELS}
+        self.built = 0
         self._touched: list[int] = []
         self._forgotten = 0
         self._columns: dict[str, Ints] = {}
@@ -114,7 +117,7 @@ class Site:
     def copy(self) -> "Site":
         """Return the same nodes; what becomes of either does not touch the other."""
         copy = Site()
-        copy.rows = self.rows
+        copy.rows, copy.built = self.rows, self.built
         copy.specs, copy.row_of = self.specs.copy(), self.row_of.copy()
         copy.models, copy.jurisdictions = Codes(self.models), Codes(self.jurisdictions)
         copy.assurances, copy.tenants = Codes(self.assurances), Codes(self.tenants)
@@ -165,8 +168,15 @@ class Site:
         for level in LEVELS:
             name = spec.place.get(level, "" if level != "site" else "site")
             self.at(level)[row] = self.domains[level].of(name) if name else NOWHERE
+        self.built += 1
         self.touch(row)
         return row
+
+    def turn(self, row: int, *, closed: bool, silent: bool) -> None:
+        """Have a node take new members or not, and be heard or not."""
+        self.closed[row], self.silent[row] = closed, silent
+        self.built += 1
+        self.touch(row)
 
     @property
     def every(self) -> Ints:
@@ -249,9 +259,9 @@ class Site:
         return row
 
     def _grow(self, rows: int, cards: int) -> None:
-        wide = {"free": cards}
+        wide = {"free": cards, "left": len(LEFT)}
         empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
-        for name in ("free", *COLUMNS, *POWER_COLUMNS, *empty):
+        for name in ("free", "left", *COLUMNS, *POWER_COLUMNS, *empty):
             shape: Any = (rows, wide[name]) if name in wide else rows
             column = np.full(shape, empty.get(name, 0), np.int64)
             before = self._columns.get(name)
@@ -265,3 +275,5 @@ class Site:
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
+        for number, name in enumerate(LEFT):
+            setattr(self, name, self.left[:, number])

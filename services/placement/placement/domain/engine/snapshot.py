@@ -63,6 +63,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot/1"):
 
     site: SiteState
     power: PowerState
+    watt_weight: int = 0
     expected: list[tuple[Size, int]]
     holdings: list[HeldState]
 

@@ -87,6 +87,12 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True, tag="expected"):
     sizes: list[tuple[Size, int]]
 
 
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, tag="weighed"):
+    """A watt more costs as much in a score as so many thousandths of a milli of fragments (0: nothing)."""
+
+    watt: int
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
     """Somebody wishes for a workload."""
 
@@ -117,7 +123,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
     to: Seat
 
 
-Input = NodePut | NodeTurned | Capped | Measured | Expected | Asked | Released | Moved
+Input = NodePut | NodeTurned | Capped | Measured | Expected | Weighed | Asked | Released | Moved
 
 
 class Relaxation(msgspec.Struct, frozen=True, array_like=True):
