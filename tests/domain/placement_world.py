@@ -153,6 +153,20 @@ class World:
         """Return the nodes that take one member of a wish."""
         return [node for node in self.nodes if self.takes(node, wish.size, wish.terms)]
 
+    def seats_all(self, wish: Wish, members: int) -> bool:
+        """Whether some way of seating members one after the other seats so many."""
+        if not members:
+            return True
+        for node in self.where(wish):
+            free = self.free(node)
+            for cards in combinations(range(self.nodes[node].gpus), wish.size.cards):
+                if all(free[card] >= wish.size.milli_each for card in cards):
+                    seat = Seat(node, cards, wish.size.milli_each)
+                    held = self.held | {f"{wish.workload}/{members}": (wish, (seat,))}
+                    if self.but(held=held).seats_all(wish, members - 1):
+                        return True
+        return False
+
     def smallest(self, wish: Wish) -> tuple[str, int, set[tuple[str, ...]]] | None:
         """Return the smallest change that admits a wish of one member, and what all may be changed so."""
         for kind, amount, changes in self.changes(wish):
@@ -186,8 +200,10 @@ class World:
             others = [sized(name, models=(*size.models, name))[0] for name in models]
             yield "gpu_model", 1, others
         if size.gpu_milli or size.gpus == 1:
-            # Whether a share fits changes only where it passes what is left of some card.
-            lefts = {left for node in self.nodes for left in self.free(node) if 0 < left < size.milli}
+            # How many shares fit changes only where so many of them pass what is left of some card.
+            frees = [left for node in self.nodes for left in self.free(node)]
+            shares = {left // count for left in frees for count in range(1, wish.members + 1)}
+            lefts = {left for left in shares if 0 < left < size.milli}
             for left in sorted(lefts, reverse=True):
                 yield "gpu_milli", size.milli - left, sized(gpus=0, gpu_milli=left)
         for less in range(1, size.gpus):

@@ -1,6 +1,7 @@
 """A refusal names the smallest single change that would have admitted it, and doing it does."""
 
 import pytest
+from msgspec.structs import replace
 from placement.domain.engine.ends import Ends
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.relax import relaxed, search
@@ -12,12 +13,17 @@ from placement.domain.engine.wish import (
     Expected,
     NodeTurned,
     Placed,
+    Refused,
     Relaxation,
     Released,
     Wish,
 )
 
+from tests.domain.placement_draws import Draws, Flavour
 from tests.domain.placement_sites import node, placed, refused, site, wish
+from tests.domain.placement_twin import Twin
+
+OPERATORS = ("ready", "heard", "power", "workload")
 
 
 def relaxation(engine: Engine, wanted: Wish) -> Relaxation | None:
@@ -97,6 +103,42 @@ def test_several_members_of_which_none_fits_are_told_what_lets_all_of_them_in() 
     engine = site(*(node(f"n{number}", memory_mib=1_000) for number in range(2)))
     found = relaxation(engine, wish("a", Size(gpus=4, memory_mib=1_200), members=4))
     assert found == Relaxation("memory", 700)
+
+
+@pytest.mark.parametrize("flavour", ["room", "alone"])
+@pytest.mark.parametrize("seed", [0, 2, 3, 4])
+def test_for_several_members_no_smaller_change_of_what_is_asked_for_lets_all_of_them_in(
+    seed: int, flavour: Flavour
+) -> None:
+    draws, twin = Draws(seed, flavour), Twin()
+    for given in draws.site():
+        twin.tell(given)
+    named = 0
+    for _ in range(15):
+        one = draws.wish()
+        twin.ask(one)
+        wanted = replace(one, workload="gang", members=draws.chance.choice([2, 3]), group="")
+        outcome = twin.engine.copy().apply(Asked(wish=wanted, at=0))
+        fits = twin.world.seats_all(wanted, wanted.members)
+        assert isinstance(outcome, Placed) == fits
+        if not isinstance(outcome, Refused):
+            continue
+        fewer = [n for n in range(1, wanted.members) if twin.world.seats_all(wanted, n)]
+        smallest = ("members", wanted.members - max(fewer)) if fewer else None
+        for kind, amount, changes in twin.world.changes(wanted) if not smallest else ():
+            if kind in OPERATORS:
+                break
+            if any(world.seats_all(changed, wanted.members) for _, world, changed in changes):
+                smallest = (kind, amount)
+                break
+        found = relaxation(twin.engine, wanted)
+        if smallest is None:
+            assert found is None or found.kind in OPERATORS
+        else:
+            named += 1
+            assert found is not None
+            assert (found.kind, found.amount) == smallest
+    assert named
 
 
 def test_nothing_is_named_where_no_single_change_would_do() -> None:

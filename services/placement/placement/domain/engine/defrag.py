@@ -8,9 +8,10 @@ import numpy as np
 
 from placement.domain.engine.choose import NoChoice
 from placement.domain.engine.engine import Engine, Holding
-from placement.domain.engine.fit import BIT, fit
+from placement.domain.engine.fit import fit
 from placement.domain.engine.prefer import bias
-from placement.domain.engine.site import Ints, Part, Site
+from placement.domain.engine.room import ROOM, counts, members
+from placement.domain.engine.site import Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.wish import Moved
 
@@ -20,8 +21,6 @@ TRIED_MAX = 256
 """Nodes that a plan tries to clear."""
 FORBIDDEN = 1 << 60
 """What a seat costs that must not be taken."""
-LEFT = BIT["gpus"] | BIT["cpu"] | BIT["memory"] | BIT["slots"]
-"""What a node may lack and still be cleared."""
 
 
 class Plan(NamedTuple):
@@ -53,7 +52,7 @@ class _Seated(NamedTuple):
 
 
 def plan(
-    engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: int = MOVES_MAX, at: int = 0
+    engine: Engine, size: Size, terms: Terms | None = None, *, at: int, moves_max: int = MOVES_MAX
 ) -> Plan:
     """Return moves after which more members of ``size`` fit; the engine stays as it is.
 
@@ -84,31 +83,10 @@ def plan(
     return Plan(tuple(moves), before, after, (after - before) * size.milli)
 
 
-def members(site: Site, size: Size, terms: Terms) -> Ints:
-    """Return how many members of a size each node takes, looked at alone: int[row].
-
-    Caps and neighbours are not weighed: they are the site's, not a node's.
-    """
-    rows = site.every
-    counts = _counts(size, site.free[rows], site.cpu[rows], site.memory[rows], site.slots[rows])
-    return np.where(fit(site, size, terms, rows) & ~LEFT == 0, counts, 0)
-
-
-def _counts(size: Size, free: Ints, cpu: Ints, memory: Ints, slots: Ints) -> Ints:
-    """Return how many members fit into so much: int[row]."""
-    counts = np.maximum(slots, 0)
-    if size.cards:
-        np.minimum(counts, (free // size.milli_each).sum(1) // size.cards, out=counts)
-    for left, each in ((cpu, size.cpu_milli), (memory, size.memory_mib)):
-        if each:
-            np.minimum(counts, left // each, out=counts)
-    return counts
-
-
 def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int, int]]:
     """Return the rows that moves could make take one member more, as a heap: the fewest moves first."""
     site = engine.site
-    may = fit(site, goal.size, goal.terms, site.every) & ~LEFT == 0
+    may = fit(site, goal.size, goal.terms, site.every) & ~ROOM == 0
     found = []
     for row, seated in _movable(engine, goal.at).items():
         if may[row]:
@@ -123,16 +101,20 @@ def _target(row: int, leaving: Sequence[_Seated]) -> tuple[int, int, int]:
 
 
 def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list[_Seated]]:
-    """Return by row the members that may move, in the order in which they were placed."""
+    """Return by row (all, or only one) the members that may move, in the order in which they were placed."""
     found: dict[int, list[_Seated]] = {}
-    for holding in engine.holdings.values():
+    rows = np.full(engine.site.rows, only is None)
+    if only is not None:
+        rows[only] = True
+    for workload in engine.ends.on(rows):
+        holding = engine.holdings[workload]
         wish = holding.wish
         moves = wish.kind == "endpoint" or (
             wish.kind == "job" and wish.preemptible and wish.members == 1
         )
         if moves and at - holding.at >= wish.min_run_ms:
             for member, part in enumerate(holding.parts):
-                if only is None or part.row == only:
+                if rows[part.row]:
                     found.setdefault(part.row, []).append(_Seated(holding, member, part))
     return found
 
@@ -165,14 +147,15 @@ def _left_without(site: Site, row: int, leaving: Sequence[_Seated], size: Size) 
         cpu += one.holding.wish.size.cpu_milli
         memory += one.holding.wish.size.memory_mib
         slots += 1
-    fits = [slots]
+    fits = slots
     if size.cards:
-        fits.append(sum(left // size.milli_each for left in free) // size.cards)
+        each = size.milli_each
+        fits = min(fits, sum([left // each for left in free]) // size.cards)
     if size.cpu_milli:
-        fits.append(cpu // size.cpu_milli)
+        fits = min(fits, cpu // size.cpu_milli)
     if size.memory_mib:
-        fits.append(memory // size.memory_mib)
-    return max(0, min(fits))
+        fits = min(fits, memory // size.memory_mib)
+    return max(0, fits)
 
 
 def _cleared(
@@ -208,7 +191,7 @@ def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
     elif wish.size.gpu_milli:
         left[rows, scored.card] -= wish.size.gpu_milli
     cpu, memory = site.cpu[rows] - wish.size.cpu_milli, site.memory[rows] - wish.size.memory_mib
-    after = _counts(goal.size, left, cpu, memory, site.slots[rows] - 1)
+    after = counts(goal.size, left, cpu, memory, site.slots[rows] - 1)
     costs = np.where(after < members(site, goal.size, goal.terms), FORBIDDEN, 0)
     costs[one.part.row] = FORBIDDEN
     crowd = bias(site, wish, engine.groups.get(wish.group))

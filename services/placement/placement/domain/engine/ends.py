@@ -99,6 +99,12 @@ class Ends:
         values = lines.all_cards[found] * lines.milli_each[found]
         return self._workloads[int(found[values == values.min()][-1])]
 
+    def on(self, rows: Bools) -> list[str]:
+        """Return the workloads on nodes of which ``rows`` is true, in the order in which they were placed."""
+        there = self._lines[0, : len(self._workloads)]
+        found = np.flatnonzero((there != ENDED) & rows[there])
+        return list(dict.fromkeys(self._workloads[line] for line in found.tolist()))
+
     def of(self, workload: str) -> slice:
         """Return which lines are a workload's."""
         return slice(*self._at[workload])

@@ -155,10 +155,9 @@ class Power:
         self._sum()
         found = []
         for level in POWER:
-            names = list(self._site.domains[level])
-            found += [
-                (level, names[code], -int(room))
-                for code, room in enumerate(self._room[level][:-1])
-                if room < 0
-            ]
+            room = self._room[level]
+            above = np.flatnonzero(room < 0).tolist()
+            if above:
+                names = list(self._site.domains[level])
+                found += [(level, names[code], -int(room[code])) for code in above]
         return sorted(found, key=lambda one: -one[2])

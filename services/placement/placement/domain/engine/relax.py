@@ -35,7 +35,7 @@ import numpy as np
 from placement.domain.engine.fit import BIT, FITS
 from placement.domain.engine.relax_site import (
     AROUND,
-    ROOM,
+    done,
     inputs_of,
     least_heard,
     least_power,
@@ -55,6 +55,7 @@ from placement.domain.engine.relax_wish import (
     most,
     wish_without,
 )
+from placement.domain.engine.room import ROOM, members
 from placement.domain.engine.site import Ints
 from placement.domain.engine.wish import Input, Placed, Relaxation, Wish
 
@@ -116,9 +117,10 @@ def smallest(
 def search(
     engine: "Engine", wish: Wish, kinds: Sequence[Kind] = KINDS, tries: int = TRIES_MAX
 ) -> Relaxation | None:
-    """Return the smallest change that admits a wish, found by trying: slow, and right for any wish.
+    """Return the smallest change that admits a wish of any number of members, found by trying: slow.
 
-    A number is halved towards the least that does; of everything else what admits one member is tried.
+    A number is halved towards the least that does, which is the least where less never hurts; of everything
+    else that is tried which admits one member.
     """
     trials = Trials(engine, wish, tries)
     if wish.members > 1:
@@ -138,7 +140,7 @@ def relaxed(engine: "Engine", wish: Wish, relaxation: Relaxation) -> tuple[tuple
 
 
 class Trials:
-    """Tries changes for one wish, a bounded number of times."""
+    """Tries changes for one wish, a bounded number of times; the engine is left as it was."""
 
     def __init__(self, engine: "Engine", wish: Wish, tries: int) -> None:
         self._engine, self._wish, self._tries = engine, wish, tries
@@ -148,21 +150,17 @@ class Trials:
         self._tries -= 1
         if self._tries < 0:
             return False
-        inputs, wish = relaxed(self._engine, self._wish, relaxation)
-        engine = self._engine.copy() if inputs else self._engine
-        for given in inputs:
-            engine.apply(given)
-        return isinstance(engine.would(wish), Placed)
+        with done(self._engine, relaxation):
+            return isinstance(self._engine.would(wish_without(self._wish, relaxation)), Placed)
 
     def halved(self, kind: str) -> Relaxation | None:
         """Return the least amount of a kind that admits, where the largest does."""
-        low, high = 0, most(self._wish, kind)
-        if not high or not self.admits(Relaxation(kind, high)):
+        high = most(self._wish, kind)
+        if not high or not self._may(kind, high) or not self.admits(Relaxation(kind, high)):
             return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self.admits(Relaxation(kind, middle)) else (middle, high)
-        return Relaxation(kind, high)
+        # What has no room looked at node by node is not worth a try: that is quickly counted.
+        low = _least(0, high, lambda amount: self._may(kind, amount)) - 1
+        return Relaxation(kind, _least(low, high, lambda amount: self.admits(Relaxation(kind, amount))))
 
     def whole(self, kind: Kind) -> Relaxation | None:
         """Return what of a kind admits one member, if it admits all."""
@@ -173,3 +171,18 @@ class Trials:
             return None
         found = kind.least(Lack(self._engine, wish, rows, fails[rows]))
         return found if found is not None and self.admits(found) else None
+
+    def _may(self, kind: str, amount: int) -> bool:
+        """Tell whether the nodes, each looked at alone, take so many members."""
+        wish = wish_without(self._wish, Relaxation(kind, amount))
+        return int(members(self._engine.site, wish.size, wish.terms).sum()) >= wish.members
+
+
+def _least(low: int, high: int, does: Callable[[int], bool]) -> int:
+    """Return the least number above ``low`` that does, as far as ``high``, which does."""
+    if high - low > 1 and does(low + 1):
+        return low + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if does(middle) else (middle, high)
+    return high

@@ -1,5 +1,7 @@
 """What the site's operator can do: return a node, raise a cap, end a workload; the least of it that would do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +10,7 @@ from placement.domain.engine.ends import SEVERAL, Lines
 from placement.domain.engine.fit import BIT
 from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.relax_wish import Lack
+from placement.domain.engine.room import ROOM
 from placement.domain.engine.score import needed_w
 from placement.domain.engine.site import POWER, Bools, Ints
 from placement.domain.engine.tenancy import ISOLATING
@@ -19,10 +22,8 @@ if TYPE_CHECKING:
 ENDS_TRIED_MAX = 16
 """Workloads whose end is tried, of those that may do: where none of them does, none is named."""
 
-ROOM = BIT["gpus"] | BIT["cpu"] | BIT["memory"] | BIT["slots"]
-"""What a workload's end gives back on its own nodes."""
 AROUND = BIT["isolation"] | BIT["power"]
-"""What it gives back also on the nodes around."""
+"""What a workload's end gives back on the nodes around as well; on its own nodes also ``ROOM``."""
 
 
 def least_ready(lack: Lack) -> Relaxation | None:
@@ -80,6 +81,33 @@ def inputs_of(engine: "Engine", relaxation: Relaxation, at: int = 0) -> tuple[In
         case "workload":
             return (Released(workload=names[0], at=at),)
     return ()
+
+
+@contextmanager
+def done(engine: "Engine", relaxation: Relaxation) -> Iterator[None]:
+    """Have it be as if the operator had done it, while this lasts."""
+    match relaxation.kind:
+        case "workload":
+            with engine.without(relaxation.names[0]):
+                yield
+            return
+        case "ready" | "heard":
+            row = engine.site.row_of[relaxation.names[0]]
+            closed, silent = bool(engine.site.closed[row]), bool(engine.site.silent[row])
+            back = NodeTurned(node=relaxation.names[0], closed=closed, silent=silent)
+            undo: tuple[Input, ...] = (back,)
+        case "power":
+            level, domain = relaxation.names
+            undo = (Capped(level=level, domain=domain, watts=engine.power.cap_of(level, domain)),)
+        case _:
+            undo = ()
+    for given in inputs_of(engine, relaxation):
+        engine.apply(given)
+    try:
+        yield
+    finally:
+        for given in undo:
+            engine.apply(given)
 
 
 def _short(lack: Lack, rows: Ints) -> Ints:

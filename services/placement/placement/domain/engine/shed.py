@@ -68,10 +68,8 @@ def _by_worth(engine: "Engine", level: str, domain: int) -> list["Holding"]:
     """
     at, gpu_w = engine.site.at(level), engine.site.gpu_w
     assert domain != NOWHERE
-    inside = [
-        (holding, [part for part in holding.parts if at[part.row] == domain])
-        for holding in engine.holdings.values()
-    ]
+    held = [engine.holdings[workload] for workload in engine.ends.on(at == domain)]
+    inside = [(holding, [part for part in holding.parts if at[part.row] == domain]) for holding in held]
     holders = Counter((part.row, card) for _, parts in inside for part in parts for card in part.cards)
     found = []
     for number, (holding, parts) in enumerate(inside):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
 from placement.domain.engine.engine import Engine
@@ -86,12 +87,9 @@ def more_like(engine: Engine, node: str, nodes: int) -> list[Input]:
 
 def _displaced(engine: Engine, closed: set[str], at: int) -> tuple[Displaced, ...]:
     """Have all work on closed nodes ask for other seats; return what each is told."""
-    rows = {engine.site.row_of[node] for node in closed}
-    held = [
-        holding
-        for holding in engine.holdings.values()
-        if any(part.row in rows for part in holding.parts)
-    ]
+    rows = np.zeros(engine.site.rows, bool)
+    rows[[engine.site.row_of[node] for node in sorted(closed)]] = True
+    held = [engine.holdings[workload] for workload in engine.ends.on(rows)]
     held.sort(key=lambda holding: -holding.wish.priority)
     for holding in held:
         engine.apply(Released(workload=holding.wish.workload, at=at))
