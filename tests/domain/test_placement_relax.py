@@ -1,5 +1,6 @@
 """A refusal names the smallest single change that would have admitted it, and doing it does."""
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 from placement.domain.engine.ends import Ends
@@ -181,15 +182,23 @@ def test_an_ask_that_is_only_weighed_takes_nothing() -> None:
 
 
 @pytest.mark.parametrize("ended", [10, 400, 499])
-def test_what_ends_would_free_is_known_however_many_have_ended(ended: int) -> None:
+def test_what_ends_would_free_is_known_however_many_have_ended(
+    ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ends = Ends()
+    monkeypatch.setattr("placement.domain.engine.ends.UNSORTED_MAX", 100)
     for number in range(500):
+        if number in {50, 300}:
+            list(ends.by_worth(lambda some: some < 0))
         parts = [Part(number, (0, 1), 1_000), Part(number + 1, (0, 1), 1_000)]
         ends.note(wish(f"w{number}", Size(gpus=2), members=2, priority=number % 7), parts)
     for number in range(ended):
         ends.forget(f"w{number}")
     lines = ends.lines()
     assert sorted(set(lines.row[lines.row >= 0])) == list(range(ended, 501))
-    worth_least = min(range(ended, 500), key=lambda number: (number % 7, -number))
-    assert ends.least(lines.row >= 0) == f"w{worth_least}"
-    assert set(lines.row[ends.of("w499")]) == {499, 500}
+    found = list(
+        dict.fromkeys(workload for _, workload in ends.by_worth(lambda some: lines.row[some] >= 0))
+    )
+    by_worth = sorted(range(ended, 500), key=lambda number: (number % 7, -number))
+    assert found == [f"w{number}" for number in by_worth]
+    assert ends.on(np.arange(501) == 500) == ["w499"]

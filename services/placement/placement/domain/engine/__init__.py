@@ -2,5 +2,7 @@
 
 ``site`` holds the nodes, one array a column; ``fit`` says where a member fits; ``mix`` and ``score`` how good a
 node is for it; ``views`` keep scores; ``power`` and ``tenancy`` count watts and neighbours; ``choose`` decides.
-``wish`` is what comes in and goes out.
+``wish`` is what comes in and goes out. ``explain`` says it in words, ``relax`` what would have admitted what was refused,
+``whatif`` what would be if something were otherwise; ``defrag`` plans moves, ``shed`` what ends under a lower cap.
+``snapshot`` is all that decisions depend on.
 """

@@ -99,6 +99,11 @@ class Chooser:
         kept = self.reserved(size, terms)
         return fails if kept is None else fails | kept[rows]
 
+    def plain(self, size: Size, terms: Terms) -> bool:
+        """Tell whether a member fits wherever its node alone has room: no cap, neighbour or reservation matters."""
+        apart = terms.isolation or self._tenancy.locked
+        return not apart and not self._power.capped and self.reserved(size, terms) is None
+
     def takes(self, size: Size, terms: Terms, part: Part) -> bool:
         """Tell whether a member fits just there, on those cards."""
         site, here = self._site, np.array([part.row])

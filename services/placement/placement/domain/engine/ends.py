@@ -4,7 +4,8 @@ Kept as columns, so that the workload worth least whose end admits another is fo
 without a loop over them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,9 @@ from placement.domain.engine.site import Bools, Ints, Part
 from placement.domain.engine.wish import Wish
 
 LINES_FIRST = 64
+UNSORTED_MAX = 1_024
+"""Lines that are looked at apart before all are sorted anew."""
+BATCH_FIRST = 512
 COLUMNS = (
     "row",
     "cards",
@@ -45,12 +49,16 @@ class Ends:
         self._workloads: list[str] = []
         self._at: dict[str, tuple[int, int]] = {}
         self._ended = 0
+        # Lines in order of worth, as far as they were sorted; those that ended since stay in it.
+        self._order: Ints = np.zeros(0, np.int64)
+        self._sorted = 0
 
     def copy(self) -> "Ends":
         """Return the same; what becomes of either does not touch the other."""
         copy = Ends()
         copy._lines, copy._workloads = self._lines.copy(), self._workloads.copy()
         copy._at, copy._ended = self._at.copy(), self._ended
+        copy._order, copy._sorted = self._order.copy(), self._sorted
         return copy
 
     def note(self, wish: Wish, parts: Sequence[Part]) -> None:
@@ -84,20 +92,17 @@ class Ends:
         """Return the columns, ended lines among them (see ``ENDED``)."""
         return Lines(*self._lines[:, : len(self._workloads)])
 
-    def least(self, among: Bools) -> str | None:
-        """Return the workload of the line that is worth least; ``None`` for none.
+    def by_worth(self, among: Callable[[Ints], Bools]) -> Iterator[tuple[int, str]]:
+        """Yield the lines that ``among`` picks, and their workloads: those first that are worth least.
 
-        Of ``among`` the lowest priority, the least restart cost, the fewest GPU-milli, the last placed.
+        That is the lowest priority, then the least restart cost, the fewest GPU-milli, the last placed. What was placed
+        since the lines were last sorted is looked at apart; of the others no more than it takes.
         """
-        found = np.flatnonzero(among)
-        if not len(found):
-            return None
-        lines = self.lines()
-        for column in (lines.priority, lines.cost):
-            values = column[found]
-            found = found[values == values.min()]
-        values = lines.all_cards[found] * lines.milli_each[found]
-        return self._workloads[int(found[values == values.min()][-1])]
+        if len(self._workloads) - self._sorted > UNSORTED_MAX:
+            self._sort()
+        new = np.arange(self._sorted, len(self._workloads))
+        for line in merge(self._old(among), self._in_order(new[among(new)]).tolist(), key=self._worth):
+            yield line, self._workloads[line]
 
     def on(self, rows: Bools) -> list[str]:
         """Return the workloads on nodes of which ``rows`` is true, in the order in which they were placed."""
@@ -105,9 +110,30 @@ class Ends:
         found = np.flatnonzero((there != ENDED) & rows[there])
         return list(dict.fromkeys(self._workloads[line] for line in found.tolist()))
 
-    def of(self, workload: str) -> slice:
-        """Return which lines are a workload's."""
-        return slice(*self._at[workload])
+    def _old(self, among: Callable[[Ints], Bools]) -> Iterator[int]:
+        """Yield sorted lines in order, looked at in batches that grow: mostly one of the first few will do."""
+        first, batch = 0, BATCH_FIRST
+        while first < len(self._order):
+            lines = self._order[first : first + batch]
+            yield from lines[among(lines)].tolist()
+            first, batch = first + batch, 4 * batch
+
+    def _in_order(self, lines: Ints) -> Ints:
+        priority, cost, milli = self._worths(lines)
+        return lines[np.lexsort((-lines, milli, cost, priority))]
+
+    def _worth(self, line: int) -> tuple[int, int, int, int]:
+        priority, cost, milli = self._worths(np.array([line]))
+        return int(priority[0]), int(cost[0]), int(milli[0]), -line
+
+    def _worths(self, lines: Ints) -> tuple[Ints, Ints, Ints]:
+        known = self.lines()
+        milli = known.all_cards[lines] * known.milli_each[lines]
+        return known.priority[lines], known.cost[lines], milli
+
+    def _sort(self) -> None:
+        there = np.flatnonzero(self.lines().row != ENDED)
+        self._order, self._sorted = self._in_order(there), len(self._workloads)
 
     def _grow(self) -> None:
         before = self._lines
@@ -122,6 +148,7 @@ class Ends:
         self._lines[:, : len(stays)] = self._lines[:, stays]
         self._lines[0, len(stays) :] = ENDED
         self._workloads, self._ended = workloads, 0
+        self._order, self._sorted = self._order[:0], 0
         self._at = {}
         for at, workload in enumerate(workloads):
             first = self._at.get(workload, (at, at))[0]

@@ -1,6 +1,6 @@
 """What the site's operator can do: return a node, raise a cap, end a workload; the least of it that would do."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from placement.domain.engine.relax_wish import Lack
 from placement.domain.engine.room import ROOM
 from placement.domain.engine.score import needed_w
 from placement.domain.engine.site import POWER, Bools, Ints
+from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.tenancy import ISOLATING
 from placement.domain.engine.wish import Capped, Input, NodeTurned, Relaxation, Released
 
@@ -53,17 +54,24 @@ def least_power(lack: Lack) -> Relaxation | None:
 def least_workload(lack: Lack) -> Relaxation | None:
     """Return the workload worth least whose end would do: see ``relax`` for what is least."""
     ends = lack.engine.ends
-    may = _makes_room(lack, ends.lines())
+    lines = ends.lines()
+    makes = _makes_room(lack, lines)
     around = lack.rows[lack.fails & ROOM == 0]
-    if len(around):
-        may |= _relieves(lack, ends.lines(), around)
-    for _ in range(ENDS_TRIED_MAX):
-        workload = ends.least(may)
-        if workload is None:
-            return None
-        if _admits(lack, workload, around):
-            return Relaxation("workload", 1, (workload,))
-        may[ends.of(workload)] = False
+    relieves = _relieves(lack, lines, around) if len(around) else None
+
+    def among(some: Ints) -> Bools:
+        return makes(some) if relieves is None else makes(some) | relieves[some]
+
+    plain = lack.engine.chooser.plain(lack.wish.size, lack.wish.terms)
+    tried: dict[str, None] = {}
+    for line, workload in ends.by_worth(among):
+        if workload not in tried:
+            sure = plain and (lines.card[line] != SEVERAL or lines.milli_each[line] == MILLI_PER_GPU)
+            if sure or _admits(lack, workload, around):
+                return Relaxation("workload", 1, (workload,))
+            tried[workload] = None
+            if len(tried) == ENDS_TRIED_MAX:
+                break
     return None
 
 
@@ -117,25 +125,26 @@ def _short(lack: Lack, rows: Ints) -> Ints:
     return np.array([needs - power.room_at(level, rows) for level in POWER])
 
 
-def _makes_room(lack: Lack, lines: Lines) -> Bools:
-    """Return the lines whose end may make their own node do (it surely does not for the others)."""
+def _makes_room(lack: Lack, lines: Lines) -> Callable[[Ints], Bools]:
+    """Return what tells of some lines whether their end may make their own node do."""
     site, size, rows = lack.engine.site, lack.wish.size, lack.rows
     cards = np.full(site.rows + 1, ENDLESS, np.int64)  # The last is of lines that have ended.
     cards[rows] = size.cards - (site.free[rows] >= size.milli_each).sum(1) if size.cards else 0
-    missing = cards[lines.row]
-    does = lines.cards >= missing
-    for bit, wants, left, gives in (
-        (BIT["cpu"], size.cpu_milli, site.cpu, lines.cpu),
-        (BIT["memory"], size.memory_mib, site.memory, lines.memory),
-    ):
-        if (lack.fails & bit).any():
-            does &= gives >= (wants - left)[lines.row]
-    if size.cards:
-        # A share that comes free may leave too much of its card to others.
-        at = np.flatnonzero(does & (missing > 0) & (lines.card != SEVERAL))
-        card = lines.row[at] * site.free.shape[1] + lines.card[at]
-        does[at] = site.free.ravel().take(card) + lines.milli_each[at] >= size.milli_each
-    return does
+
+    def makes(some: Ints) -> Bools:
+        found = lines.cards[some] >= cards[lines.row[some]]
+        at = some[found]
+        row, card = lines.row[at], lines.card[at]
+        does = site.cpu[row] + lines.cpu[at] >= size.cpu_milli
+        does &= site.memory[row] + lines.memory[at] >= size.memory_mib
+        if size.cards:
+            # A share that comes free may leave too much of its card to others.
+            left = site.free.ravel().take(row * site.free.shape[1] + card) + lines.milli_each[at]
+            does &= (card == SEVERAL) | (left >= size.milli_each) | (cards[row] <= 0)
+        found[found] = does
+        return found
+
+    return makes
 
 
 def _relieves(lack: Lack, lines: Lines, around: Ints) -> Bools:

@@ -54,7 +54,9 @@ def least_milli(lack: Lack) -> Relaxation | None:
     size = lack.wish.size
     if not (size.gpu_milli or size.gpus == 1):
         return None
-    rows = lack.rows[lack.engine.power.room(lack.rows) >= 0]
+    rows, power = lack.rows, lack.engine.power
+    if power.capped:
+        rows = rows[power.room(rows) >= 0]
     free = lack.engine.site.free[rows]
     have = np.where(free < MILLI_PER_GPU, free, 0).max(initial=0)
     return _less("gpu_milli", size.milli, int(have))
@@ -65,11 +67,13 @@ def least_gpus(lack: Lack) -> Relaxation | None:
     size, site = lack.wish.size, lack.engine.site
     if size.gpus < 2:
         return None
-    whole = (site.free[lack.rows] >= MILLI_PER_GPU).sum(1)
-    each = site.gpu_w[lack.rows]
-    room = lack.engine.power.room(lack.rows)
-    powered = np.where(each > 0, room // np.maximum(each, 1), np.where(room >= 0, ENDLESS, 0))
-    return _less("gpus", size.gpus, int(np.minimum(whole, powered).max()))
+    have = (site.free[lack.rows] >= MILLI_PER_GPU).sum(1)
+    if lack.engine.power.capped:
+        each = site.gpu_w[lack.rows]
+        room = lack.engine.power.room(lack.rows)
+        powered = np.where(each > 0, room // np.maximum(each, 1), np.where(room >= 0, ENDLESS, 0))
+        have = np.minimum(have, powered)
+    return _less("gpus", size.gpus, int(have.max()))
 
 
 def least_isolation(lack: Lack) -> Relaxation | None:
