@@ -7,7 +7,7 @@ import numpy as np
 
 from placement.domain.engine.fit import BIT, FITS, LOWEST, fit
 from placement.domain.engine.mix import ONE
-from placement.domain.engine.power import Power
+from placement.domain.engine.power import ENDLESS, Power
 from placement.domain.engine.score import NONE, Scored, needed_w
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
@@ -126,10 +126,16 @@ class Chooser:
         site = self._site
         if terms.isolation or self._tenancy.locked:
             found = np.where(self._tenancy.apart(terms), 0, BIT["isolation"])
-        most = int(site.gpu_w[: site.rows].max(initial=0)) * size.cards
-        if self._power.capped and self._power.tightest() < most:
-            room = self._power.room(np.arange(site.rows))
+        if self._power.capped and self._power.tightest() < site.gpu_w_max * size.cards:
+            # Nobody asks for the room of a row that does not fit, unless none does.
+            fits = np.flatnonzero(view.fails == 0) if found is None else site.every
+            rows = fits if len(fits) else site.every
+            room = np.full(site.rows, ENDLESS)
+            room[rows] = self._power.room(rows)
             bits = np.where(room < view.needs, BIT["power"], 0)
+            if len(rows) < site.rows and bits[rows].all():
+                room = self._power.room(site.every)
+                bits = np.where(room < view.needs, BIT["power"], 0)
             found = bits if found is None else found | bits
         kept = self.reserved(size, terms)
         if kept is not None:

@@ -35,10 +35,6 @@ for _number in reversed(range(FITS)):
     LOWEST[_all & (1 << _number) != 0] = _number
 
 
-LEFT = np.array([BIT["cpu"], BIT["memory"], BIT["slots"]])
-"""The bits of what ``Site.left`` counts."""
-
-
 def fit(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
     """Return which constraints each of ``rows`` fails for one member: int[row], bits of ``BIT``.
 
@@ -50,11 +46,13 @@ def fit(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
 
 def short(site: Site, size: Size, rows: Ints) -> Ints:
     """Return which of GPUs, CPU, memory and slots each of ``rows`` has too little of."""
-    need = (size.cpu_milli, size.memory_mib, 1)
-    fails: Ints = (site.left[rows] < need) @ LEFT
-    if size.cards:
-        few = (site.free[rows] >= size.milli_each).sum(1) < size.cards
-        fails |= few * BIT["gpus"]
+    fails: Ints = (site.cpu.take(rows) < size.cpu_milli) * BIT["cpu"]
+    fails |= (site.memory.take(rows) < size.memory_mib) * BIT["memory"]
+    fails |= (site.slots.take(rows) < 1) * BIT["slots"]
+    if size.gpus:
+        fails |= (site.whole.take(rows) < size.gpus) * BIT["gpus"]
+    elif size.gpu_milli:
+        fails |= (site.most.take(rows) < size.gpu_milli) * BIT["gpus"]
     return fails
 
 

@@ -66,12 +66,12 @@ class Mix:
 
         ``free`` int[node, card]: milli left; ``cpu`` int[node]: milli left; ``model`` int[node]: code.
         """
-        added = self._adds[free].sum(1)
+        added = self._adds.take(free, 0).sum(1)
         steps = self._cpus.searchsorted(cpu, side="right")
         steps += model * self._steps
         steps *= self._each * (CARDS_MAX + 1)
         at = added & 31
         at += self._offsets
         at += steps[:, None]
-        found: Ints = (self._weights[at] * (added >> 5)).sum(1)
+        found: Ints = (self._weights.take(at) * (added >> 5)).sum(1)
         return found

@@ -29,6 +29,7 @@ class Power:
         self._caps: dict[str, dict[int, int]] = {level: {} for level in POWER}
         self._excess: dict[str, dict[int, int]] = {level: {} for level in POWER}
         self._room: dict[str, Ints] = {}
+        self._rooms: Ints = np.zeros(0, np.int64)
         self._planned: dict[str, Ints] = {}
         self._stale = True
 
@@ -68,14 +69,18 @@ class Power:
         site = self._site
         rows = site.rows
         watts = site.idle_w[:rows] + site.taken[:rows] * site.gpu_w[:rows]
-        for level in POWER:
-            domains = len(site.domains[level])
+        widths = [len(site.domains[level]) + 1 for level in POWER]
+        self._rooms = np.full(sum(widths), ENDLESS, np.int64)
+        ends = np.cumsum(widths)
+        for level, end, width in zip(POWER, ends.tolist(), widths, strict=True):
+            domains = width - 1
             at = site.at(level)
             known = at != NOWHERE
             sums = np.zeros(domains, np.int64)
             np.add.at(sums, at[known], watts[known])
             self._planned[level] = sums
-            room = np.full(domains + 1, ENDLESS, np.int64)
+            # A level's part of the one vector, so that its least is found at one look.
+            room = self._rooms[end - width : end]
             for domain, cap in self._caps[level].items():
                 room[domain] = cap - sums[domain] - self._excess[level].get(domain, 0)
             # The last stands for NOWHERE: what is in no domain of a level has no cap there.
@@ -125,7 +130,7 @@ class Power:
     def tightest(self) -> int:
         """Return the room of the capped domain that has the least."""
         self._sum()
-        return min(int(self._room[level].min()) for level in POWER)
+        return int(self._rooms.min(initial=ENDLESS))
 
     def room(self, rows: Ints) -> Ints:
         """Return how many watts each of ``rows`` may still add: int[row]."""

@@ -41,10 +41,10 @@ class Scored(NamedTuple):
 
 def score(site: Site, mix: Mix, size: Size, rows: Ints) -> Scored:
     """Return how good each of ``rows`` is for one member; each must fit (``fit``)."""
-    free, cpu, model = site.free[rows], site.cpu[rows], site.model[rows]
+    free, cpu, model = site.free.take(rows, 0), site.cpu.take(rows), site.model.take(rows)
     after = cpu - size.cpu_milli
-    stays = (free.sum(1) - size.milli) * LEFT_GPU + after * LEFT_CPU
-    gpu_w = site.gpu_w[rows]
+    stays = (site.idle.take(rows) - size.milli) * LEFT_GPU + after * LEFT_CPU
+    gpu_w = site.gpu_w.take(rows)
     if size.gpu_milli:
         before, each = _shared(mix, size.gpu_milli, free, (after, cpu), model)
         idle = free == MILLI_PER_GPU
@@ -73,7 +73,7 @@ def needed_w(site: Site, size: Size, rows: Ints) -> Ints:
 
     A share adds none where a card that somebody has a share of already has room for it.
     """
-    gpu_w = site.gpu_w[rows]
+    gpu_w = site.gpu_w.take(rows)
     if not size.gpu_milli:
         return size.gpus * gpu_w
     free = site.free[rows]

@@ -27,8 +27,7 @@ NOWHERE = -1
 """The domain of a node whose place at that level is not known."""
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
-LEFT = ("cpu", "memory", "slots")
-COLUMNS = ("cards", "model", "jurisdiction", "assurance", "closed", "silent")
+COLUMNS = ("cards", "cpu", "memory", "slots", "idle", "whole", "most", "model", "jurisdiction", "assurance", "closed", "silent")
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
 
 
@@ -80,17 +79,20 @@ class Held(NamedTuple):
 class Site:
     """Nodes by row; a row is never given to another node.
 
-    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``left`` int[row, 3]: CPU
-    milli, MiB of memory and slots that are left; ``cpu``, ``memory``, ``slots`` are its columns. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
+    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``idle``,
+    ``whole``, ``most`` int[row]: the sum of it, how many cards are free whole, the most on one card. ``cpu``,
+    ``memory``, ``slots`` int[row]: milli, MiB and members more that there is room for. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
     int[row]: who alone is there, else ``NOBODY`` or ``SEVERAL``.
     """
 
     free: Ints
     cards: Ints
-    left: Ints
     cpu: Ints
     memory: Ints
     slots: Ints
+    idle: Ints
+    whole: Ints
+    most: Ints
     model: Ints
     jurisdiction: Ints
     assurance: Ints
@@ -108,7 +110,7 @@ class Site:
         self.models, self.jurisdictions, self.assurances = Codes(), Codes(), Codes()
         self.tenants = Codes()
         self.domains = {level: Codes() for level in LEVELS}
-        self.built = 0
+        self.built = self.gpu_w_max = 0
         self._touched: list[int] = []
         self._forgotten = 0
         self._columns: dict[str, Ints] = {}
@@ -117,7 +119,7 @@ class Site:
     def copy(self) -> "Site":
         """Return the same nodes; what becomes of either does not touch the other."""
         copy = Site()
-        copy.rows, copy.built = self.rows, self.built
+        copy.rows, copy.built, copy.gpu_w_max = self.rows, self.built, self.gpu_w_max
         copy.specs, copy.row_of = self.specs.copy(), self.row_of.copy()
         copy.models, copy.jurisdictions = Codes(self.models), Codes(self.jurisdictions)
         copy.assurances, copy.tenants = Codes(self.assurances), Codes(self.tenants)
@@ -165,10 +167,12 @@ class Site:
             1 << self.assurances.of(one) for one in dict.fromkeys(spec.assurances)
         )
         self.idle_w[row], self.gpu_w[row] = spec.idle_w, spec.gpu_w
+        self.gpu_w_max = max(self.gpu_w_max, spec.gpu_w)
         for level in LEVELS:
             name = spec.place.get(level, "" if level != "site" else "site")
             self.at(level)[row] = self.domains[level].of(name) if name else NOWHERE
         self.built += 1
+        self._count(row)
         self.touch(row)
         return row
 
@@ -200,6 +204,7 @@ class Site:
         self.slots[row] -= 1
         assert self.cpu[row] >= 0
         assert self.memory[row] >= 0
+        self._count(row)
         self.touch(row)
 
     def give(self, size: Size, part: Part) -> None:
@@ -213,6 +218,7 @@ class Site:
         self.cpu[row] += size.cpu_milli
         self.memory[row] += size.memory_mib
         self.slots[row] += 1
+        self._count(row)
         self.touch(row)
 
     def touch(self, row: int) -> None:
@@ -234,6 +240,12 @@ class Site:
             return None
         rows = set(self._touched[len(self._touched) - behind :])
         return np.fromiter(rows, np.int64, len(rows))
+
+    def _count(self, row: int) -> None:
+        """Have what follows from a row's cards be as they are."""
+        free = self.free[row].tolist()
+        self.idle[row], self.most[row] = sum(free), max(free)
+        self.whole[row] = free.count(MILLI_PER_GPU)
 
     def _held(self, row: int | None, spec: NodeSpec) -> Held:
         """Return what the members of a node hold, where it is built as ``spec`` says."""
@@ -259,9 +271,9 @@ class Site:
         return row
 
     def _grow(self, rows: int, cards: int) -> None:
-        wide = {"free": cards, "left": len(LEFT)}
+        wide = {"free": cards}
         empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
-        for name in ("free", "left", *COLUMNS, *POWER_COLUMNS, *empty):
+        for name in ("free", *COLUMNS, *POWER_COLUMNS, *empty):
             shape: Any = (rows, wide[name]) if name in wide else rows
             column = np.full(shape, empty.get(name, 0), np.int64)
             before = self._columns.get(name)
@@ -275,5 +287,3 @@ class Site:
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
-        for number, name in enumerate(LEFT):
-            setattr(self, name, self.left[:, number])
