@@ -7,11 +7,12 @@ from importlib import import_module
 KNOWN = {
     "bus": "mesh_tools.bench.bus",
     "gateway": "mesh_tools.bench.gateway.command",
+    "placement": "mesh_tools.bench.placement.command",
     "probe": "mesh_tools.bench.probe",
     "routing": "mesh_tools.bench.routing",
     "start": "mesh_tools.bench.start",
 }
-NOT_YET = ("placement", "identity", "metering", "carbon")
+NOT_YET = ("identity", "metering", "carbon")
 
 
 def main(argv: list[str]) -> int:

@@ -1,5 +1,1 @@
-"""``mesh bench placement``: how well, how fast and how safely the engine fills a site."""
-
-from mesh_tools.bench.placement.command import main
-
-__all__ = ["main"]
+"""``mesh bench placement``: how well and how fast the engine fills a site. Start with ``command.py``."""

@@ -58,10 +58,10 @@ class Fgd:
             left = np.where(whole & (whole.cumsum(1) <= size.gpus), 0, free)
             after = self._mix.useful(left, cpu, model)
         gain = (after - before) / ONE + size.milli
-        at = int((100 / (1 + np.exp(-gain / 1_000))).astype(np.int64).argmax())
-        row = rows[at]
+        best = int((100 / (1 + np.exp(-gain / 1_000))).astype(np.int64).argmax())
+        row = rows[best]
         if size.gpu_milli:
-            self.free[row, card[at]] -= size.gpu_milli
+            self.free[row, card[best]] -= size.gpu_milli
         elif size.gpus:
             self.free[row, np.flatnonzero(self.free[row] >= WHOLE)[: size.gpus]] = 0
         self.cpu[row] -= size.cpu_milli
