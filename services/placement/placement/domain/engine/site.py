@@ -27,7 +27,20 @@ NOWHERE = -1
 """The domain of a node whose place at that level is not known."""
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
-COLUMNS = ("cards", "cpu", "memory", "slots", "idle", "whole", "most", "model", "jurisdiction", "assurance", "closed", "silent")
+COLUMNS = (
+    "cards",
+    "cpu",
+    "memory",
+    "slots",
+    "idle",
+    "whole",
+    "most",
+    "model",
+    "jurisdiction",
+    "assurance",
+    "closed",
+    "silent",
+)
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
 
 
