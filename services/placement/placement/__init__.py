@@ -8,5 +8,8 @@ Start with ``domain/decide.py``, then ``settle.py``: every door ends there.
 
 How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``).
 
+``domain/engine`` holds a site of any size in memory and decides with power, tenancy and explanation; it is
+measured (``mesh bench placement``), and not what the doors above call yet.
+
 What it does not do yet: quota, preemption, gangs, topology, power, draining nodes by deadline.
 """
