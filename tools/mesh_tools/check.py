@@ -32,6 +32,7 @@ MODULES = (
     "mesh-contracts=mesh_contracts",
     "mesh-meshkit=meshkit",
     "mesh-gpuprobe=gpuprobe",
+    "mesh-placement=placement",
     "nats-py=nats",
     "nvidia-ml-py=pynvml",
     "cupy-cuda13x=cupy|cupy_backends",
