@@ -4,7 +4,7 @@ import pytest
 from placement.domain.engine.defrag import plan
 from placement.domain.engine.room import members
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import Asked, Moved, Placed, Released, Seat
+from placement.domain.engine.wish import Asked, Capped, Moved, Placed, Released, Seat
 
 from tests.domain.placement_draws import FLAVOURS, Draws, Flavour
 from tests.domain.placement_sites import node, placed, refused, site, wish
@@ -74,6 +74,23 @@ def test_a_move_to_where_it_does_not_fit_is_refused_and_changes_nothing() -> Non
         with pytest.raises(ValueError, match=r"fit|no member"):
             engine.apply(Moved(workload="a", member=0, to=to))
         assert engine.snapshot() == before
+
+
+def test_a_move_that_would_break_a_cap_on_the_way_is_refused() -> None:
+    engine = site(node("n0"), node("n1"))
+    placed(engine, wish("a", Size(gpus=2)))
+    placed(engine, wish("b", Size(gpu_milli=300)))
+    engine.apply(Capped(level="site", domain="site", watts=1_000 + 3 * 700))
+    before = engine.snapshot()
+    for move in (
+        Moved(workload="a", member=0, to=Seat("n1", (0, 1), 1_000)),
+        Moved(workload="b", member=0, to=Seat("n0", (5,), 300)),
+    ):
+        with pytest.raises(ValueError, match="fit"):
+            engine.apply(move)
+        assert engine.snapshot() == before
+    assert plan(engine, WHOLE, at=0).moves == ()
+    engine.apply(Moved(workload="b", member=0, to=Seat("n0", (2,), 300)))
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -90,6 +90,7 @@ def test_the_end_of_work_elsewhere_under_both_caps_that_are_short_is_named() -> 
     placed(engine, wish("a", Size(gpus=2)))
     engine.apply(Capped(level="rack", domain="r0", watts=2_400))
     engine.apply(Capped(level="pdu", domain="p0", watts=2_400))
+    engine.apply(NodeTurned(node="n0", closed=True))
     assert relaxation(engine, wish("b", Size(gpus=1))) == Relaxation("workload", 1, ("a",))
 
 
@@ -178,6 +179,26 @@ def test_an_ask_that_is_only_weighed_takes_nothing() -> None:
     before = engine.snapshot()
     engine.would(wish("a", Size(gpus=8)))
     refused(engine, wish("b", Size(gpus=8)))
+    assert engine.snapshot() == before
+
+
+def test_what_was_tried_for_several_members_is_undone() -> None:
+    engine = full()
+    engine.apply(NodeTurned(node="n0", closed=True))
+    engine.apply(Capped(level="site", domain="site", watts=1_000))
+    engine.apply(Released(workload="w1", at=0))
+    for size, members in ((Size(gpus=8), 2), (Size(gpus=1), 2), (Size(gpus=4), 4)):
+        before = engine.snapshot()
+        refused(engine, wish("a", size, members=members))
+        assert engine.snapshot() == before
+    engine.apply(Capped(level="site", domain="site", watts=1_000 + 12 * 700))
+    engine.apply(NodeTurned(node="n1", closed=True, silent=True))
+    found = relaxation(engine, wish("a", Size(gpu_milli=500), members=2))
+    assert found is None
+    engine.apply(NodeTurned(node="n1", closed=False, silent=True))
+    before = engine.snapshot()
+    found = relaxation(engine, wish("a", Size(gpus=2), members=2))
+    assert found == Relaxation("heard", 1, ("n1",))
     assert engine.snapshot() == before
 
 

@@ -45,6 +45,22 @@ def test_work_of_which_the_end_is_not_needed_after_all_is_spared() -> None:
     assert shed(capped(engine, 500 + 700)).workloads == ("large",)
 
 
+def test_of_several_that_could_be_spared_the_most_valuable_is() -> None:
+    engine = site(node("n0"))
+    placed(engine, wish("a", Size(gpus=1), priority=0))
+    placed(engine, wish("b", Size(gpus=1), priority=1))
+    placed(engine, wish("c", Size(gpus=4), priority=2))
+    assert shed(capped(engine, 500 + 700)).workloads == ("a", "c")
+
+
+def test_who_shares_a_card_frees_only_a_part_of_its_watts() -> None:
+    engine = site(node("n0"))
+    placed(engine, wish("half", Size(gpu_milli=500), restart_cost=30))
+    placed(engine, wish("other", Size(gpu_milli=500), restart_cost=1_000))
+    placed(engine, wish("whole", Size(gpus=1), restart_cost=50))
+    assert shed(capped(engine, 500 + 700)).workloads == ("whole",)
+
+
 def test_two_that_share_a_card_end_together_where_its_watts_are_needed() -> None:
     engine = site(node("n0", gpus=1), node("n1", gpus=1))
     placed(engine, wish("a", Size(gpu_milli=500)))
