@@ -6,7 +6,16 @@ from typing import Literal, get_args
 from msgspec.structs import replace
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import Capped, Expected, Input, Measured, NodePut, NodeTurned, Wish
+from placement.domain.engine.wish import (
+    Capped,
+    Expected,
+    Input,
+    Measured,
+    NodePut,
+    NodeTurned,
+    Weighed,
+    Wish,
+)
 
 Flavour = Literal["room", "power", "alone", "terms", "all"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -116,6 +125,8 @@ class Draws:
             if one([0, 0, 1]):
                 return Measured(level=level, domain=domain, watts=one(WATTS))
             return Capped(level=level, domain=domain, watts=one([*WATTS, None, None]))
+        if self._has("power") and one([0, 1]):
+            return Weighed(watt=one([0, 10, 1_000]))
         return Expected(sizes=[(self.size(), one([0, 1, 5])) for _ in range(one([0, 1, 3]))])
 
     def _has(self, flavour: Flavour) -> bool:

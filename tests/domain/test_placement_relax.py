@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 from placement.domain.engine.ends import Ends
 from placement.domain.engine.engine import Engine
+from placement.domain.engine.fit import BIT
 from placement.domain.engine.relax import relaxed, search
 from placement.domain.engine.site import Part
 from placement.domain.engine.size import Size, Terms
@@ -17,6 +18,7 @@ from placement.domain.engine.wish import (
     Refused,
     Relaxation,
     Released,
+    Weighed,
     Wish,
 )
 
@@ -157,6 +159,23 @@ def test_a_share_takes_a_card_that_is_awake_where_there_are_no_watts_for_another
     engine.apply(Capped(level="site", domain="site", watts=1_200))
     assert placed(engine, wish("b", Size(gpu_milli=250))).seats[0].cards == (0,)
     assert engine.power.breaches() == []
+
+
+def test_a_node_that_lacks_watts_as_well_is_not_named_where_others_fit_but_are_reserved() -> None:
+    engine = site(node("n0"), node("n1", cpu_milli=1_000))
+    engine.apply(Capped(level="rack", domain="rack-of-n1", watts=600))
+    kept = np.array([BIT["reserved"], 0])
+    engine.chooser.reserved = lambda _size, _terms: kept
+    found = refused(engine, wish("a", Size(gpus=1, cpu_milli=2_000))).why.relaxation
+    assert found is None
+
+
+def test_a_replica_stands_apart_from_the_others_however_dear_a_watt_is() -> None:
+    engine = site(node("n0"), node("n1", gpu_w=100, idle_w=100))
+    engine.apply(Weighed(watt=1_000))
+    first = placed(engine, wish("a", Size(gpus=1), group="e", kind="endpoint"))
+    second = placed(engine, wish("b", Size(gpus=1), group="e", kind="endpoint"))
+    assert [first.seats[0].node, second.seats[0].node] == ["n1", "n0"]
 
 
 def test_trying_one_by_one_finds_what_is_computed() -> None:

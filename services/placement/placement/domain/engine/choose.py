@@ -71,13 +71,15 @@ class Chooser:
         score = picked.score
         if also is not None:
             score = np.where(also == 0, score, NONE)
+        if bias is not None:
+            score = score - bias
         if watt_costs:
             near = score >= score.max(initial=NONE) - REGRET_MAX
             score = np.where(near, score - watt_costs * picked.watts, NONE)
-        if bias is not None:
-            score = score - bias
         failed = self._failed(view, also)
         if not failed[FITS]:
+            if room is not None:
+                also, _ = self._beyond(view, size, terms, everywhere=True)
             return NoChoice(failed=failed, fails=view.fails if also is None else view.fails | also)
         row = int(score.argmax())
         best = self._rated(picked, score, row, watt_costs, bias)
@@ -87,7 +89,7 @@ class Chooser:
 
     def also(self, view: View, size: Size, terms: Terms) -> Ints | None:
         """Return which constraints each row fails that depend on more than itself; ``None`` for none."""
-        return self._beyond(view, size, terms)[0]
+        return self._beyond(view, size, terms, everywhere=True)[0]
 
     def lacks(self, size: Size, terms: Terms, rows: Ints) -> Ints:
         """Return all constraints that each of ``rows`` fails for one member, computed anew: int[row]."""
@@ -119,23 +121,23 @@ class Chooser:
         watts = int((free == MILLI_PER_GPU).sum()) * int(site.gpu_w[part.row])
         return bool((free >= size.milli_each).all()) and watts <= int(self._power.room(here)[0])
 
-    def _beyond(self, view: View, size: Size, terms: Terms) -> tuple[Ints | None, Ints | None]:
-        """Return ``also``, and the watts each row may add; ``None`` where all may add enough."""
+    def _beyond(
+        self, view: View, size: Size, terms: Terms, *, everywhere: bool = False
+    ) -> tuple[Ints | None, Ints | None]:
+        """Return ``also``, and the watts each row may add; ``None`` where all may add enough.
+
+        Whether there are watts enough is told of the rows that fit, or of all rows ``everywhere``.
+        """
         found: Ints | None = None
         room: Ints | None = None
         site = self._site
         if terms.isolation or self._tenancy.locked:
             found = np.where(self._tenancy.apart(terms), 0, BIT["isolation"])
         if self._power.capped and self._power.tightest() < site.gpu_w_max * size.cards:
-            # Nobody asks for the room of a row that does not fit, unless none does.
-            fits = np.flatnonzero(view.fails == 0) if found is None else site.every
-            rows = fits if len(fits) else site.every
+            rows = site.every if everywhere else np.flatnonzero(view.fails == 0)
             room = np.full(site.rows, ENDLESS)
             room[rows] = self._power.room(rows)
             bits = np.where(room < view.needs, BIT["power"], 0)
-            if len(rows) < site.rows and bits[rows].all():
-                room = self._power.room(site.every)
-                bits = np.where(room < view.needs, BIT["power"], 0)
             found = bits if found is None else found | bits
         kept = self.reserved(size, terms)
         if kept is not None:

@@ -129,7 +129,8 @@ def _makes_room(lack: Lack, lines: Lines) -> Callable[[Ints], Bools]:
     """Return what tells of some lines whether their end may make their own node do."""
     site, size, rows = lack.engine.site, lack.wish.size, lack.rows
     cards = np.full(site.rows + 1, ENDLESS, np.int64)  # The last is of lines that have ended.
-    cards[rows] = size.cards - (site.free[rows] >= size.milli_each).sum(1) if size.cards else 0
+    has = site.whole[rows] if size.gpus else site.most[rows] >= size.milli_each
+    cards[rows] = size.cards - has if size.cards else 0
 
     def makes(some: Ints) -> Bools:
         found = lines.cards[some] >= cards[lines.row[some]]

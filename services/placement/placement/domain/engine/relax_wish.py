@@ -54,11 +54,14 @@ def least_milli(lack: Lack) -> Relaxation | None:
     size = lack.wish.size
     if not (size.gpu_milli or size.gpus == 1):
         return None
-    rows, power = lack.rows, lack.engine.power
+    site, power, rows = lack.engine.site, lack.engine.power, lack.rows
     if power.capped:
         rows = rows[power.room(rows) >= 0]
-    free = lack.engine.site.free[rows]
-    have = np.where(free < MILLI_PER_GPU, free, 0).max(initial=0)
+    idle = site.whole[rows] > 0
+    have = site.most[rows[~idle]].max(initial=0)
+    if idle.any():
+        free = site.free[rows[idle]]
+        have = max(have, np.where(free < MILLI_PER_GPU, free, 0).max())
     return _less("gpu_milli", size.milli, int(have))
 
 
@@ -67,7 +70,7 @@ def least_gpus(lack: Lack) -> Relaxation | None:
     size, site = lack.wish.size, lack.engine.site
     if size.gpus < 2:
         return None
-    have = (site.free[lack.rows] >= MILLI_PER_GPU).sum(1)
+    have = site.whole[lack.rows]
     if lack.engine.power.capped:
         each = site.gpu_w[lack.rows]
         room = lack.engine.power.room(lack.rows)
