@@ -56,7 +56,7 @@ def test_of_several_that_could_be_spared_the_most_valuable_is() -> None:
 def test_who_shares_a_card_frees_only_a_part_of_its_watts() -> None:
     engine = site(node("n0"))
     placed(engine, wish("half", Size(gpu_milli=500), restart_cost=30))
-    placed(engine, wish("other", Size(gpu_milli=500), restart_cost=1_000))
+    placed(engine, wish("other", Size(gpu_milli=500), restart_cost=30))
     placed(engine, wish("whole", Size(gpus=1), restart_cost=50))
     assert shed(capped(engine, 500 + 700)).workloads == ("whole",)
 
