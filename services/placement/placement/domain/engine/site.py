@@ -27,20 +27,8 @@ NOWHERE = -1
 """The domain of a node whose place at that level is not known."""
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
-COLUMNS = (
-    "cards",
-    "cpu",
-    "memory",
-    "slots",
-    "idle",
-    "whole",
-    "most",
-    "model",
-    "jurisdiction",
-    "assurance",
-    "closed",
-    "silent",
-)
+LEFT = ("cpu", "memory", "slots", "idle", "whole", "most")
+BUILT = ("cards", "model", "jurisdiction", "assurance", "closed", "silent")
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
 
 
@@ -286,7 +274,7 @@ class Site:
     def _grow(self, rows: int, cards: int) -> None:
         wide = {"free": cards}
         empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
-        for name in ("free", *COLUMNS, *POWER_COLUMNS, *empty):
+        for name in ("free", *LEFT, *BUILT, *POWER_COLUMNS, *empty):
             shape: Any = (rows, wide[name]) if name in wide else rows
             column = np.full(shape, empty.get(name, 0), np.int64)
             before = self._columns.get(name)
