@@ -26,6 +26,7 @@ from placement.domain.engine.wish import (
     Asked,
     Capped,
     Expected,
+    Found,
     Input,
     Measured,
     Moved,
@@ -117,14 +118,14 @@ class Engine:
                 self._release(given.workload)
             case Moved():
                 self._move(given)
+            case Found():
+                self._find(given)
             case NodePut():
                 self._put(given)
             case NodeTurned():
                 self._turn(given)
-            case Capped():
-                self.power.cap(given.level, given.domain, given.watts)
-            case Measured():
-                self.power.measured(given.level, given.domain, given.watts)
+            case Capped() | Measured():
+                self._draw(given)
             case Expected():
                 self._expect(given)
             case Weighed():
@@ -187,6 +188,21 @@ class Engine:
         self._hold(holding)
         for part in holding.parts:
             self._sit(holding.wish, part)
+
+    def _find(self, given: Found) -> None:
+        """Have a workload sit where it is found, on cards that nobody else holds."""
+        wish, site = given.wish, self.site
+        if wish.workload in self.holdings:
+            raise ValueError(f"{wish.workload} has its seats already")
+        parts = []
+        for seat in given.seats:
+            row = site.row_of.get(seat.node)
+            if row is None:
+                raise ValueError(f"there is no node {seat.node}")
+            if any(site.free[row, card] < seat.milli_each for card in seat.cards):
+                raise ValueError(f"{wish.workload} sits on cards of {seat.node} that others hold")
+            parts.append(Part(row, seat.cards, seat.milli_each))
+        self.resume(Holding(wish, tuple(parts), given.at))
 
     def _move(self, given: Moved) -> None:
         """Have a member sit elsewhere: it takes the new seat before it gives back the old one."""
@@ -271,6 +287,12 @@ class Engine:
         if row is None:
             raise ValueError(f"there is no node {given.node}")
         self.site.turn(row, closed=given.closed, silent=given.silent)
+
+    def _draw(self, given: Capped | Measured) -> None:
+        if isinstance(given, Capped):
+            self.power.cap(given.level, given.domain, given.watts)
+        else:
+            self.power.measured(given.level, given.domain, given.watts)
 
     def _expect(self, given: Expected) -> None:
         self._expected = list(given.sizes)

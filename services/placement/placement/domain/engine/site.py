@@ -36,12 +36,14 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One node as it is built.
 
     ``place`` names its domain at each level that is known. It draws ``idle_w`` with nothing on it, and
-    each GPU that somebody holds a part of adds ``gpu_w``.
+    each GPU that somebody holds a part of adds ``gpu_w``. ``lost`` are those of its ``gpus`` positions
+    where no GPU is now.
     """
 
     node: str
     model: str = ""
     gpus: int = 0
+    lost: tuple[int, ...] = ()
     cpu_milli: int = 0
     memory_mib: int = 0
     jurisdiction: str = ""
@@ -133,7 +135,8 @@ class Site:
     def put(self, spec: NodeSpec) -> int:
         """Know a node, new or built otherwise than before; return its row. What it runs stays.
 
-        Raises ``ValueError`` where it holds more than it would have.
+        One that has less memory or CPU than what it runs takes has less than nothing left until that
+        ends. Raises ``ValueError`` where somebody holds a card that it would not have.
         """
         if spec.gpus > CARDS_MAX:
             raise ValueError(
@@ -144,20 +147,16 @@ class Site:
         row = self.row_of.get(spec.node)
         before = NodeSpec(node=spec.node, slots=0) if row is None else self.specs[row]
         held = self._held(row, before)
-        if (
-            held.cards[spec.gpus :].any()
-            or held.cpu > spec.cpu_milli
-            or held.memory > spec.memory_mib
-            or held.members > spec.slots
-        ):
-            raise ValueError(f"{spec.node} holds more than it would have: drain it first")
+        there = _whole(spec)
+        if (held.cards > there).any():
+            raise ValueError(f"somebody holds a card that {spec.node} would not have: drain it first")
         if row is None:
             row = self._append(spec)
         if spec.gpus > self.free.shape[1]:
             self._grow(len(self.cards), CARDS_MAX)
         self.specs[row] = spec
         width = self.free.shape[1]
-        self.free[row] = MILLI_PER_GPU * (np.arange(width) < spec.gpus) - held.cards[:width]
+        self.free[row] = (there - held.cards)[:width]
         self.cpu[row] = spec.cpu_milli - held.cpu
         self.memory[row] = spec.memory_mib - held.memory
         self.slots[row] = spec.slots - held.members
@@ -203,8 +202,6 @@ class Site:
         self.cpu[row] -= size.cpu_milli
         self.memory[row] -= size.memory_mib
         self.slots[row] -= 1
-        assert self.cpu[row] >= 0
-        assert self.memory[row] >= 0
         self._count(row)
         self.touch(row)
 
@@ -253,7 +250,8 @@ class Site:
         cards = np.zeros(CARDS_MAX, np.int64)
         if row is None:
             return Held(cards, 0, 0, 0)
-        cards[: spec.gpus] = MILLI_PER_GPU - self.free[row, : spec.gpus]
+        width = self.free.shape[1]
+        cards[:width] = _whole(spec)[:width] - self.free[row]
         return Held(
             cards,
             spec.cpu_milli - int(self.cpu[row]),
@@ -288,3 +286,12 @@ class Site:
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
+        for number, name in enumerate(LEFT):
+            setattr(self, name, self.left[:, number])
+
+
+def _whole(spec: NodeSpec) -> Ints:
+    """Return what a node's cards come to with nothing on them: int[card]."""
+    there: Ints = np.where(np.arange(CARDS_MAX) < spec.gpus, MILLI_PER_GPU, 0)
+    there[list(spec.lost)] = 0
+    return there

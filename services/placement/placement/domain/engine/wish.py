@@ -123,7 +123,15 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
     to: Seat
 
 
-Input = NodePut | NodeTurned | Capped | Measured | Expected | Weighed | Asked | Released | Moved
+class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
+    """A workload sits where it sits: that was decided before this memory began."""
+
+    wish: Wish
+    seats: tuple[Seat, ...]
+    at: int
+
+
+Input = NodePut | NodeTurned | Capped | Measured | Expected | Weighed | Asked | Released | Moved | Found
 
 
 class Relaxation(msgspec.Struct, frozen=True, array_like=True):

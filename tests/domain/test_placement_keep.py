@@ -1,0 +1,50 @@
+"""An engine that is kept and made again goes on as if nothing had been."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from placement.domain.engine.engine import Engine
+from placement.domain.engine.snapshot import Snapshot
+from placement.domain.engine.wish import Input, Outcome, Placed, Refused
+
+from tests.domain.engines import Inputs
+
+
+def said(engine: Engine, given: Input) -> Outcome | str:
+    """Return what is decided, or what cannot be."""
+    try:
+        return engine.apply(given)
+    except ValueError as fault:
+        return str(fault)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_an_engine_made_of_another_s_state_decides_what_the_other_would_have_decided(seed: int) -> None:
+    inputs = Inputs(seed)
+    engine = Engine()
+    outcomes: list[Outcome | str] = []
+    for number in range(120):
+        given = inputs.next()
+        outcomes.append(said(engine, given))
+        if number % 30 == 29:
+            kept = msgspec.json.encode(engine.snapshot())
+            again = Engine.from_snapshot(msgspec.json.decode(kept, type=Snapshot))
+            assert again.snapshot() == engine.snapshot()
+            fork = msgspec.json.decode(kept, type=Snapshot)
+            after = [inputs.next() for _ in range(20)]
+            assert [said(again, one) for one in after] == [said(engine, one) for one in after]
+            assert again.snapshot() == engine.snapshot()
+            assert Engine.from_snapshot(fork).snapshot() == fork
+    assert any(isinstance(one, Placed) for one in outcomes)
+    assert any(isinstance(one, Refused) for one in outcomes)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=15)
+def test_the_same_inputs_give_the_same_decisions_bit_for_bit(seed: int) -> None:
+    rows = []
+    for _ in range(2):
+        inputs, engine = Inputs(seed), Engine()
+        rows.append([msgspec.json.encode(said(engine, inputs.next())) for _ in range(80)])
+    assert rows[0] == rows[1]
