@@ -1,6 +1,6 @@
 """The decision: a grant fits, a refusal says what would unblock it."""
 
-from random import Random
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from hypothesis import given
@@ -9,14 +9,11 @@ from mesh_contracts import wire
 from mesh_contracts.placement import Engine, Intent, Model, Residency, Resources, WorkloadSpec
 from meshkit.testing import NOW, test_id
 from meshkit.transaction import MESSAGE_BYTES_MAX
-from placement.domain.decide import (
-    WORKLOADS_PER_NODE_MAX,
-    Grant,
-    Refusal,
-    decide,
-    free_milli,
-    take,
-)
+from placement.domain.built import built_of
+from placement.domain.decide import WORKLOADS_PER_NODE_MAX, Grant, Refusal, answer_of, wish_for
+from placement.domain.engine import engine as deciding
+from placement.domain.engine.size import Size
+from placement.domain.engine.wish import Found, Seat, Wish
 from placement.domain.fleet import Card, Server
 
 STATES = st.sampled_from(["ready", "ready", "ready", "cordoned", "validating", "lost"])
@@ -26,6 +23,7 @@ def card(index: int, free: int = 1_000, model: str = "H100") -> Card:
     return Card(
         device_id=f"rehearsal-{index}",
         index=index,
+        card=index,
         model=model,
         memory_mib=81_920,
         rehearsal=True,
@@ -47,6 +45,41 @@ def server(name: str = "n1", **fields: object) -> Server:
         since=NOW,
     )
     return msgspec.structs.replace(base, **fields)
+
+
+def occupied(fleet: Sequence[Server]) -> deciding.Engine:
+    """Return an engine that knows the nodes, with what is not free on them taken by others."""
+    engine = deciding.Engine()
+    for one in fleet:
+        for each in built_of(one):
+            engine.apply(each)
+        taken = [(card.card, 1_000 - card.free_milli) for card in one.cards if card.free_milli < 1_000]
+        for number, milli in taken:
+            other(engine, one.node_id, f"card-{number}", Size(gpu_milli=milli), (number,))
+        if one.memory_free_mib < one.memory_mib:
+            size = Size(memory_mib=one.memory_mib - one.memory_free_mib)
+            other(engine, one.node_id, "memory", size)
+        for number in range(one.workloads):
+            other(engine, one.node_id, f"slot-{number}", Size())
+    return engine
+
+
+def other(
+    engine: deciding.Engine, node: str, name: str, size: Size, cards: tuple[int, ...] = ()
+) -> None:
+    wish = Wish(workload=f"{node}/{name}", organization="o", project="p", kind="endpoint", size=size)
+    engine.apply(Found(wish=wish, seats=(Seat(node, cards, size.milli_each),), at=0))
+
+
+def decide(
+    resources: Resources,
+    residency: Residency,
+    fleet: Sequence[Server],
+    crowd: Mapping[str, int] | None = None,
+) -> Grant | Refusal:
+    dislike = tuple(node for node, count in (crowd or {}).items() for _ in range(count))
+    wish = msgspec.structs.replace(wish_for(resources, residency), workload="w", dislike=dislike)
+    return answer_of(occupied(fleet).would(wish), resources, residency)
 
 
 cards = st.lists(
@@ -72,6 +105,9 @@ shapes = st.one_of(
 
 
 def fits(resources: Resources, one: Server) -> bool:
+    models = {card.model for card in one.cards}
+    if resources.gpu_model is not None and models != {resources.gpu_model}:
+        return False
     mine = [c for c in one.cards if resources.gpu_model in {None, c.model}]
     whole = sum(1 for c in mine if c.free_milli == 1_000)
     return (
@@ -91,26 +127,36 @@ def test_a_grant_fits_and_a_refusal_means_that_no_node_did(
     answer = decide(resources, Residency(), fleet)
     able = [one for one in fleet if fits(resources, one)]
     if isinstance(answer, Grant):
-        assert answer.server in able
-        assert free_milli(answer.server) == min(free_milli(one) for one in able)
-        assert sum(held.milli for held in answer.devices) == (
-            resources.gpus * 1_000 or resources.gpu_milli
-        )
-        after = take(answer.server, answer)
-        assert free_milli(after) == free_milli(answer.server) - sum(h.milli for h in answer.devices)
-        assert after.memory_free_mib >= 0
+        [node] = [one for one in able if one.node_id == answer.node_id]
+        assert len(answer.cards) * answer.milli_each == (resources.gpus * 1_000 or resources.gpu_milli)
+        assert all(node.cards[card].free_milli >= answer.milli_each for card in answer.cards)
     else:
         assert able == []
         assert all(reason.unblock for reason in answer.reasons)
 
 
-@given(fleets, shapes, st.randoms())
-def test_the_order_in_which_nodes_are_known_changes_nothing(
-    fleet: list[Server], resources: Resources, random: Random
-) -> None:
-    shuffled = list(fleet)
-    random.shuffle(shuffled)
-    assert decide(resources, Residency(), fleet) == decide(resources, Residency(), shuffled)
+def test_of_nodes_that_are_equal_but_for_what_is_free_the_fullest_is_taken() -> None:
+    nodes = [server(f"n{free}", cards=(card(0, free), card(1))) for free in (1_000, 250, 500)]
+    for fleet in (nodes, nodes[::-1]):
+        answer = decide(Resources(gpus=1), Residency(), fleet)
+        assert isinstance(answer, Grant)
+        assert (answer.node_id, answer.cards) == ("n250", (1,))
+
+
+def test_a_node_with_gpus_of_two_models_takes_what_runs_on_either_and_nothing_else() -> None:
+    mixed = server(cards=(card(0), card(1, model="B200")))
+    assert isinstance(decide(Resources(gpus=2), Residency(), [mixed]), Grant)
+    refused = decide(Resources(gpus=1, gpu_model="H100"), Residency(), [mixed])
+    assert isinstance(refused, Refusal)
+    assert refused.reasons[0].code == "no_such_gpu"
+
+
+def test_a_card_that_is_gone_is_given_to_nobody() -> None:
+    one = server(cards=(card(0), msgspec.structs.replace(card(1), card=2)))
+    answer = decide(Resources(gpus=2), Residency(), [one])
+    assert isinstance(answer, Grant)
+    assert answer.cards == (0, 2)
+    assert isinstance(decide(Resources(gpus=3), Residency(), [one]), Refusal)
 
 
 @given(fleets, shapes)
@@ -125,14 +171,14 @@ def test_replicas_of_one_endpoint_are_spread_before_nodes_are_filled() -> None:
     fuller = server("n1", memory_free_mib=1_000)
     answer = decide(Resources(), Residency(), [fuller, server("n2")], {"n1": 1})
     assert isinstance(answer, Grant)
-    assert answer.server.name == "n2"
+    assert answer.node_id == "n2"
 
 
 def test_a_fraction_goes_to_the_fullest_device_that_fits() -> None:
     node = server(cards=(card(0, 1_000), card(1, 400), card(2, 100)))
     answer = decide(Resources(gpu_milli=250), Residency(), [node])
     assert isinstance(answer, Grant)
-    assert [held.device_id for held in answer.devices] == ["rehearsal-1"]
+    assert answer.cards == (1,)
 
 
 def test_whole_gpus_are_not_made_of_fractions() -> None:

@@ -1,6 +1,7 @@
 """The plan: replicas come before they go, failures are tried with growing pauses."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import get_args
 
 import msgspec
@@ -9,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_contracts.placement import EndpointState, Engine, Model, Replicas, Residency, Resources
 from meshkit.testing import NOW
-from placement.domain.fleet import Placed, Wanted
-from placement.domain.plan import BACKOFF_MAX_S, after_failure, plan
+from placement.domain import plan as planning
+from placement.domain.decide import Grant, Refusal, answer_of, wish_of
+from placement.domain.engine.wish import Asked, Found, Noted, Seat
+from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.plan import BACKOFF_MAX_S, Plan, after_failure
 
-from tests.domain.test_placement_decide import server
+from tests.domain.test_placement_decide import occupied, server
 
 
 def wanted(replicas: Replicas | None = None, **fields: object) -> Wanted:
@@ -46,6 +50,7 @@ def placed(name: str, node: str = "n1", state: str = "ready", **fields: object) 
         endpoint_id="e1",
         node_id=node,
         node=node,
+        site="fr-idf-1",
         node_state="ready",
         state=state,
         since=NOW,
@@ -58,9 +63,25 @@ def placed(name: str, node: str = "n1", state: str = "ready", **fields: object) 
     return msgspec.structs.replace(base, **fields)
 
 
+def plan(endpoint: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], now: datetime) -> Plan:
+    """Return the plan where the endpoint's replicas are on the nodes already, and the engine seeks more."""
+    engine = occupied(fleet)
+    for item in workloads:
+        if item.node_id in engine.site.row_of and item.state not in {"stopped", "failed"}:
+            wish = wish_of(endpoint, item.workload_id)
+            engine.apply(Found(wish=wish, seats=(Seat(item.node_id, (), 0),), at=0))
+
+    def seek(number: int, failed_on: Sequence[str]) -> Grant | Refusal:
+        outcome = engine.apply(Asked(wish=wish_of(endpoint, f"more-{number}", failed_on), at=0))
+        assert not isinstance(outcome, Noted)
+        return answer_of(outcome, endpoint.resources, endpoint.residency)
+
+    return planning.plan(endpoint, workloads, seek, now)
+
+
 def test_a_new_endpoint_starts_its_least_number_of_replicas_on_different_nodes() -> None:
     answer = plan(wanted(replicas=Replicas(min=2, max=4)), [], [server("n1"), server("n2")], NOW)
-    assert {place.grant.server.name for place in answer.places} == {"n1", "n2"}
+    assert {place.grant.node_id for place in answer.places} == {"n1", "n2"}
     assert (answer.state, answer.ready, answer.missing) == ("starting", 0, 0)
 
 
@@ -123,7 +144,7 @@ def test_a_node_that_is_only_checked_again_keeps_its_replicas() -> None:
 def test_a_failed_replica_is_placed_elsewhere_if_it_can() -> None:
     failed = placed("w1", "n1", "failed")
     answer = plan(wanted(state="serving", failures=1), [failed], [server("n1"), server("n2")], NOW)
-    assert [place.grant.server.name for place in answer.places] == ["n2"]
+    assert [place.grant.node_id for place in answer.places] == ["n2"]
     assert answer.places[0].replaces == failed
     assert answer.state == "degraded"
 
@@ -260,7 +281,7 @@ def test_a_replica_whose_first_heir_never_served_is_still_the_one_that_moves() -
     failed = placed("failed", "n2", "failed", replaces="old")
     fleet = [server("n1", state="cordoned"), server("n2"), server("n3")]
     [place] = plan(wanted(state="serving", ready=1, failures=1), [old, failed], fleet, NOW).places
-    assert (place.replaces, place.grant.server.name) == (old, "n3")
+    assert (place.replaces, place.grant.node_id) == (old, "n3")
 
 
 STATES = st.sampled_from(["assigned", "starting", "ready", "stopping", "stopped", "failed"])

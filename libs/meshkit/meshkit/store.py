@@ -79,6 +79,7 @@ class Store:
         self._bells: list[Callable[[], None]] = []
         self.owner = owner
         self.clock = clock
+        self.beside: dict[Any, Any] = {}
         self.epoch = 0
         self.outbox_full = False
 
@@ -126,10 +127,15 @@ class Store:
         """
         try:
             async with self._pool.acquire(timeout=ACQUIRE_WAIT_S) as connection:
-                tx = Transaction(connection, self.clock.now())
-                async with connection.transaction():
-                    yield tx
-                    await tx.flush()
+                tx = Transaction(connection, self.clock.now(), self.beside)
+                try:
+                    async with connection.transaction():
+                        yield tx
+                        await tx.flush()
+                except BaseException:
+                    tx.ended(committed=False)
+                    raise
+                tx.ended(committed=True)
         except Exception as fault:
             if is_away(fault):
                 raise Unavailable(

@@ -1,6 +1,6 @@
 """One transaction: all of a handler's effects, and what it tells, commit together or not at all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 from zlib import crc32
@@ -68,14 +68,21 @@ class Transaction:
     """The store's clock when the transaction began."""
     outbox_ids: list[int]
     """What this left in the outbox, once it has committed."""
+    beside: dict[Any, Any]
+    """What the service holds in memory beside this database: the store's own, the same in each transaction."""
 
-    def __init__(self, connection: asyncpg.Connection, now: datetime) -> None:
+    def __init__(
+        self, connection: asyncpg.Connection, now: datetime, beside: dict[Any, Any] | None = None
+    ) -> None:
         self._connection = connection
+        self.beside = {} if beside is None else beside
         self._versions: dict[str, int] = {}
         self._raised: set[str] = set()
         self._facts: list[tuple[Any, ...]] = []
         self._changes: dict[tuple[str, str], tuple[bytes | None, str | None]] = {}
         self._then: list[Callable[[], None]] = []
+        self._first: list[Callable[[], Awaitable[None]]] = []
+        self._ends: list[Callable[[bool], None]] = []
         self.now = now
         self.outbox_ids = []
 
@@ -131,8 +138,18 @@ class Transaction:
         """Call ``then`` once this has committed (never where it rolled back)."""
         self._then.append(then)
 
+    def before_commit(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` within this, once its handlers are done."""
+        self._first.append(work)
+
+    def at_end(self, then: Callable[[bool], None]) -> None:
+        """Call ``then(committed)`` as soon as this has ended; false also where nobody knows how it ended."""
+        self._ends.append(then)
+
     async def flush(self) -> None:
-        """Write what was told and put; the last thing before the commit."""
+        """Do what was to be done before the commit, and write what was told and put: the last thing."""
+        for work in self._first:
+            await work()
         if self._raised:
             keys = sorted(self._raised)
             await self._connection.execute(_KEEP_VERSIONS, keys, [self._versions[key] for key in keys])
@@ -142,6 +159,11 @@ class Transaction:
         columns = [list(column) for column in zip(*rows, strict=True)]
         kept = await self._connection.fetch(_TO_OUTBOX, *columns, self.now)
         self.outbox_ids = [row["id"] for row in kept]
+
+    def ended(self, *, committed: bool) -> None:
+        """Tell those who wait for the end, the last to come first."""
+        for then in reversed(self._ends):
+            then(committed)
 
     def committed(self) -> None:
         """Do what waited for the commit."""

@@ -29,7 +29,7 @@ from meshkit.clock import Clock, SystemClock
 from meshkit.config import StoreSettings
 from meshkit.service import Service
 
-from placement import asks, handlers, settle
+from placement import asks, handlers, memory, settle, tidying
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
 
@@ -69,4 +69,6 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.writes("routes", settle.all_routes)
     service.hears("agent.heartbeat", pulse.on_heartbeat)
     service.runs("pulse", pulse.run)
+    service.runs("memory", lambda: tidying.keep(lambda: service.store, settings.mesh_site))
+    service.needs("memory", lambda: memory.of(service.store.beside).trouble())
     return service

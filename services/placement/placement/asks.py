@@ -19,7 +19,7 @@ from meshkit.clock import Clock
 from meshkit.errors import NotHeardYet
 from meshkit.store import Transaction
 
-from placement import reading, store
+from placement import memory, reading, store
 from placement.domain.admit import (
     ENDPOINTS_PER_PROJECT_MAX,
     admit,
@@ -29,7 +29,7 @@ from placement.domain.admit import (
     bad_routing,
     invalid,
 )
-from placement.domain.decide import Grant, decide
+from placement.domain.decide import Grant, answer_of, wish_for
 from placement.domain.fleet import Wanted
 from placement.domain.scale import Need
 from placement.domain.show import show_endpoint
@@ -58,7 +58,7 @@ async def create_endpoint(
     project = await _project(ask, principal, tx)
     if isinstance(project, Problem):
         return project
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, ask.site)
     if await reading.find_wanted(tx, project.project_id, ask.name):
         return Problem(
             title="The name is taken",
@@ -130,7 +130,7 @@ async def change_endpoint(
     ask: ChangeEndpoint, principal: Principal, tx: Transaction, clock: Clock
 ) -> Endpoint | Problem:
     """Give the endpoint other bounds or another routing, and start or stop replicas accordingly."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, ask.site)
     wanted = await _wanted(ask.endpoint, principal, tx)
     if isinstance(wanted, Problem):
         return wanted
@@ -148,7 +148,7 @@ async def delete_endpoint(
     ask: DeleteEndpoint, principal: Principal, tx: Transaction, clock: Clock
 ) -> Endpoint | Problem:
     """Stop the endpoint's engines; its route is gone once they are. Again, it is answered the same."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, ask.site)
     wanted = await _wanted(ask.endpoint, principal, tx)
     if isinstance(wanted, Problem):
         return wanted
@@ -173,9 +173,13 @@ async def explain_placement(
     fault = bad_resources(ask.resources) or bad_jurisdictions(ask.residency.jurisdictions)
     if fault is not None:
         return fault
-    answer = decide(ask.resources, ask.residency, await reading.load_fleet(tx, ask.site))
+    held = await memory.hold(tx, ask.site)
+    would = held.engine.would(wish_for(ask.resources, ask.residency))
+    answer = answer_of(would, ask.resources, ask.residency)
     if isinstance(answer, Grant):
-        return Explanation(fits=True, survivors=list(answer.survivors), node=answer.server.name)
+        server = await reading.load_server(tx, answer.node_id)
+        assert server is not None, "the engine and the table know the same nodes"
+        return Explanation(fits=True, survivors=list(answer.survivors), node=server.name)
     return Explanation(fits=False, survivors=list(answer.survivors), reasons=list(answer.reasons))
 
 

@@ -15,11 +15,11 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, reading, store
+from placement import demands, memory, reading, store
 from placement.domain.fleet import Placed, Server
 from placement.domain.health import on_checked, on_joined
 from placement.scaling import rescale
-from placement.settle import put_intent, settle
+from placement.settle import move, put_intent, settle
 from placement.turns import now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
@@ -38,8 +38,9 @@ async def on_project_admitted(fact: ProjectAdmitted, tx: Transaction, clock: Clo
 
 async def on_node_enrolled(fact: NodeEnrolled, tx: Transaction, clock: Clock) -> None:
     """Know the node; it takes no work before its agent joined and its first check passed."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     await store.keep_node(tx, fact.node_id, fact.name, fact.site, clock.now())
+    await memory.know(tx, await _server(tx, fact.node_id))
     await put_intent(tx, fact.node_id)
 
 
@@ -52,19 +53,19 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
         METRICS.count(FORGED, kind="node_joined")
         return
     now = clock.now()
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     await store.keep_node(tx, fact.node_id, fact.name, fact.site, now)
     await store.keep_hardware(tx, fact)
-    server = await _server(tx, fact.node_id)
-    await turn_node(tx, fact, now, server, on_joined(server))
-    present = {card.device_id for card in server.cards}
+    present = {device.device_id for device in fact.devices}
     failed = []
     for item in await reading.load_running(tx, fact.node_id):
         gone = [held.device_id for held in item.devices if held.device_id not in present]
         if gone:
             reason = Reason(code="device_gone", detail=f"{fact.name} has no device {gone[0]} any more")
-            await store.move(tx, item, "failed", now, (reason,))
+            await move(tx, item, "failed", now, (reason,))
             failed.append(item.endpoint_id)
+    server = await _server(tx, fact.node_id)
+    await turn_node(tx, fact, now, server, on_joined(server))
     await settle(tx, fact, now, endpoints=failed, node_id=fact.node_id)
 
 
@@ -74,7 +75,7 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
         METRICS.count(FORGED, kind="health_changed")
         return
     now = clock.now()
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     server = await reading.load_server(tx, fact.node_id)
     if server is None:
         METRICS.count(FORGED, kind="health_changed")
@@ -86,21 +87,21 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
 
 async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clock) -> None:
     """Note that the engine's process runs; one that was ready has begun anew, at another address."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     item = await _own(fact, tx)
     if item is not None and item.draining:
         # What it was to finish died with the process before.
-        await store.move(tx, item, "stopping", clock.now(), item.reasons)
+        await move(tx, item, "stopping", clock.now(), item.reasons)
         await put_intent(tx, item.node_id)
     if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
-        await store.move(tx, item, "starting", now)
+        await move(tx, item, "starting", now)
         await settle(tx, fact, now, endpoints=[item.endpoint_id])
 
 
 async def on_workload_ready(fact: WorkloadReady, tx: Transaction, clock: Clock) -> None:
     """Route requests to the replica; its predecessor may go."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     item = await _own(fact, tx)
     if item is not None:
         await now_ready(tx, fact, clock.now(), item, scheme=fact.scheme, address=fact.address)
@@ -108,7 +109,7 @@ async def on_workload_ready(fact: WorkloadReady, tx: Transaction, clock: Clock) 
 
 async def on_workload_stopped(fact: WorkloadStopped, tx: Transaction, clock: Clock) -> None:
     """Free what the workload held; one that nobody wished to stop has failed."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     item = await _own(fact, tx)
     if item is not None:
         reason = Reason(code="engine_stopped", detail="the engine was stopped on its node, unasked")
@@ -117,7 +118,7 @@ async def on_workload_stopped(fact: WorkloadStopped, tx: Transaction, clock: Clo
 
 async def on_workload_failed(fact: WorkloadFailed, tx: Transaction, clock: Clock) -> None:
     """Free what the workload held, and place a successor, with growing pauses."""
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     item = await _own(fact, tx)
     if item is not None:
         ended = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
@@ -131,7 +132,7 @@ async def on_demand_changed(fact: DemandChanged, tx: Transaction, clock: Clock) 
         METRICS.count(FORGED, kind="demand_changed")
         return
     now = clock.now()
-    await store.one_at_a_time(tx)
+    await memory.hold(tx, fact.site)
     kept = await demands.keep(tx, fact, now)
     named = {one.endpoint_id for one in fact.demands}
     if len(kept) < len(named):

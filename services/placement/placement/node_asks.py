@@ -7,7 +7,7 @@ from mesh_contracts.placement import CheckNode, CordonNode, GetNode, ListNodes, 
 from meshkit.clock import Clock
 from meshkit.store import Transaction
 
-from placement import reading, store
+from placement import memory, reading
 from placement.domain.fleet import Server
 from placement.domain.health import Turn, on_check_wished, on_cordoned, on_returned
 from placement.domain.show import show_node
@@ -78,7 +78,7 @@ class NodeAsks:
         return await self._turned(ask, tx, clock, server, on_check_wished(server))
 
     async def _server(self, ask: A, tx: Transaction) -> Server | Problem:
-        await store.one_at_a_time(tx)
+        await memory.hold(tx, ask.site)
         server = await reading.find_server(tx, ask.site, ask.node)
         if server is None:
             return _no_node(ask.node)

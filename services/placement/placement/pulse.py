@@ -18,13 +18,13 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, reading, store
+from placement import demands, memory, reading, store
 from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.silence import Judgement, judge
 from placement.scaling import rescale
 from placement.settle import put_intent, settle
-from placement.turns import now_ended, now_lost, now_ready, turn_node
+from placement.turns import now_ended, now_lost, now_ready, turn_node, turn_silent
 
 TICK_S = 1.0
 COMPARE_EVERY = 5
@@ -111,10 +111,10 @@ class Pulse:
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
         if judged.lost or judged.suspected or back or heard or due or looks or drained or compares:
             async with self._opened().transaction() as tx:
-                await store.one_at_a_time(tx)
+                await memory.hold(tx, self._site)
                 await self._apply(tx, judged, back)
                 if heard:
-                    await store.note_silent(tx, heard, silent=False)
+                    await turn_silent(tx, heard, silent=False)
                     await settle(tx, self._occasion(), self._clock.now())
                 due += await rescale(tx, looks, self._clock.now())
                 if due:
@@ -163,7 +163,7 @@ class Pulse:
                 await turn_node(tx, occasion, now, server, on_returned(server))
                 await settle(tx, occasion, now, node_id=node_id)
         if judged.suspected:
-            await store.note_silent(tx, judged.suspected, silent=True)
+            await turn_silent(tx, judged.suspected, silent=True)
             known = await tx.value("SELECT count(*) FROM node WHERE site = $1", self._site)
             await tx.tell(
                 SilenceSuspected(

@@ -25,15 +25,13 @@ WINDOWS = ("target", "up_after_ms", "down_after_ms", "sleep_after_ms")
 
 _SERVER = (
     "SELECT node_id, name, site, state, since, generation, reasons, checks, jurisdiction, memory_mib,"
-    " memory_taken_mib, check_wished, check_needed, silent, (SELECT count(*) FROM workload w"
+    " memory_taken_mib, cpus, check_wished, check_needed, silent, (SELECT count(*) FROM workload w"
     "  WHERE w.node_id = node.node_id AND w.state NOT IN ('stopped', 'failed')) AS workloads FROM node"
 )
 _WANTED = (
     "SELECT e.*, p.name AS project_name FROM endpoint e JOIN project p ON p.project_id = e.project"
 )
-_PLACED = (
-    "SELECT w.*, n.name AS node, n.state AS node_state FROM workload w JOIN node n USING (node_id)"
-)
+_PLACED = "SELECT w.*, n.name AS node, n.site, n.state AS node_state FROM workload w JOIN node n USING (node_id)"
 
 
 class Project(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +55,12 @@ async def load_server(tx: Transaction, node_id: str) -> Server | None:
     return servers[0] if servers else None
 
 
+async def load_servers(tx: Transaction, node_ids: Sequence[str]) -> list[Server]:
+    """Return nodes by their ids, by name."""
+    rows = await tx.rows(f"{_SERVER} WHERE node_id = ANY ($1) ORDER BY name, node_id", list(node_ids))
+    return await _servers(tx, rows)
+
+
 async def find_server(tx: Transaction, site: str, name: str) -> Server | None:
     """Return the node of an id or a name (the newest where a name was used again), or nothing."""
     rows = await tx.rows(
@@ -65,6 +69,11 @@ async def find_server(tx: Transaction, site: str, name: str) -> Server | None:
     )
     servers = await _servers(tx, rows)
     return servers[0] if servers else None
+
+
+async def generation(tx: Transaction, node_id: str) -> int:
+    """Return how often a node has changed."""
+    return int(await tx.value("SELECT generation FROM node WHERE node_id = $1", node_id))
 
 
 async def list_servers(tx: Transaction, site: str, after: str, limit: int) -> list[Server]:
@@ -78,7 +87,7 @@ async def list_servers(tx: Transaction, site: str, after: str, limit: int) -> li
 
 async def _servers(tx: Transaction, rows: Sequence[Row]) -> list[Server]:
     devices = await tx.rows(
-        "SELECT node_id, device_id, index, model, memory_mib, rehearsal, taken_milli FROM device"
+        "SELECT node_id, device_id, index, card, model, memory_mib, rehearsal, taken_milli FROM device"
         " WHERE present AND node_id = ANY($1::text[]) ORDER BY index, device_id",
         [row["node_id"] for row in rows],
     )

@@ -12,7 +12,7 @@ from placement.domain.scale import Scaled, scale
 async def rescale(tx: Transaction, endpoint_ids: Sequence[str], now: datetime) -> list[str]:
     """Decide anew how many replicas each endpoint needs; return those that need another number.
 
-    The caller holds ``store.one_at_a_time``, and settles what is returned.
+    The caller holds the site's memory, and settles what is returned.
     """
     changed = []
     for endpoint_id in endpoint_ids:

@@ -11,6 +11,7 @@ from mesh_contracts.fact import born_of
 from mesh_contracts.placement import (
     EndpointChanged,
     Intent,
+    Reason,
     WorkloadAssigned,
     WorkloadMoved,
     WorkloadRefused,
@@ -18,10 +19,12 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import reading, store
-from placement.domain.decide import take
-from placement.domain.fleet import Placed, Server, Wanted
-from placement.domain.plan import Plan, plan
+from placement import memory, reading, store
+from placement.domain.built import milliseconds
+from placement.domain.decide import Grant, Refusal, answer_of, wish_of
+from placement.domain.engine.wish import Asked, Noted, Released
+from placement.domain.fleet import ENDED, Placed, Wanted
+from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import intent_of, route_of
 
 KEY_BYTES = 32
@@ -45,29 +48,39 @@ async def settle(
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_id``, and at those that lack replicas.
 
-    What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion). The
-    caller holds ``store.one_at_a_time``.
+    What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion).
     """
-    fleet = {server.node_id: server for server in await reading.load_fleet(tx, cause.site)}
+    held = await memory.hold(tx, cause.site)
     touched = set() if node_id is None else {node_id}
     for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id):
         workloads = await reading.load_workloads(tx, wanted.endpoint_id)
-        answer = plan(wanted, workloads, list(fleet.values()), now)
-        await _start(tx, cause, now, wanted, answer=answer, fleet=fleet, draw=draw)
+        answer = plan(wanted, workloads, _seeker(held, cause, wanted, now), now)
+        await _start(tx, cause, now, wanted, answer=answer, draw=draw)
         for item in answer.returns:
-            await store.move(tx, item, "ready", now)
+            await move(tx, item, "ready", now)
         for item in answer.stops:
             if item in answer.drains:
                 await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
             else:
-                await store.move(tx, item, "stopping", now, item.reasons)
+                await move(tx, item, "stopping", now, item.reasons)
         await store.settle(tx, wanted, answer, now)
         await _tell(tx, cause, now, wanted, answer)
         await put_route(tx, wanted.endpoint_id)
-        touched |= {place.grant.server.node_id for place in answer.places}
+        touched |= {place.grant.node_id for place in answer.places}
         touched |= {item.node_id for item in answer.stops}
     for touched_id in sorted(touched):
         await put_intent(tx, touched_id)
+
+
+async def move(
+    tx: Transaction, item: Placed, state: str, now: datetime, reasons: Sequence[Reason] = ()
+) -> None:
+    """Put a workload in another state; once it has ended what it held is free."""
+    await store.move(tx, item, state, now, reasons)
+    if state in ENDED:
+        held = await memory.hold(tx, item.site)
+        held.apply(Released(workload=item.workload_id, at=milliseconds(now)))
+        held.moved(item.node_id)
 
 
 async def tell_moved(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, item: Placed) -> None:
@@ -138,6 +151,21 @@ async def _intent(tx: Transaction, node_id: str, check: int) -> Intent:
     return intent_of(node_id, check, running)
 
 
+def _seeker(held: memory.Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
+    """Return what places replicas of an endpoint one by one; what it grants is taken."""
+    cause_id: str = getattr(cause, "fact_id", None) or cause.ask_id
+    caused_at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at
+
+    def seek(number: int, failed_on: Sequence[str]) -> Grant | Refusal:
+        workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
+        wish = wish_of(wanted, workload_id, failed_on)
+        outcome = held.apply(Asked(wish=wish, at=milliseconds(now)))
+        assert not isinstance(outcome, Noted), "a wish is granted or refused"
+        return answer_of(outcome, wanted.resources, wanted.residency)
+
+    return seek
+
+
 async def _start(
     tx: Transaction,
     cause: Any,
@@ -145,23 +173,20 @@ async def _start(
     wanted: Wanted,
     *,
     answer: Plan,
-    fleet: dict[str, Server],
     draw: Callable[[], str],
 ) -> None:
-    cause_id: str = getattr(cause, "fact_id", None) or cause.ask_id
-    caused_at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at
-    for number, place in enumerate(answer.places):
-        node_id = place.grant.server.node_id
-        workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
-        await store.place(tx, wanted, place, workload_id=workload_id, api_key=draw(), now=now)
-        fleet[node_id] = take(fleet[node_id], place.grant)
+    for place in answer.places:
+        grant = place.grant
+        generation = await memory.generation(tx, wanted.site, grant.node_id)
+        await store.place(tx, wanted, place, generation=generation, api_key=draw(), now=now)
+        (await memory.hold(tx, wanted.site)).moved(grant.node_id)
         await tx.tell(
             WorkloadAssigned(
-                **_born(cause, now, WorkloadAssigned, wanted, workload_id),
-                workload_id=workload_id,
+                **_born(cause, now, WorkloadAssigned, wanted, grant.workload_id),
+                workload_id=grant.workload_id,
                 endpoint_id=wanted.endpoint_id,
-                node_id=node_id,
-                reasons=list(place.grant.survivors),
+                node_id=grant.node_id,
+                reasons=list(grant.survivors),
             )
         )
 

@@ -11,20 +11,13 @@ from mesh_contracts.placement import Reason, Replicas, Routing
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Transaction
 
-from placement.domain.fleet import ENDED, Placed, Server, Wanted
+from placement.domain.fleet import ENDED, Held, Placed, Server, Wanted
 from placement.domain.health import Turn
 from placement.domain.plan import Place, Plan
 from placement.domain.scale import Scaled
 
 T = TypeVar("T")
-SITE_LOCK = 0x706C6163
-"""One decision at a time: a decision reads the whole fleet, and its lock spares it to be redone."""
 ENDED_KEPT_S = 7 * 24 * 3600
-
-
-async def one_at_a_time(tx: Transaction) -> None:
-    """Wait until no other decision is under way; held until this transaction ends."""
-    await tx.row("SELECT pg_advisory_xact_lock($1)", SITE_LOCK)
 
 
 def dumps(value: Any) -> str:
@@ -58,18 +51,29 @@ async def keep_node(tx: Transaction, node_id: str, name: str, site: str, now: da
 async def keep_hardware(tx: Transaction, fact: NodeJoined) -> None:
     """Know what a node consists of now. A device that is gone stays, absent, until nothing holds it."""
     await tx.change(
-        "UPDATE node SET name = $2, jurisdiction = $3, memory_mib = $4, address = $5 WHERE node_id = $1",
-        *(fact.node_id, fact.name, fact.jurisdiction, fact.memory_mib, fact.address),
+        "UPDATE node SET name = $2, jurisdiction = $3, memory_mib = $4, address = $5, cpus = $6"
+        " WHERE node_id = $1",
+        *(fact.node_id, fact.name, fact.jurisdiction, fact.memory_mib, fact.address, fact.cpus),
     )
-    await tx.change("UPDATE device SET present = false WHERE node_id = $1", fact.node_id)
-    await tx.change_many(
-        "INSERT INTO device (node_id, device_id, index, model, memory_mib, rehearsal)"
-        " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (node_id, device_id) DO UPDATE"
-        " SET index = $3, model = $4, memory_mib = $5, rehearsal = $6, present = true",
-        [(fact.node_id, *_device(device)) for device in fact.devices],
+    await tx.change(
+        "UPDATE device SET present = false WHERE node_id = $1 AND device_id <> ALL ($2)",
+        *(fact.node_id, [device.device_id for device in fact.devices]),
     )
     await tx.change(
         "DELETE FROM device WHERE node_id = $1 AND NOT present AND taken_milli = 0", fact.node_id
+    )
+    # A new device takes the first position that is nobody's, also not that of one that is gone but still held.
+    await tx.change_many(
+        "INSERT INTO device (node_id, device_id, index, model, memory_mib, rehearsal, card)"
+        " SELECT $1, $2, $3, $4, $5, $6, (SELECT min(free.card) FROM generate_series(0,"
+        "   (SELECT count(*) FROM device WHERE node_id = $1)) AS free (card)"
+        "  WHERE NOT EXISTS (SELECT FROM device d WHERE d.node_id = $1 AND d.card = free.card))"
+        " ON CONFLICT (node_id, device_id) DO UPDATE"
+        " SET index = $3, model = $4, memory_mib = $5, rehearsal = $6, present = true",
+        [
+            (fact.node_id, *_device(device))
+            for device in sorted(fact.devices, key=lambda one: (one.index, one.device_id))
+        ],
     )
 
 
@@ -158,27 +162,31 @@ async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_a
 
 
 async def place(
-    tx: Transaction, wanted: Wanted, place: Place, *, workload_id: str, api_key: str, now: datetime
+    tx: Transaction, wanted: Wanted, place: Place, *, generation: int, api_key: str, now: datetime
 ) -> None:
-    """Take what the grant takes. Raises StaleSnapshot when the node moved since it was read."""
+    """Take what the grant takes. Raises StaleSnapshot when the node moved since ``generation``."""
     grant = place.grant
-    node_id = grant.server.node_id
     taken = await tx.change(
         "UPDATE node SET memory_taken_mib = memory_taken_mib + $3, generation = generation + 1"
         " WHERE node_id = $1 AND generation = $2 AND memory_taken_mib + $3 <= memory_mib",
-        *(node_id, grant.server.generation, grant.memory_mib),
+        *(grant.node_id, generation, grant.memory_mib),
     )
     if taken == 0:
-        raise StaleSnapshot(node_id)
-    for held in grant.devices:
-        await tx.change(
-            "UPDATE device SET taken_milli = taken_milli + $3 WHERE node_id = $1 AND device_id = $2",
-            *(node_id, held.device_id, held.milli),
+        raise StaleSnapshot(grant.node_id)
+    held = []
+    if grant.cards:
+        rows = await tx.rows(
+            "UPDATE device SET taken_milli = taken_milli + $3 WHERE node_id = $1 AND card = ANY ($2)"
+            " RETURNING device_id, card",
+            *(grant.node_id, list(grant.cards), grant.milli_each),
         )
+        assert len(rows) == len(grant.cards), "the engine and the table know the same devices"
+        rows.sort(key=lambda row: int(row["card"]))
+        held = [Held(row["device_id"], grant.milli_each) for row in rows]
     await tx.change(
         "INSERT INTO workload (workload_id, endpoint_id, node_id, state, since, created_at, devices,"
         " memory_mib, api_key, replaces) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8)",
-        *(workload_id, wanted.endpoint_id, node_id, now, dumps(grant.devices), grant.memory_mib),
+        *(grant.workload_id, wanted.endpoint_id, grant.node_id, now, dumps(held), grant.memory_mib),
         *(api_key, place.replaces.workload_id if place.replaces else None),
     )
 

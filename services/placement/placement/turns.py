@@ -1,17 +1,19 @@
 """What a node or a workload turns into, whoever found out: a fact, an ask, or time that passed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from mesh_contracts.fact import born_of
 from mesh_contracts.placement import NodeCordoned, NodeLost, NodeReturned, Reason
 from meshkit.store import Transaction
 
-from placement import reading, store
+from placement import memory, reading, store
 from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
 from placement.domain.health import Turn, on_lost
 from placement.domain.plan import after_failure
-from placement.settle import settle, tell_moved
+from placement.settle import move, settle, tell_moved
 
 
 async def now_ready(
@@ -33,9 +35,9 @@ async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, re
     if item.state in ENDED:
         return
     if item.state == "stopping":
-        await store.move(tx, item, "stopped", now, item.reasons)
+        await move(tx, item, "stopped", now, item.reasons)
     else:
-        await store.move(tx, item, "failed", now, (reason,))
+        await move(tx, item, "failed", now, (reason,))
         wanted = await reading.load_wanted(tx, item.endpoint_id)
         assert wanted is not None, "the table's foreign key holds"
         failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
@@ -49,9 +51,16 @@ async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, s
     running = await reading.load_running(tx, server.node_id)
     for item in running:
         reason = Reason(code="node_lost", detail=f"{server.name} fell silent")
-        await store.move(tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,))
+        await move(tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,))
     endpoints = [item.endpoint_id for item in running]
     await settle(tx, cause, now, endpoints=endpoints, node_id=server.node_id)
+
+
+async def turn_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool) -> None:
+    """Note of nodes whether they are silent with too many others to be given up: such take nothing new."""
+    await store.note_silent(tx, node_ids, silent=silent)
+    for server in await reading.load_servers(tx, node_ids):
+        await memory.know(tx, server)
 
 
 async def turn_node(
@@ -59,6 +68,8 @@ async def turn_node(
 ) -> None:
     """Make a node what it turns into, and tell what others should know of it."""
     await store.turn(tx, server, to, now)
+    (await memory.hold(tx, server.site)).moved(server.node_id)
+    await memory.know(tx, msgspec.structs.replace(server, state=to.state))
     codes = {reason.code for reason in server.reasons}
     if to.state == "cordoned" and (
         server.state not in LEAVING or {reason.code for reason in to.reasons} - codes

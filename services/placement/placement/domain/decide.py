@@ -1,21 +1,30 @@
-"""The decision: on which node one more replica goes, or why on none."""
+"""The decision: on which node one more replica goes, or why on none.
 
-from collections.abc import Callable, Mapping, Sequence
+The engine decides (``domain.engine``); here an endpoint's need becomes the wish that it is given, and
+what it says becomes a grant or a refusal in words.
+"""
+
+from collections.abc import Sequence
 
 import msgspec
 from mesh_contracts.placement import Reason, Residency, Resources
 
-from placement.domain.fleet import MILLI_PER_GPU, Card, Held, Server
+from placement.domain.engine.fit import CONSTRAINTS
+from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.wish import Placed, Refused, Wish
+from placement.domain.fleet import Wanted
 
 WORKLOADS_PER_NODE_MAX = 256
 """Whatever their size: all that a node should run is one message, and so is its heartbeat."""
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Run it on ``server``, provided it is still at this generation, with these devices."""
+    """Run it on this node, on these of its cards."""
 
-    server: Server
-    devices: tuple[Held, ...]
+    workload_id: str
+    node_id: str
+    cards: tuple[int, ...]
+    milli_each: int
     memory_mib: int
     survivors: tuple[Reason, ...]
 
@@ -32,110 +41,111 @@ class _Constraint(msgspec.Struct, frozen=True):
     detail: str
     refused: str
     unblock: str
-    holds: Callable[[Server], bool]
 
 
-def decide(
-    resources: Resources,
-    residency: Residency,
-    fleet: Sequence[Server],
-    crowd: Mapping[str, int] | None = None,
-) -> Grant | Refusal:
-    """Choose the node with the fewest replicas of this endpoint; among equals the fullest that fits.
+def size_of(resources: Resources) -> Size:
+    """Return what one replica takes of its node."""
+    return Size(
+        gpus=resources.gpus,
+        gpu_milli=resources.gpu_milli,
+        memory_mib=resources.memory_mib,
+        models=() if resources.gpu_model is None else (resources.gpu_model,),
+    )
 
-    Then the first by id. ``crowd`` counts the endpoint's replicas by node id. ``fleet`` may come
-    in any order. A full fleet is an answer, not an error.
+
+def wish_of(wanted: Wanted, workload_id: str, failed_on: Sequence[str] = ()) -> Wish:
+    """Return the wish for one replica of an endpoint: beside no other, and not where one just failed.
+
+    Both give way where nothing else fits. ``failed_on`` names a node once for each failure there.
     """
-    crowd = crowd or {}
-    left = list(fleet)
-    survivors = [Reason(code="known", detail="nodes at this site", count=len(left))]
-    for constraint in _constraints(resources, residency):
-        before, left = left, [server for server in left if constraint.holds(server)]
-        survivors.append(Reason(code=constraint.code, detail=constraint.detail, count=len(left)))
+    return Wish(
+        workload=workload_id,
+        organization=wanted.organization,
+        project=wanted.project,
+        kind="endpoint",
+        size=size_of(wanted.resources),
+        terms=_terms(wanted.residency, wanted.organization),
+        group=wanted.endpoint_id,
+        apart="node",
+        dislike=tuple(failed_on),
+    )
+
+
+def wish_for(resources: Resources, residency: Residency) -> Wish:
+    """Return the wish for a replica of this shape, of nobody's."""
+    return Wish(
+        workload="",
+        organization="",
+        project="",
+        kind="endpoint",
+        size=size_of(resources),
+        terms=_terms(residency, ""),
+    )
+
+
+def answer_of(outcome: Placed | Refused, resources: Resources, residency: Residency) -> Grant | Refusal:
+    """Return what the engine says of one replica, in words."""
+    left = sum(outcome.why.failed)
+    survivors = [Reason(code="known", detail="nodes at this site", count=left)]
+    words = _words(resources, residency)
+    for name, failed in zip(CONSTRAINTS, outcome.why.failed, strict=False):
+        constraint = words.get(name)
+        if constraint is None and not failed:
+            continue
+        constraint = constraint or _OTHERS[name]
+        before, left = left, left - failed
+        survivors.append(Reason(code=constraint.code, detail=constraint.detail, count=left))
         if not left:
             reason = Reason(
                 code=constraint.refused,
-                detail=f"{constraint.detail}: 0 of {len(before)} nodes",
+                detail=f"{constraint.detail}: 0 of {before} nodes",
                 unblock=constraint.unblock,
-                count=len(before),
+                count=before,
             )
             return Refusal(survivors=tuple(survivors), reasons=(reason,))
-    best = min(
-        left,
-        key=lambda server: (
-            crowd.get(server.node_id, 0),
-            free_milli(server),
-            server.memory_free_mib,
-            server.node_id,
-        ),
-    )
-    devices = _devices(resources, best)
-    assert devices is not None
-    assert best.memory_free_mib >= resources.memory_mib
-    assert best.workloads < WORKLOADS_PER_NODE_MAX
+    assert isinstance(outcome, Placed), "what is refused fails a constraint on every node"
+    [seat] = outcome.seats
     return Grant(
-        server=best, devices=devices, memory_mib=resources.memory_mib, survivors=tuple(survivors)
+        workload_id=outcome.workload,
+        node_id=seat.node,
+        cards=seat.cards,
+        milli_each=seat.milli_each,
+        memory_mib=resources.memory_mib,
+        survivors=tuple(survivors),
     )
 
 
-def take(server: Server, grant: Grant) -> Server:
-    """Return ``server`` as it is once the grant has been applied."""
-    held = {item.device_id: item.milli for item in grant.devices}
-    cards = tuple(
-        msgspec.structs.replace(card, free_milli=card.free_milli - held.get(card.device_id, 0))
-        for card in server.cards
-    )
-    assert all(card.free_milli >= 0 for card in cards)
-    return msgspec.structs.replace(
-        server,
-        generation=server.generation + 1,
-        memory_free_mib=server.memory_free_mib - grant.memory_mib,
-        cards=cards,
-        workloads=server.workloads + 1,
-    )
+def _terms(residency: Residency, tenant: str) -> Terms:
+    return Terms(jurisdictions=tuple(sorted(set(residency.jurisdictions))), tenant=tenant)
 
 
-def free_milli(server: Server) -> int:
-    """Return the thousandths of GPUs that are free on a node, over all its devices."""
-    return sum(card.free_milli for card in server.cards)
-
-
-def _constraints(resources: Resources, residency: Residency) -> list[_Constraint]:
-    allowed = frozenset(residency.jurisdictions)
-    places = ", ".join(sorted(allowed))
-    found = [
-        _Constraint(
-            "ready",
-            "checked and taking work",
-            "no_ready_node",
-            "add a node, or return a cordoned one once it is repaired",
-            lambda server: server.state == "ready",
-        ),
-        _Constraint(
-            "heard",
-            "heard of lately",
-            "no_node_heard",
-            "see whether the silent servers, their agents and the network between run",
-            lambda server: not server.silent,
-        ),
-        _Constraint(
+def _words(resources: Resources, residency: Residency) -> dict[str, _Constraint]:
+    """Return in words each constraint that is always told: the others only where they bind."""
+    places = ", ".join(sorted(set(residency.jurisdictions)))
+    found = {
+        "ready": _READY,
+        "heard": _HEARD,
+        "jurisdiction": _Constraint(
             "jurisdiction",
             f"in {places}",
             "no_node_in_jurisdiction",
             f"add a node in {places}, or widen residency.jurisdictions",
-            lambda server: server.jurisdiction in allowed,
         ),
-    ]
+        "memory": _Constraint(
+            "memory",
+            f"{resources.memory_mib} MiB of memory free",
+            "not_enough_memory",
+            "stop another endpoint, add a node, or ask for less resources.memory_mib",
+        ),
+        "slots": _SLOTS,
+    }
     model = resources.gpu_model
     if model is not None:
-        found.append(
-            _Constraint(
-                "gpu_model",
-                f"with a GPU of model {model}",
-                "no_such_gpu",
-                f"add a node with {model}, or ask for another resources.gpu_model",
-                lambda server: any(card.model == model for card in server.cards),
-            )
+        found["gpu_model"] = _Constraint(
+            "gpu_model",
+            f"with a GPU of model {model}",
+            "no_such_gpu",
+            f"add a node with {model}, or ask for another resources.gpu_model",
         )
     if resources.gpus or resources.gpu_milli:
         size = (
@@ -143,55 +153,62 @@ def _constraints(resources: Resources, residency: Residency) -> list[_Constraint
             if resources.gpus
             else f"{resources.gpu_milli} milli of one GPU"
         )
-        found.append(
-            _Constraint(
-                "gpus",
-                f"{size} free on one node",
-                "not_enough_gpus",
-                "stop another endpoint, add a node, or ask for less in resources",
-                lambda server: _devices(resources, server) is not None,
-            )
+        found["gpus"] = _Constraint(
+            "gpus",
+            f"{size} free on one node",
+            "not_enough_gpus",
+            "stop another endpoint, add a node, or ask for less in resources",
         )
-    found.append(
-        _Constraint(
-            "memory",
-            f"{resources.memory_mib} MiB of memory free",
-            "not_enough_memory",
-            "stop another endpoint, add a node, or ask for less resources.memory_mib",
-            lambda server: server.memory_free_mib >= resources.memory_mib,
-        )
-    )
-    found.append(
-        _Constraint(
-            "slots",
-            f"with fewer than {WORKLOADS_PER_NODE_MAX} workloads",
-            "node_full",
-            "stop another endpoint, or add a node",
-            lambda server: server.workloads < WORKLOADS_PER_NODE_MAX,
-        )
-    )
     return found
 
 
-def _devices(resources: Resources, server: Server) -> tuple[Held, ...] | None:
-    """Return what the replica would hold on this node, or nothing where it does not fit.
-
-    Whole GPUs are the first free ones by index; a fraction goes to the fullest device that fits.
-    """
-    if not resources.gpus and not resources.gpu_milli:
-        return ()
-    cards = [card for card in server.cards if resources.gpu_model in {None, card.model}]
-    if resources.gpus:
-        whole = sorted((c for c in cards if c.free_milli == MILLI_PER_GPU), key=_by_index)
-        if len(whole) < resources.gpus:
-            return None
-        return tuple(Held(card.device_id, MILLI_PER_GPU) for card in whole[: resources.gpus])
-    fits = [card for card in cards if card.free_milli >= resources.gpu_milli]
-    if not fits:
-        return None
-    fullest = min(fits, key=lambda card: (card.free_milli, *_by_index(card)))
-    return (Held(fullest.device_id, resources.gpu_milli),)
-
-
-def _by_index(card: Card) -> tuple[int, str]:
-    return (card.index, card.device_id)
+_READY = _Constraint(
+    "ready",
+    "checked and taking work",
+    "no_ready_node",
+    "add a node, or return a cordoned one once it is repaired",
+)
+_HEARD = _Constraint(
+    "heard",
+    "heard of lately",
+    "no_node_heard",
+    "see whether the silent servers, their agents and the network between run",
+)
+_SLOTS = _Constraint(
+    "slots",
+    f"with fewer than {WORKLOADS_PER_NODE_MAX} workloads",
+    "node_full",
+    "stop another endpoint, or add a node",
+)
+_OTHERS = {
+    "assurance": _Constraint(
+        "assurance",
+        "certified as asked for",
+        "no_assured_node",
+        "have a node certified, or ask for less",
+    ),
+    "gpu_model": _Constraint(
+        "gpu_model", "with such a GPU", "no_such_gpu", "add such a node, or ask for another GPU"
+    ),
+    "gpus": _Constraint("gpus", "with GPUs free", "not_enough_gpus", "stop other work, or add a node"),
+    "cpu": _Constraint("cpu", "with CPU free", "not_enough_cpu", "stop other work, or add a node"),
+    "isolation": _Constraint(
+        "isolation",
+        "that no other tenant holds alone",
+        "node_isolated",
+        "wait until the other tenant's work ends, or add a node",
+    ),
+    "power": _Constraint(
+        "power",
+        "with room under every power cap above them",
+        "no_power",
+        "stop other work there, or have a cap raised",
+    ),
+    "reserved": _Constraint(
+        "reserved",
+        "that nobody has reserved",
+        "node_reserved",
+        "wait until the reservation ends, or add a node",
+    ),
+}
+"""What binds seldom, and is told where it does."""

@@ -29,10 +29,11 @@ LEAVING = ("cordoned", "draining", "repairing", "retired")
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """One device, and the thousandths of it that are free."""
+    """One device, and the thousandths of it that are free; ``card`` is its position for the engine."""
 
     device_id: str
     index: int
+    card: int
     model: str
     memory_mib: int
     rehearsal: bool
@@ -55,12 +56,18 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     memory_free_mib: int
     cards: tuple[Card, ...]
     since: datetime
+    cpus: int = 0
     check_wished: int = 0
     check_needed: int = 0
     workloads: int = 0
     silent: bool = False
     reasons: tuple[Reason, ...] = ()
     checks: tuple[Check, ...] = ()
+
+    @property
+    def free_milli(self) -> int:
+        """Return the thousandths of GPUs that are free on it, over all its devices."""
+        return sum(card.free_milli for card in self.cards)
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -77,6 +84,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_id: str
     node_id: str
     node: str
+    site: str
     node_state: NodeState
     state: WorkloadState
     since: datetime

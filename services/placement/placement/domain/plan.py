@@ -1,20 +1,22 @@
 """What to start and stop for one endpoint so that it becomes what was asked for."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 from mesh_contracts.placement import EndpointState, Reason
 
-from placement.domain.decide import Grant, Refusal, decide, take
-from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.decide import Grant, Refusal
+from placement.domain.fleet import Placed, Wanted
 
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 STEADY_AFTER_S = 60.0
 """A replica that served this long before it failed starts the count of failures anew."""
 CRASH_LOOP_AFTER = 3
+
+Seek = Callable[[int, Sequence[str]], Grant | Refusal]
+"""Places one more replica: its number among those of one plan, the nodes where others just failed."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,11 +46,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     failures: int
 
 
-def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], now: datetime) -> Plan:
+def plan(wanted: Wanted, workloads: Sequence[Placed], seek: Seek, now: datetime) -> Plan:
     """Decide what to start and stop; the same input gives the same plan, whatever its order.
 
-    A replica on a node that hands over its work stays until its successor answers. ``workloads``
-    are all that have not ended, and the last that have.
+    How many is decided here, where by ``seek``: what it grants is taken. A replica on a node that
+    hands over its work stays until its successor answers. ``workloads`` are all that have not
+    ended, and the last that have.
     """
     waits = wanted.retry_at is not None and now < wanted.retry_at
     if _steady(wanted, workloads, now) or (wanted.count == 0 and not waits):
@@ -60,7 +63,7 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], n
     staying = [item for item in living if not item.leaving]
     leaving = [item for item in living if item.leaving]
     lacking = max(0, wanted.count - len(staying))
-    places, refusal = ([], None) if waits else _places(wanted, workloads, fleet, lacking)
+    places, refusal = ([], None) if waits else _places(workloads, seek, lacking)
     surplus = _surplus(wanted.count, staying)
     stops = surplus + _handed_over(wanted.count, staying, leaving)
     drains = [item for item in surplus if item.state == "ready" and not wanted.deleted]
@@ -121,25 +124,22 @@ def _serving(item: Placed) -> Placed:
 
 
 def _places(
-    wanted: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server], lacking: int
+    workloads: Sequence[Placed], seek: Seek, lacking: int
 ) -> tuple[list[Place], Refusal | None]:
-    # A node on which this endpoint just failed counts as crowded, so the next try goes elsewhere.
-    crowd = Counter(item.node_id for item in workloads if item.living or item.state == "failed")
+    # The next try goes elsewhere than where this endpoint just failed, if it can.
+    failed_on = [item.node_id for item in workloads if item.state == "failed"]
     taken_over = {item.replaces for item in workloads if item.living or item.ready_at is not None}
     heirless = [item for item in workloads if item.leaving and item.living]
     heirless += [item for item in reversed(workloads) if item.state == "failed"]
     heirless = [item for item in heirless if item.workload_id not in taken_over]
-    servers = {server.node_id: server for server in fleet}
     places: list[Place] = []
     for number in range(lacking):
-        answer = decide(wanted.resources, wanted.residency, list(servers.values()), crowd)
+        answer = seek(number, failed_on)
         if isinstance(answer, Refusal):
             return places, answer
         places.append(
             Place(grant=answer, replaces=heirless[number] if number < len(heirless) else None)
         )
-        servers[answer.server.node_id] = take(answer.server, answer)
-        crowd[answer.server.node_id] += 1
     return places, None
 
 

@@ -19,7 +19,6 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import derived_id
 
 from placement.domain import limits
-from placement.domain.decide import free_milli
 from placement.domain.fleet import Placed, Server, Wanted
 from placement.domain.limits import stuck
 from placement.domain.plan import CRASH_LOOP_AFTER
@@ -93,7 +92,7 @@ def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
             for card in server.cards
         ],
         gpus=len(server.cards),
-        gpu_milli_free=free_milli(server),
+        gpu_milli_free=server.free_milli,
         memory_mib=server.memory_mib,
         memory_mib_free=max(0, server.memory_free_mib),
         workloads=server.workloads,

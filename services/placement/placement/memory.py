@@ -1,0 +1,266 @@
+"""One engine a site, in memory; what it decides stands in the database before anybody hears of it.
+
+``apply`` gives the engine one input within a transaction. Input and outcome are written to the table
+``decision`` as that commits, in the order of their numbers; where it rolls back the engine goes back to
+what is committed. A start goes on from the newest snapshot and decides all that follows it again: the
+same must come out, and what does not is said, and not ready. Whoever finds the table ahead of the
+engine (a standby, or a commit that nobody knew the end of) catches up in the same way.
+"""
+
+import asyncio
+import logging
+from typing import Final
+
+import msgspec
+from meshkit.store import Transaction
+from meshkit.telemetry import METRICS
+
+from placement import logbook, reading
+from placement.domain.built import built_of, found, spec_of, turned
+from placement.domain.engine.engine import Engine
+from placement.domain.engine.keep import State, engine_of, state_of
+from placement.domain.engine.wish import Found, Input, NodePut, Outcome, Placed, Released
+from placement.domain.fleet import Server
+from placement.logbook import Row
+
+BASE_EVERY: Final = 4_096
+"""Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
+SNAPSHOT_EVERY: Final = 20_000
+"""Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
+READ_AT_ONCE: Final = 5_000
+
+_input = msgspec.json.Decoder(Input)
+_outcome = msgspec.json.Decoder(Outcome)
+_encode = msgspec.json.Encoder().encode
+
+logger = logging.getLogger(__name__)
+
+
+class Memory:
+    """One site's engine, and up to which decision it is committed."""
+
+    def __init__(self, site: str) -> None:
+        self.site = site
+        self.seq = 0
+        """The last decision in the engine, of the transaction at work where there is one."""
+        self.generations: dict[str, int] = {}
+        """Nodes' generations as far as they are known here; see ``generation``."""
+        self.differs: str | None = None
+        """What came out otherwise than it was decided, if anything did."""
+        self._engine: Engine | None = None
+        self._base = State()
+        self._since: list[Input] = []
+        self._pending: list[Row] = []
+        self._tx: Transaction | None = None
+        self._spoilt = False
+        self._kept_at = 0
+        self._due: tuple[int, State] | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine. Only to look at: inputs go through ``apply``."""
+        assert self._engine is not None, "it is held by nobody yet"
+        return self._engine
+
+    def apply(self, given: Input) -> Outcome:
+        """Return what is decided, and have it be so once the transaction commits.
+
+        Raises ``ValueError`` for what cannot be; then nothing has changed.
+        """
+        assert self._tx is not None, "an input comes within a transaction"
+        try:
+            outcome = self.engine.apply(given)
+        except BaseException:
+            self._restore()
+            raise
+        self._since.append(given)
+        self.seq += 1
+        self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
+        return outcome
+
+    async def begin(self, tx: Transaction) -> None:
+        """Be where the database is, and follow ``tx`` to its end."""
+        if self._tx is tx:
+            return
+        self._tx = tx
+        tx.at_end(self._ended)
+        tx.before_commit(self._write)
+        await self.catch_up(tx)
+        if self.seq == 0:
+            await self._build(tx)
+
+    async def catch_up(self, tx: Transaction) -> None:
+        """Decide again what was decided elsewhere. Raises ``ValueError`` where that cannot be."""
+        head = await logbook.head(tx, self.site)
+        if self._engine is None or head < self.seq:
+            await self._load(tx)
+        elif self._spoilt:
+            self._restore()
+        while self.seq < head:
+            for row in await logbook.read(tx, self.site, self.seq, READ_AT_ONCE):
+                self._again(row)
+            self._advance()
+            # Whoever follows while others work lets them.
+            await asyncio.sleep(0)
+
+    def moved(self, node_id: str) -> None:
+        """Note that a node's row has changed once more."""
+        if node_id in self.generations:
+            self.generations[node_id] += 1
+
+    def take_due(self) -> tuple[int, State] | None:
+        """Return the state that should be kept, and after which decision it was so, once."""
+        due, self._due = self._due, None
+        return due
+
+    async def _load(self, tx: Transaction) -> None:
+        kept = await logbook.last_snapshot(tx, self.site)
+        self.generations.clear()
+        self._base = State() if kept is None else msgspec.json.decode(kept[1], type=State)
+        self._since.clear()
+        self._restore()
+        self.seq = self._kept_at = 0 if kept is None else kept[0]
+
+    async def _build(self, tx: Transaction) -> None:
+        """Begin the log of a site that has none: with what its tables say is there."""
+        servers = {server.node_id: server for server in await reading.load_fleet(tx, self.site)}
+        for node_id in sorted(servers):
+            for given in built_of(servers[node_id]):
+                self.apply(given)
+        wanted = {one.endpoint_id: one for one in await reading.all_wanted(tx)}
+        for item in await reading.load_running(tx):
+            if item.node_id in servers:
+                self.apply(found(wanted[item.endpoint_id], item, servers[item.node_id]))
+
+    def _again(self, row: Row) -> None:
+        """Decide again what was decided; where it comes out otherwise have it as it was decided, and say so."""
+        given = _input.decode(row.input)
+        try:
+            outcome = self.engine.apply(given)
+        except BaseException:
+            self._engine = None
+            self.differs = f"decision {row.seq} of {self.site} cannot be decided again"
+            raise
+        self._since.append(given)
+        self.seq = row.seq
+        if _encode(outcome).decode() == row.outcome:
+            return
+        self.differs = self.differs or f"decision {row.seq} of {self.site} comes out otherwise"
+        METRICS.count("mesh_placement_replay_differs_total")
+        logger.error("decision %d of %s comes out otherwise than it was", row.seq, self.site)
+        if isinstance(outcome, Placed):
+            self._correct(Released(workload=outcome.workload, at=0))
+        decided = _outcome.decode(row.outcome)
+        if isinstance(decided, Placed):
+            wish, at = given.wish, given.at
+            self._correct(Found(wish=wish, seats=decided.seats, at=at))
+
+    def _correct(self, given: Input) -> None:
+        self.engine.apply(given)
+        self._since.append(given)
+
+    async def _write(self) -> None:
+        if self._pending:
+            assert self._tx is not None
+            await logbook.write(self._tx, self.site, self._pending)
+
+    def _ended(self, committed: bool) -> None:
+        count = len(self._pending)
+        if committed:
+            METRICS.count("mesh_placement_decisions_total", count)
+            self._advance()
+        else:
+            self.generations.clear()
+        if count and not committed:
+            self.seq -= count
+            del self._since[-count:]
+            self._spoilt = True
+        self._pending = []
+        self._tx = None
+
+    def _advance(self) -> None:
+        """Take the state anew that a rollback goes back to, and the one to be kept, where it is time."""
+        keeps = self.seq - self._kept_at >= SNAPSHOT_EVERY
+        if not keeps and len(self._since) < BASE_EVERY:
+            return
+        self._base = state_of(self.engine)
+        self._since.clear()
+        if keeps:
+            self._kept_at = self.seq
+            self._due = (self.seq, self._base)
+
+    def _restore(self) -> None:
+        """Make the engine anew from what is committed, and what this transaction has given so far."""
+        engine = engine_of(self._base)
+        for given in self._since:
+            engine.apply(given)
+        self._engine = engine
+        self._spoilt = False
+
+
+class Memories:
+    """The engines of one database's sites, and who may change them now."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._holder: Transaction | None = None
+        self._sites: dict[str, Memory] = {}
+
+    def at(self, site: str) -> Memory:
+        """Return a site's memory."""
+        return self._sites.setdefault(site, Memory(site))
+
+    async def hold(self, tx: Transaction, site: str) -> Memory:
+        """Return a site's memory, up to date and nobody else's until ``tx`` ends."""
+        if self._holder is not tx:
+            # Here, too, and until it is known how the transaction ended: the database gives its lock on before.
+            await self._lock.acquire()
+            self._holder = tx
+            tx.at_end(self._let_go)
+            await logbook.one_at_a_time(tx)
+        memory = self.at(site)
+        await memory.begin(tx)
+        return memory
+
+    def trouble(self) -> str | None:
+        """Return what came out otherwise than it was decided, if anything did since the start."""
+        return next((one.differs for one in self._sites.values() if one.differs), None)
+
+    def _let_go(self, _committed: bool) -> None:
+        self._holder = None
+        self._lock.release()
+
+
+def of(beside: dict[type, Memories]) -> Memories:
+    """Return the memories that are held beside a database."""
+    return beside.setdefault(Memories, Memories())
+
+
+async def hold(tx: Transaction, site: str) -> Memory:
+    """Return a site's memory; no other decision is under way until this transaction ends."""
+    return await of(tx.beside).hold(tx, site)
+
+
+async def apply(tx: Transaction, site: str, given: Input) -> Outcome:
+    """Return what is decided, and have it be so once ``tx`` commits."""
+    return (await hold(tx, site)).apply(given)
+
+
+async def know(tx: Transaction, server: Server) -> None:
+    """Have the engine know a node as it is now, where it does not."""
+    held = await hold(tx, server.site)
+    site = held.engine.site
+    row, spec, turn = site.row_of.get(server.node_id), spec_of(server), turned(server)
+    if row is None or site.specs[row] != spec:
+        held.apply(NodePut(spec=spec))
+        row = site.row_of[server.node_id]
+    if (turn.closed, turn.silent) != (bool(site.closed[row]), bool(site.silent[row])):
+        held.apply(turn)
+
+
+async def generation(tx: Transaction, site: str, node_id: str) -> int:
+    """Return a node's generation as this process knows it; read where it does not."""
+    memory = await hold(tx, site)
+    if node_id not in memory.generations:
+        memory.generations[node_id] = await reading.generation(tx, node_id)
+    return memory.generations[node_id]

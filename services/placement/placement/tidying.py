@@ -1,0 +1,48 @@
+"""Snapshots of the memory as they fall due; decisions that are past their time are forgotten."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+from meshkit.store import Store
+
+from placement import logbook, memory
+
+KEEP_EVERY_S: Final = 1.0
+PRUNE_EVERY: Final = 60
+"""Looks for a snapshot that is due, from one pruning to the next."""
+KEPT: Final = timedelta(days=7)
+KEPT_MAX: Final = 2_000_000
+"""Decisions that are kept though a snapshot covers them: for so long, and so many."""
+PRUNE_BATCH: Final = 10_000
+
+
+async def keep(opened: Callable[[], Store], site: str) -> None:
+    """Keep snapshots as they fall due, and forget the decisions that are past their time; for ever."""
+    ticks = 0
+    while True:
+        await asyncio.sleep(KEEP_EVERY_S)
+        ticks += 1
+        await keep_due(opened(), site)
+        if ticks % PRUNE_EVERY == 0:
+            await prune(opened(), site)
+
+
+async def keep_due(store: Store, site: str) -> None:
+    """Keep the snapshot that is due, if one is."""
+    due = memory.of(store.beside).at(site).take_due()
+    if due is None:
+        return
+    state = msgspec.json.encode(due[1])
+    async with store.transaction() as tx:
+        await logbook.keep_snapshot(tx, site, due[0], state)
+
+
+async def prune(store: Store, site: str) -> None:
+    """Forget the decisions that are past their time."""
+    gone = PRUNE_BATCH
+    while gone == PRUNE_BATCH:
+        async with store.transaction() as tx:
+            gone = await logbook.prune(tx, site, tx.now - KEPT, KEPT_MAX, PRUNE_BATCH)

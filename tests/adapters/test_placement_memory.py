@@ -1,0 +1,347 @@
+"""Placement's memory and its log, against a real Postgres: what is decided stands there, or has not been."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from mesh_contracts.node import Device, NodeJoined
+from mesh_contracts.placement import CreateEndpoint, Model, Resources
+from meshkit.clock import SystemClock
+from meshkit.config import Secret
+from meshkit.store import Store, Transaction
+from meshkit.testing import FrozenClock, envelope, test_id, wish
+from placement import asks, handlers, logbook, memory, reading, tidying
+from placement.app import MIGRATIONS
+from placement.domain.engine.keep import state_of
+from placement.domain.engine.site import NodeSpec
+from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.wish import Asked, Input, NodePut, Placed, Refused, Released, Wish
+
+from tests.adapters.fleet import ADMIN, PROJECT, Site
+from tests.adapters.test_placement_pulse import Hall
+from tests.domain.engines import Inputs
+from tests.servers_postgres import PostgresServer
+
+pytestmark = pytest.mark.slow
+
+SITE = "fr-idf-1"
+Open = Callable[[], Any]
+
+
+@pytest.fixture
+async def start(postgres: PostgresServer) -> AsyncIterator[Open]:
+    """Start on the same database as often as is asked for: each time a process that remembers nothing."""
+    dsn, stores = postgres.dsn("placement"), []
+
+    async def opening() -> Store:
+        stores.append(
+            await Store.connect(
+                Secret(dsn), owner="placement", clock=SystemClock(), migrations=MIGRATIONS
+            )
+        )
+        return stores[-1]
+
+    yield opening
+    for store in stores:
+        await store.close()
+
+
+class Unwell(Exception):
+    pass
+
+
+def node(name: str, gpus: int = 8) -> NodePut:
+    return NodePut(
+        spec=NodeSpec(node=name, model="H100", gpus=gpus, memory_mib=4_096, jurisdiction="FR")
+    )
+
+
+def ask(name: str, gpus: int = 1) -> Asked:
+    terms = Terms(jurisdictions=("FR",))
+    one = Wish(
+        workload=name,
+        organization="o",
+        project="p",
+        kind="job",
+        size=Size(gpus=gpus),
+        terms=terms,
+        group="g",
+    )
+    return Asked(wish=one, at=0)
+
+
+async def give(store: Store, *inputs: Input) -> list[Any]:
+    async with store.transaction() as tx:
+        return [await memory.apply(tx, SITE, one) for one in inputs]
+
+
+async def give_up(store: Store, *inputs: Input) -> None:
+    """Give inputs in a transaction that is rolled back."""
+    async with store.transaction() as tx:
+        for one in inputs:
+            await memory.apply(tx, SITE, one)
+        raise Unwell
+
+
+async def held(store: Store) -> memory.Memory:
+    async with store.transaction() as tx:
+        return await memory.hold(tx, SITE)
+
+
+async def rows(store: Store) -> list[logbook.Row]:
+    async with store.transaction() as tx:
+        return await logbook.read(tx, SITE, 0, 100_000)
+
+
+async def test_a_start_decides_all_again_and_comes_to_the_same(start: Open) -> None:
+    seed = 7
+    inputs, store = Inputs(seed), await start()
+    for _ in range(40):
+        async with store.transaction() as tx:
+            for _ in range(5):
+                try:
+                    await memory.apply(tx, SITE, inputs.next())
+                except ValueError:
+                    continue
+    before, again = await held(store), await held(await start())
+    assert again.seq == before.seq > 150
+    assert state_of(again.engine) == state_of(before.engine)
+    assert again.differs is None
+
+
+async def test_what_was_rolled_back_has_not_been(start: Open) -> None:
+    store = await start()
+    await give(store, node("n1"), node("n2"), ask("a", 3))
+    before = state_of((await held(store)).engine)
+    with pytest.raises(Unwell):
+        await give_up(store, node("n3"), ask("b", 8), Released(workload="a", at=0), ask("c", 2))
+    after = await held(store)
+    assert state_of(after.engine) == before
+    assert (after.seq, len(await rows(store))) == (3, 3)
+    [placed] = await give(store, ask("b", 8))
+    assert placed.seats[0].node == "n2"
+    assert state_of((await held(await start())).engine) == state_of((await held(store)).engine)
+
+
+async def test_what_cannot_be_changes_nothing_and_what_came_before_it_stays(start: Open) -> None:
+    store = await start()
+    async with store.transaction() as tx:
+        await memory.apply(tx, SITE, node("n1"))
+        await memory.apply(tx, SITE, ask("a", 2))
+        for impossible in (ask("a"), node("n1", gpus=1), node("n1", gpus=40)):
+            with pytest.raises(ValueError, match=r"n1|a has"):
+                await memory.apply(tx, SITE, impossible)
+        await memory.apply(tx, SITE, ask("b"))
+    assert len(await rows(store)) == 3
+    assert state_of((await held(await start())).engine) == state_of((await held(store)).engine)
+
+
+async def test_a_commit_of_which_nobody_knows_the_end_is_found_in_the_table(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await start()
+    await give(store, node("n1", gpus=2))
+    heard = Transaction.ended
+    monkeypatch.setattr(Transaction, "ended", lambda self, **_: heard(self, committed=False))
+    await give(store, ask("a"))
+    monkeypatch.undo()
+    first, second = await give(store, ask("b"), ask("c"))
+    assert isinstance(first, Placed)
+    assert first.seats[0].cards == (1,)
+    assert isinstance(second, Refused)
+
+
+async def test_a_database_that_came_back_without_its_last_commits_is_what_counts(start: Open) -> None:
+    store = await start()
+    await give(store, node("n1", gpus=2), ask("a"), ask("b"))
+    async with store.transaction() as tx:
+        await tx.change("DELETE FROM decision WHERE seq = 3")
+    [placed] = await give(store, ask("c"))
+    assert placed.seats[0].cards == (1,)
+
+
+async def test_two_processes_that_both_decide_never_give_a_gpu_twice(start: Open) -> None:
+    one, two = await start(), await start()
+    await give(one, node("n1", gpus=4))
+    outcomes = await asyncio.gather(
+        *(give((one, two)[number % 2], ask(f"w{number}")) for number in range(12))
+    )
+    placed = [outcome.seats[0].cards for [outcome] in outcomes if isinstance(outcome, Placed)]
+    assert sorted(placed) == [(0,), (1,), (2,), (3,)]
+    assert [row.seq for row in await rows(one)] == list(range(1, 14))
+
+
+async def test_a_decision_that_comes_out_otherwise_is_said_and_what_was_decided_holds(
+    start: Open,
+) -> None:
+    store = await start()
+    await give(store, node("n1"), node("n2"), ask("a", 8), ask("b", 2))
+    async with store.transaction() as tx:
+        await tx.change(
+            "UPDATE decision SET outcome = replace(outcome, '\"n1\"', '\"n2\"') WHERE seq = 3"
+        )
+        await tx.change(
+            "UPDATE decision SET outcome = replace(outcome, '\"n2\"', '\"n1\"') WHERE seq = 4"
+        )
+    again = await start()
+    engine = (await held(again)).engine
+    seats = {name: engine.seats(kept.parts)[0].node for name, kept in engine.holdings.items()}
+    assert seats == {"a": "n2", "b": "n1"}
+    assert "decision 3" in str(memory.of(again.beside).trouble())
+    assert memory.of(store.beside).trouble() is None
+
+
+async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "SNAPSHOT_EVERY", 50)
+    monkeypatch.setattr(memory, "BASE_EVERY", 20)
+    monkeypatch.setattr(tidying, "PRUNE_BATCH", 7)
+    chance, store = Random(3), await start()
+    await give(store, *(node(f"n{number}") for number in range(4)))
+    living: list[str] = []
+    for number in range(230):
+        given: Input = ask(f"w{number}")
+        if living and chance.random() < 0.45:
+            given = Released(workload=living.pop(chance.randrange(len(living))), at=0)
+        [outcome] = await give(store, given)
+        if isinstance(outcome, Placed):
+            living.append(outcome.workload)
+        await tidying.keep_due(store, SITE)
+    monkeypatch.setattr(tidying, "KEPT", timedelta(0))
+    await tidying.prune(store, SITE)
+    async with store.transaction() as tx:
+        kept = await tx.rows("SELECT seq FROM snapshot ORDER BY seq")
+    assert [row["seq"] for row in kept] == [150, 200]
+    assert [row.seq for row in await rows(store)] == list(range(200, 235))
+    again = await held(await start())
+    assert state_of(again.engine) == state_of((await held(store)).engine)
+    assert sorted(again.engine.holdings) == sorted(living)
+
+
+async def test_a_rollback_long_after_a_start_goes_back_to_what_is_committed(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "BASE_EVERY", 10)
+    chance, store, twin = Random(11), await start(), await start()
+    inputs, rolled_back = Inputs(5), 0
+    for _ in range(60):
+        batch = [inputs.next() for _ in range(chance.randrange(1, 4))]
+        try:
+            await (give_up if chance.random() < 0.3 else give)(store, *batch)
+        except (Unwell, ValueError):
+            rolled_back += 1
+    assert rolled_back > 10
+    assert state_of((await held(store)).engine) == state_of((await held(twin)).engine)
+
+
+@pytest.fixture
+async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
+    clock = FrozenClock()
+    store = await Store.connect(
+        Secret(postgres.dsn("placement")), owner="placement", clock=clock, migrations=MIGRATIONS
+    )
+    yield Hall(store, clock)
+    await store.close()
+
+
+def where(one: memory.Memory) -> dict[str, Any]:
+    return {name: one.engine.seats(kept.parts) for name, kept in one.engine.holdings.items()}
+
+
+async def test_a_database_without_a_log_is_taken_as_it_stands(hall: Hall) -> None:
+    await hall.join("n1", "n2", "n3")
+    for name in ("a", "b", "c", "d"):
+        await hall.create(name)
+    async with hall.store.transaction() as tx:
+        before = where(await memory.hold(tx, SITE))
+        await tx.change("DELETE FROM decision")
+    hall.store.beside.clear()
+    after = await held(hall.store)
+    assert where(after) == before
+    assert len(before) == 4
+    async with hall.store.transaction() as tx:
+        assert await memory.apply(tx, SITE, Released(workload=next(iter(before)), at=0))
+    assert len(where(await held(hall.store))) == 3
+
+
+async def test_tables_and_memory_say_the_same_whatever_happens_to_nodes(hall: Hall) -> None:
+    await hall.join("n1", "n2", "n3", "n4")
+    placed = [await hall.create(name) for name in ("a", "b", "c")]
+    await hall.pass_(13, but=(placed[0].node,))
+    await hall.pass_(3)
+    async with hall.store.transaction() as tx:
+        running = {item.workload_id: item for item in await reading.load_running(tx)}
+        servers = await reading.load_fleet(tx, SITE)
+        one = await memory.hold(tx, SITE)
+        engine, seats = one.engine, where(one)
+    assert {name: item.node_id for name, item in running.items()} == {
+        name: seat.node for name, [seat] in seats.items()
+    }
+    for server in servers:
+        row = engine.site.row_of[server.node_id]
+        assert engine.site.memory[row] == server.memory_free_mib
+        assert engine.site.free[row].sum() == server.free_milli
+        assert bool(engine.site.closed[row]) == (server.state != "ready")
+        assert 256 - engine.site.slots[row] == server.workloads
+
+
+async def test_a_device_that_is_gone_leaves_its_position_to_the_next_one(hall: Hall) -> None:
+    clock, store, node_id = hall.clock, hall.store, test_id("node", "n1")
+
+    async def join(*devices: str) -> None:
+        fact = NodeJoined(
+            **envelope(node_id),
+            node_id=node_id,
+            name="n1",
+            jurisdiction="FR",
+            devices=[
+                Device(device_id=name, index=n, model="r", memory_mib=1, rehearsal=True)
+                for n, name in enumerate(devices)
+            ],
+            memory_mib=2_048,
+            cpus=2,
+            address="127.0.0.1",
+            agent_version="test",
+        )
+        async with store.transaction() as tx:
+            await handlers.on_node_joined(fact, tx, clock)
+
+    async def create(name: str) -> Any:
+        async with store.transaction() as tx:
+            await handlers.on_project_admitted(Site.admitted(PROJECT, "demo"), tx, clock)
+            ask = CreateEndpoint(
+                **wish(),
+                name=name,
+                project=PROJECT,
+                model=Model(id="tiny"),
+                resources=Resources(gpus=1),
+            )
+            made: Any = await asks.create_endpoint(ask, ADMIN, tx, clock)
+            return await reading.load_workloads(tx, made.id)
+
+    async def open_again() -> None:
+        async with store.transaction() as tx:
+            await tx.change("UPDATE node SET state = 'ready'")
+            [server] = await reading.load_servers(tx, [node_id])
+            await memory.know(tx, server)
+
+    await join("one", "two", "three")
+    await open_again()
+    [first], [second] = await create("a"), await create("b")
+    assert [item.devices[0].device_id for item in (first, second)] == ["one", "two"]
+
+    await join("two", "three")
+    await open_again()
+    async with store.transaction() as tx:
+        engine = (await memory.hold(tx, SITE)).engine
+        assert first.workload_id not in engine.holdings
+        assert engine.site.free[0].tolist()[:3] == [0, 0, 1_000]
+    await join("two", "three", "four", "five")
+    async with store.transaction() as tx:
+        cards = await tx.rows("SELECT device_id, card FROM device ORDER BY card")
+    assert [row["device_id"] for row in cards] == ["four", "two", "three", "five"]
+    assert (await held(store)).engine.site.free[0].tolist()[:4] == [1_000, 0, 1_000, 1_000]
