@@ -66,7 +66,7 @@ class AskDoor:
         if store is None:
             return await self._handler(ask, principal, None, self._clock)
         if ask.changes and store.outbox_full:
-            return _problem(
+            return problem(
                 503, "outbox_full", "too much waits to be told; try again later", retry_after_s=5
             )
         # A little before the asker stops waiting, so that it hears why.
@@ -79,13 +79,13 @@ class AskDoor:
         except _Refused as refused:
             return refused.problem
         except StaleSnapshot:
-            return _problem(
+            return problem(
                 409, "changed_meanwhile", "it kept changing while this was decided; try again"
             )
         except (Unavailable, TimeoutError) as fault:
             logger.warning("%s was not answered: %s", tag_of(type(ask)), fault or "bus too slow")
             detail = "the database or the bus is away; the same ask may be sent again"
-            return _problem(503, "unavailable", detail, retry_after_s=1)
+            return problem(503, "unavailable", detail, retry_after_s=1)
         return reply
 
     async def _heard(self, store: Store, ask: Ask, principal: Principal) -> tuple[Any, list[int]]:
@@ -127,7 +127,7 @@ class AskDoor:
             at_rest = getattr(reply, "at_rest", None)
             await tx.change(
                 "UPDATE reply SET reply = $4 WHERE principal = $1 AND ask = $2 AND idempotency_key = $3",
-                *_name(ask, principal),
+                *name_of(ask, principal),
                 wire.encode(reply if at_rest is None else at_rest()),
             )
         return reply, False
@@ -138,7 +138,7 @@ async def _given_before(tx: Transaction, ask: Ask, principal: Principal) -> Any 
 
     Whoever claims the same key meanwhile waits here for the first one's end.
     """
-    name, digest = _name(ask, principal), body_hash(ask)
+    name, digest = name_of(ask, principal), body_hash(ask)
     claimed = await tx.change(
         "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
         " VALUES ($1, $2, $3, $4, '', $5) ON CONFLICT (principal, ask, idempotency_key) DO UPDATE"
@@ -154,7 +154,7 @@ async def _given_before(tx: Transaction, ask: Ask, principal: Principal) -> Any 
     assert row is not None
     if row["body_hash"] != digest:
         detail = "this idempotency key was used for another request; draw a new one"
-        raise _Refused(_problem(422, "idempotency_key_reused", detail))
+        raise _Refused(problem(422, "idempotency_key_reused", detail))
     return wire.decode(row["reply"], type(ask).reply)
 
 
@@ -166,11 +166,13 @@ def body_hash(ask: Ask) -> bytes:
     return hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
 
 
-def _name(ask: Ask, principal: Principal) -> tuple[str, str, str]:
+def name_of(ask: Ask, principal: Principal) -> tuple[str, str, str]:
+    """Return under which name the reply to an ask with an idempotency key is kept."""
     assert ask.idempotency_key is not None
     return principal.principal_id, tag_of(type(ask)), ask.idempotency_key
 
 
-def _problem(status: int, code: str, detail: str, *, retry_after_s: int | None = None) -> Problem:
+def problem(status: int, code: str, detail: str, *, retry_after_s: int | None = None) -> Problem:
+    """Return what a door answers where it cannot answer as its handler would."""
     title = {409: "It changed meanwhile", 422: "The key was used before", 503: "Not now"}[status]
     return Problem(title=title, status=status, code=code, detail=detail, retry_after_s=retry_after_s)

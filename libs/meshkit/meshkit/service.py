@@ -13,7 +13,7 @@ from mesh_contracts.fact import Fact, stream_of
 from mesh_contracts.streams import READS, USERS, bucket, consumers
 
 from meshkit import rebuilding, telemetry, vitals
-from meshkit.answering import Served, serve
+from meshkit.answering import Handler, Served, serve
 from meshkit.bucket import Watched
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
@@ -28,6 +28,7 @@ from meshkit.relay import Relay
 from meshkit.samples import hear_samples
 from meshkit.store import Store, Transaction
 from meshkit.tasks import Supervised
+from meshkit.together import TogetherDoor, TogetherHandler
 from meshkit.trimming import keep_room
 
 F = TypeVar("F", bound=Fact)
@@ -71,7 +72,7 @@ class Service:
         self._migrations = migrations
         self._stored = isinstance(settings, StoreSettings)
         self._reads: dict[type[Fact], FactHandler[Any]] = {}
-        self._answers: dict[type[Ask], tuple[AskHandler[Any], bool]] = {}
+        self._answers: dict[type[Ask], Callable[[], Handler]] = {}
         self._writes: dict[str, Snapshot] = {}
         self._watches: dict[str, Watched[Any] | None] = {}
         self._hears: list[tuple[str, Callable[[Any], None]]] = []
@@ -99,7 +100,18 @@ class Service:
 
         In a process without a database the handler is given ``None`` for its transaction.
         """
-        self._answers[kind] = (handler, after_puts)
+        self._answers[kind] = lambda: AskDoor(
+            handler,
+            clock=self.clock,
+            store=self.store if self._stored else None,
+            relay=self._relay,
+            after_puts=after_puts,
+        )
+
+    def answers_together(self, kind: type[A], handler: TogetherHandler) -> None:
+        """Answer asks of ``kind`` that come within a few milliseconds in one transaction."""
+        assert self._stored, "only a service with a database has transactions"
+        self._answers[kind] = lambda: TogetherDoor(handler, clock=self.clock, store=self.store)
 
     def writes(self, bucket: str, snapshot: Snapshot) -> None:
         """Own a bucket: ``snapshot`` gives all it should hold; the difference is put at start."""
@@ -147,16 +159,7 @@ class Service:
             await hear_samples(self.bus, noun, self.settings.mesh_site, handler)
         if self._stored:
             self._open_roads()
-        doors = {
-            kind: AskDoor(
-                handler,
-                clock=self.clock,
-                store=self.store if self._stored else None,
-                relay=self._relay,
-                after_puts=after_puts,
-            )
-            for kind, (handler, after_puts) in self._answers.items()
-        }
+        doors = {kind: door() for kind, door in self._answers.items()}
         if doors:
             self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
         for name, work in self._runs:

@@ -1,0 +1,268 @@
+"""Asks that arrive within a few milliseconds, decided in one transaction: the group commit of a door.
+
+The commit is what an ask waits for longest, and a hundred wait for one as long as one does. While a
+transaction is under way the next asks gather; each is answered once what was decided on it has
+committed. One that is refused leaves nothing behind and holds nobody up; where the handler fails, each
+is tried alone, so that only the one it fails on has to say so.
+"""
+
+import asyncio
+import contextvars
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from mesh_contracts import wire
+from mesh_contracts.ask import Ask, Principal, Problem
+from mesh_contracts.fact import tag_of
+
+from meshkit.clock import Clock
+from meshkit.doors import (
+    ANSWER_EARLY_S,
+    ASK_TRIES_MAX,
+    HEARD_POLL_S,
+    HEARD_WITHIN_S,
+    RACE_WAIT_S,
+    REPLY_KEPT,
+    body_hash,
+    name_of,
+    problem,
+)
+from meshkit.errors import NotHeardYet, StaleSnapshot, Unavailable
+from meshkit.store import Store
+from meshkit.telemetry import METRICS
+from meshkit.transaction import Transaction
+
+TOGETHER_MAX: Final = 128
+"""Asks of one transaction."""
+TOGETHER_WAIT_S: Final = 0.002
+"""How long a transaction waits for more to come before it begins."""
+TOGETHER_WAITING_MAX: Final = 1_024
+"""Asks that wait for their turn; past it the answer is 503 ``busy``."""
+
+logger = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """One ask of several, and who asks."""
+
+    ask: Any
+    principal: Principal
+
+
+Answers = Sequence[Any]
+"""One for each ask, in their order: the reply, a ``Problem``, or ``NotHeardYet`` to be asked again."""
+TogetherHandler = Callable[[Sequence[Asked], Transaction, Clock], Awaitable[Answers]]
+"""Changes nothing on account of an ask that it answers with a ``Problem`` or ``NotHeardYet``."""
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    """An ask that waits for its answer, at most until ``until`` for what it names to be heard of."""
+
+    asked: Asked
+    name: tuple[str, str, str] | None
+    digest: bytes
+    until: float
+    answer: asyncio.Future[Any]
+
+    def say(self, answer: Any) -> None:
+        """Answer, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+
+class TogetherDoor:
+    """Answers one kind of ask with its handler, many to a transaction, one transaction at a time."""
+
+    def __init__(self, handler: TogetherHandler, *, clock: Clock, store: Store) -> None:
+        self._handler = handler
+        self._clock = clock
+        self._store = store
+        self._waiting: deque[_Waiting] = deque()
+        self._running: asyncio.Task[None] | None = None
+
+    async def __call__(self, ask: Ask, principal: Principal) -> Any | Problem:
+        """Return the reply, or a problem, once it is committed."""
+        if ask.changes and self._store.outbox_full:
+            return problem(
+                503, "outbox_full", "too much waits to be told; try again later", retry_after_s=5
+            )
+        if len(self._waiting) >= TOGETHER_WAITING_MAX:
+            return problem(503, "busy", "too many wait already; try again in a moment", retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        keyed = ask.changes and ask.idempotency_key is not None
+        waiting = _Waiting(
+            asked=Asked(ask, principal),
+            name=name_of(ask, principal) if keyed else None,
+            digest=body_hash(ask) if keyed else b"",
+            until=loop.time() + HEARD_WITHIN_S,
+            answer=loop.create_future(),
+        )
+        self._waiting.append(waiting)
+        self._begin()
+        # A little before the asker stops waiting, so that it hears why.
+        left_s = (ask.deadline - self._clock.now()).total_seconds() - ANSWER_EARLY_S
+        try:
+            async with asyncio.timeout(max(left_s, ANSWER_EARLY_S)):
+                return await waiting.answer
+        except TimeoutError:
+            logger.warning("%s was not answered in time", tag_of(type(ask)))
+            return _unavailable()
+
+    def _begin(self) -> None:
+        if self._running is None or self._running.done():
+            # In a context of its own: none of the asks' traces is that of all.
+            self._running = asyncio.create_task(self._run(), context=contextvars.Context())
+
+    async def _run(self) -> None:
+        while self._waiting:
+            if len(self._waiting) < TOGETHER_MAX:
+                await asyncio.sleep(TOGETHER_WAIT_S)
+            batch: list[_Waiting] = []
+            while self._waiting and len(batch) < TOGETHER_MAX:
+                waiting = self._waiting.popleft()
+                if not waiting.answer.done():
+                    batch.append(waiting)
+            if batch:
+                await self._see_through(batch)
+
+    async def _see_through(self, batch: list[_Waiting]) -> None:
+        """Answer a batch, whatever happens to its transaction."""
+        tag = tag_of(type(batch[0].asked.ask))
+        METRICS.count("mesh_asks_together_total", len(batch), tag=tag)
+        METRICS.count("mesh_asks_transactions_total", tag=tag)
+        try:
+            answers = await self._transacted(batch)
+        except StaleSnapshot:
+            answers = [_raced()] * len(batch)
+        except Unavailable as fault:
+            logger.warning("%d of %s were not answered: %s", len(batch), tag, fault)
+            answers = [_unavailable()] * len(batch)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, it is its ask's own
+            if len(batch) > 1:
+                logger.warning("%d of %s failed together; each is tried alone", len(batch), tag)
+                for waiting in batch:
+                    await self._see_through([waiting])
+                return
+            if not batch[0].answer.done():
+                batch[0].answer.set_exception(fault)
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, NotHeardYet):
+                self._ask_again(waiting, answer)
+            else:
+                waiting.say(answer)
+
+    def _ask_again(self, waiting: _Waiting, unheard: NotHeardYet) -> None:
+        """Ask once more in a moment, or say what was not heard of."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > waiting.until:
+            waiting.say(unheard.problem)
+            return
+
+        def again() -> None:
+            self._waiting.append(waiting)
+            self._begin()
+
+        loop.call_later(HEARD_POLL_S, again)
+
+    async def _transacted(self, batch: list[_Waiting]) -> list[Any]:
+        for left in reversed(range(ASK_TRIES_MAX)):
+            try:
+                async with self._store.transaction() as tx:
+                    return await self._in(tx, batch)
+            except StaleSnapshot:
+                if not left:
+                    raise
+                await asyncio.sleep(RACE_WAIT_S)
+        raise AssertionError
+
+    async def _in(self, tx: Transaction, batch: list[_Waiting]) -> list[Any]:
+        """Return the answers, in order: as given before under the same key, or as the handler decides."""
+        given = await _given_before(tx, batch)
+        answers: dict[int, Any] = {}
+        # Of several under one key the first is decided, and answers for those with the same body.
+        first: dict[tuple[str, str, str], int] = {}
+        fresh: list[int] = []
+        for number, waiting in enumerate(batch):
+            name = waiting.name
+            if name is not None and name in given:
+                digest, reply = given[name]
+                same = digest == waiting.digest
+                kind = type(waiting.asked.ask).reply
+                answers[number] = wire.decode(reply, kind) if same else _reused()
+            elif name is None or first.setdefault(name, number) == number:
+                fresh.append(number)
+        decided = await self._handler([batch[number].asked for number in fresh], tx, self._clock)
+        assert len(decided) == len(fresh), "each ask is answered"
+        answers |= dict(zip(fresh, decided, strict=True))
+        await _keep(tx, [(batch[number], answers[number]) for number in fresh])
+        for number, waiting in enumerate(batch):
+            if number not in answers:
+                assert waiting.name is not None
+                twin = first[waiting.name]
+                same = batch[twin].digest == waiting.digest
+                answers[number] = answers[twin] if same else _reused()
+        return [answers[number] for number in range(len(batch))]
+
+
+async def _given_before(
+    tx: Transaction, batch: list[_Waiting]
+) -> dict[tuple[str, str, str], tuple[bytes, bytes]]:
+    """Return what was answered under the keys of a batch within ``REPLY_KEPT``, with the bodies' hashes."""
+    names = [waiting.name for waiting in batch if waiting.name is not None]
+    if not names:
+        return {}
+    rows = await tx.rows(
+        "SELECT principal, ask, idempotency_key, body_hash, reply FROM reply"
+        " JOIN unnest($1::text[], $2::text[], $3::text[]) AS named (principal, ask, idempotency_key)"
+        " USING (principal, ask, idempotency_key) WHERE at >= $4",
+        *(*(list(column) for column in zip(*names, strict=True)), tx.now - REPLY_KEPT),
+    )
+    return {
+        (row["principal"], row["ask"], row["idempotency_key"]): (row["body_hash"], row["reply"])
+        for row in rows
+    }
+
+
+async def _keep(tx: Transaction, answered: list[tuple[_Waiting, Any]]) -> None:
+    """Keep the replies under their keys. Raises ``StaleSnapshot`` where somebody has used one meanwhile."""
+    kept = [
+        (*waiting.name, waiting.digest, _at_rest(reply))
+        for waiting, reply in answered
+        if waiting.name is not None and not isinstance(reply, Problem | NotHeardYet)
+    ]
+    if not kept:
+        return
+    # In one order everywhere, so that two transactions never wait for each other.
+    columns = [list(column) for column in zip(*sorted(kept), strict=True)]
+    count = await tx.change(
+        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
+        " SELECT *, $6::timestamptz FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])"
+        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE SET body_hash = excluded.body_hash,"
+        " reply = excluded.reply, at = excluded.at WHERE reply.at < $7",
+        *(*columns, tx.now, tx.now - REPLY_KEPT),
+    )
+    if count < len(kept):
+        raise StaleSnapshot("an idempotency key was used meanwhile")
+
+
+def _at_rest(reply: Any) -> bytes:
+    at_rest = getattr(reply, "at_rest", None)
+    return wire.encode(reply if at_rest is None else at_rest())
+
+
+def _reused() -> Problem:
+    detail = "this idempotency key was used for another request; draw a new one"
+    return problem(422, "idempotency_key_reused", detail)
+
+
+def _raced() -> Problem:
+    return problem(409, "changed_meanwhile", "it kept changing while this was decided; try again")
+
+
+def _unavailable() -> Problem:
+    detail = "the database or the bus is away; the same ask may be sent again"
+    return problem(503, "unavailable", detail, retry_after_s=1)
