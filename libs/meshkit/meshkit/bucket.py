@@ -10,7 +10,7 @@ import msgspec
 from mesh_contracts import streams
 from mesh_contracts.units import dec_hook
 
-from meshkit.bucketentry import BEAT_KEY, Entry, read_entry
+from meshkit.bucketentry import BEAT_KEY, EPOCH_KEY, Entry, read_entry
 from meshkit.bucketwriter import BEAT_EVERY_S, BucketWriter
 from meshkit.bus import Bus
 from meshkit.feed import Feed, Item
@@ -104,6 +104,8 @@ class Watched(Generic[V]):
         self._epoch = max(self._epoch, entry.epoch)
         if item.key == BEAT_KEY:
             self._beaten(item, live=live)
+            return
+        if item.key == EPOCH_KEY:
             return
         if item.gone:
             self._places[item.key] = place

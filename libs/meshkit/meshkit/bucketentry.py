@@ -3,6 +3,10 @@
 import msgspec
 
 BEAT_KEY = "_beat"
+EPOCH_KEY = "_epoch"
+"""Written once by each writer: whatever an older one sends later is refused by the bus itself."""
+OWN_KEYS = (BEAT_KEY, EPOCH_KEY)
+"""Keys of the bucket itself; they hold no value."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

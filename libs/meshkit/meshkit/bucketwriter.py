@@ -1,4 +1,8 @@
-"""The one writer of a bucket: compare-and-set, an epoch that deposes older ones, a beat a second."""
+"""The one writer of a bucket: an epoch that deposes older ones, a beat a second.
+
+A writer begins by writing its epoch into the bucket, and the bus takes its puts only as long as that is the
+last epoch written: one that was frozen while another took over can put nothing, though it knows of nobody.
+"""
 
 import asyncio
 import logging
@@ -6,7 +10,7 @@ import logging
 import msgspec
 from mesh_contracts import wire
 
-from meshkit.bucketentry import BEAT_KEY, Entry, read_entry
+from meshkit.bucketentry import BEAT_KEY, EPOCH_KEY, OWN_KEYS, Entry, read_entry
 from meshkit.bus import Bus
 from meshkit.errors import MeshError, StaleSnapshot, Unavailable
 from meshkit.feed import Feed, Item
@@ -14,6 +18,9 @@ from meshkit.feed import Feed, Item
 BEAT_EVERY_S = 1.0
 START_WITHIN_S = 10.0
 CAS_TRIES_MAX = 4
+CAS_WAIT_S = 0.005
+"""Before a put is tried again: a bus of several servers takes one at a time on one condition."""
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 DROPPED_KEPT_S = 24 * 3600
 """How long a dropped key's mark stays: older than any writer that could come back."""
 
@@ -35,6 +42,7 @@ class BucketWriter:
         self._held: dict[str, bytes] = {}
         self._revisions: dict[str, int] = {}
         self._generations: dict[str, int] = {}
+        self._claim = 0
         self._whole = asyncio.Event()
         self._feed = Feed(bus, bucket, whole=self._swap, changed=self._see)
         self._beating: asyncio.Task[None] | None = None
@@ -47,6 +55,7 @@ class BucketWriter:
         try:
             async with asyncio.timeout(START_WITHIN_S):
                 await self._whole.wait()
+            await self._claim_it()
             await self._beat()
         except TimeoutError:
             await self._feed.close()
@@ -84,24 +93,22 @@ class BucketWriter:
         await self._feed.close()
 
     async def _set(self, key: str, value: bytes | None, generation: int | None) -> None:
-        """Write with compare-and-set; where somebody wrote meanwhile, look who."""
+        """Write, provided that ours is the last epoch; where it seems not to be, look whose is."""
         for _ in range(CAS_TRIES_MAX):
-            if self.deposed.is_set():
-                raise StaleSnapshot(f"bucket {self.bucket} has a later writer than epoch {self.epoch}")
+            self._check()
             at = generation if generation is not None else self._generations.get(key, 0) + 1
-            entry = Entry(
-                epoch=self.epoch, generation=at, value=msgspec.Raw(b"null" if value is None else value)
-            )
-            headers = {"Nats-Expected-Last-Subject-Sequence": str(self._revisions.get(key, 0))}
+            headers = {
+                EXPECTED: str(self._claim),
+                f"{EXPECTED}-Subject": f"$KV.{self.bucket}.{EPOCH_KEY}",
+            }
             if value is None:
                 headers["KV-Operation"] = "DEL"
                 headers["Nats-TTL"] = f"{DROPPED_KEPT_S}s"
             try:
-                revision = await self._bus.store(
-                    f"$KV.{self.bucket}.{key}", msgspec.json.encode(entry), headers=headers
-                )
+                revision = await self._store(key, at, value, headers)
             except StaleSnapshot:
-                await self._look(key)
+                await self._look_whose()
+                await asyncio.sleep(CAS_WAIT_S)
                 continue
             if revision > self._revisions.get(key, 0):
                 self._revisions[key] = revision
@@ -109,21 +116,58 @@ class BucketWriter:
             return
         raise Unavailable(f"bucket {self.bucket}: {key} is being written by somebody else")
 
-    async def _look(self, key: str) -> None:
-        """Read what stands under ``key``: an earlier try of ours, an older writer's, or a later one's."""
-        stored = await self._bus.last(self._stream, f"$KV.{self.bucket}.{key}")
+    async def _claim_it(self) -> None:
+        """Have ours be the last epoch in the bucket; begun again in the same epoch, it is already."""
+        for _ in range(CAS_TRIES_MAX):
+            self._check()
+            if self._claim:
+                return
+            headers = {EXPECTED: str(self._revisions.get(EPOCH_KEY, 0))}
+            try:
+                self._claim = await self._store(EPOCH_KEY, 1, None, headers)
+            except StaleSnapshot:
+                await self._read_epoch()
+        if not self._claim:
+            raise Unavailable(f"bucket {self.bucket} is being claimed by somebody else")
+
+    async def _look_whose(self) -> None:
+        """Find out why a put was refused. Raises ``Unavailable`` where the bus has lost our epoch."""
+        self._claim = 0
+        await self._read_epoch()
+        self._check()
+        if not self._claim:
+            # It lost more than that: all that it holds is compared again.
+            self.behind = True
+            raise Unavailable(f"bucket {self.bucket} is an older copy of itself")
+
+    async def _read_epoch(self) -> None:
+        stored = await self._bus.last(self._stream, f"$KV.{self.bucket}.{EPOCH_KEY}")
         if stored is None:
-            self._revisions.pop(key, None)
-            return
-        self._note(key, stored.sequence, read_entry(stored.data))
-        # Lower than what was known where the bus lost its newest: what it has is what counts.
-        self._revisions[key] = stored.sequence
+            self._revisions.pop(EPOCH_KEY, None)
+        else:
+            self._revisions[EPOCH_KEY] = stored.sequence
+            self._note(EPOCH_KEY, stored.sequence, read_entry(stored.data))
+
+    def _check(self) -> None:
+        if self.deposed.is_set():
+            raise StaleSnapshot(f"bucket {self.bucket} has a later writer than epoch {self.epoch}")
+
+    async def _store(
+        self, key: str, generation: int, value: bytes | None, headers: dict[str, str]
+    ) -> int:
+        raw = msgspec.Raw(b"null" if value is None else value)
+        entry = Entry(epoch=self.epoch, generation=generation, value=raw)
+        return await self._bus.store(
+            f"$KV.{self.bucket}.{key}", msgspec.json.encode(entry), headers=headers
+        )
 
     def _note(self, key: str, revision: int, entry: Entry | None) -> None:
         if entry is not None:
             if entry.epoch > self.epoch and not self.deposed.is_set():
                 logger.warning("bucket %s: epoch %d has taken over", self.bucket, entry.epoch)
                 self.deposed.set()
+            if key == EPOCH_KEY and entry.epoch == self.epoch:
+                self._claim = revision
             self._generations[key] = max(entry.generation, self._generations.get(key, 0))
         self._revisions[key] = max(revision, self._revisions.get(key, 0))
 
@@ -144,14 +188,14 @@ class BucketWriter:
         if item is None:
             # A dropped key's mark goes with time.
             return key in self._held
-        return key != BEAT_KEY and item.revision < self._revisions[key]
+        return key not in OWN_KEYS and item.revision < self._revisions[key]
 
     def _see(self, item: Item) -> None:
         if item.revision < self._revisions.get(item.key, 0):
             return
         entry = read_entry(item.data)
         self._note(item.key, item.revision, entry)
-        if item.key == BEAT_KEY:
+        if item.key in OWN_KEYS:
             return
         if item.gone or entry is None:
             self._held.pop(item.key, None)
