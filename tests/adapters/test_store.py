@@ -40,7 +40,12 @@ async def test_migrations_go_forward_once_though_processes_race(
     stores = await asyncio.gather(*(connect(dsn, tmp_path) for _ in range(4)))
     (tmp_path / "0002_second.sql").write_text("ALTER TABLE first ADD COLUMN more text;")
     stores.append(await connect(dsn, tmp_path))
-    assert await names(stores[0]) == ["0001_first", "0002_second", "meshkit/0001_roads"]
+    assert await names(stores[0]) == [
+        "0001_first",
+        "0002_second",
+        "meshkit/0001_roads",
+        "meshkit/0002_who_leads",
+    ]
     async with stores[0].transaction() as tx:
         assert await tx.rows("SELECT * FROM first") == [{"id": 1, "more": None}]
     for store in stores:
@@ -70,7 +75,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
         await connect(dsn, tmp_path)
     file.write_text("CREATE TABLE first (id int)")
     store = await connect(dsn, tmp_path)
-    assert await names(store) == ["0001_first", "meshkit/0001_roads"]
+    assert await names(store) == ["0001_first", "meshkit/0001_roads", "meshkit/0002_who_leads"]
     await store.close()
 
 

@@ -18,6 +18,10 @@ class Unavailable(MeshError):
     """Bus, database or peer cannot be reached now; doing the same again later may work."""
 
 
+class Deposed(Unavailable):
+    """Another process has taken over: what this one decided has not been."""
+
+
 class StaleSnapshot(MeshError):
     """What was read has moved on before it was applied; load and decide again."""
 

@@ -146,7 +146,7 @@ class Relay:
 
     async def _hold(self, lock: SessionLock) -> None:
         """Relay while the lock is ours."""
-        epoch = await lock.connection.fetchval("UPDATE writer SET epoch = epoch + 1 RETURNING epoch")
+        epoch = await self._epoch(lock)
         # From here on this session only deletes what the bus has acknowledged. A crash may bring
         # some of it back: it is sent again, with the same ids. So no delete waits for the disk.
         await lock.connection.execute("SET synchronous_commit = off")
@@ -175,6 +175,18 @@ class Relay:
                 await asyncio.sleep(AWAY_WAIT_S)
             elif len(rows) < OUTBOX_BATCH_MAX:
                 await self._rest(lock)
+
+    async def _epoch(self, lock: SessionLock) -> int:
+        """Return the epoch to write in: the next, or where only one process serves the one it commits in."""
+        if not self._store.fenced:
+            raised: int = await lock.connection.fetchval(
+                "UPDATE writer SET epoch = epoch + 1 RETURNING epoch"
+            )
+            return raised
+        epoch: int = await lock.connection.fetchval("SELECT epoch FROM writer")
+        if epoch != self._store.epoch:
+            raise StaleSnapshot(f"epoch {epoch} has taken over")
+        return epoch
 
     async def _rest(self, lock: SessionLock) -> None:
         try:

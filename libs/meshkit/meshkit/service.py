@@ -3,33 +3,29 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
 from mesh_contracts.ask import Ask, ListDeadLetters, Principal, RedriveDeadLetter
-from mesh_contracts.fact import Fact, stream_of
-from mesh_contracts.streams import READS, USERS, bucket, consumers
+from mesh_contracts.fact import Fact
+from mesh_contracts.streams import READS, USERS, bucket
 
-from meshkit import rebuilding, telemetry, vitals
+from meshkit import telemetry, vitals
 from meshkit.answering import Handler, Served, serve
 from meshkit.bucket import Watched
 from meshkit.bus import Bus
 from meshkit.clock import Clock, SystemClock
 from meshkit.config import Settings, StoreSettings, read_secret
 from meshkit.doors import AskDoor
-from meshkit.handled import Handled
-from meshkit.keeping import keep_house
+from meshkit.leading import Lead, take_turn
 from meshkit.ops import Ops, serve_ops
-from meshkit.reading import Reading
-from meshkit.redrive import DeadLetterDoor
-from meshkit.relay import Relay
+from meshkit.roads import Roads, Snapshot
 from meshkit.samples import hear_samples
 from meshkit.store import Store, Transaction
-from meshkit.tasks import Supervised
+from meshkit.tasks import Supervised, Work, first_of
 from meshkit.together import TogetherDoor, TogetherHandler
-from meshkit.trimming import keep_room
 
 F = TypeVar("F", bound=Fact)
 A = TypeVar("A", bound=Ask)
@@ -38,13 +34,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 FactHandler = Callable[[F, Transaction, Clock], Awaitable[None]]
 AskHandler = Callable[[A, Principal, Transaction, Clock], Awaitable[Any]]
 """Returns the reply or a ``Problem``; a problem rolls the transaction back."""
-Snapshot = Callable[[Transaction], Awaitable[Mapping[str, msgspec.Struct]]]
-
 STOP_WITHIN_S: Final = 5.0
-READERS_STOP_WITHIN_S: Final = 2.5
-RELAY_STOP_WITHIN_S: Final = 1.0
-LOOK_EVERY_S: Final = 1.0
-"""How often the service looks whether its database still answers."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,15 +66,17 @@ class Service:
         self._writes: dict[str, Snapshot] = {}
         self._watches: dict[str, Watched[Any] | None] = {}
         self._hears: list[tuple[str, Callable[[Any], None]]] = []
-        self._runs: list[tuple[str, Callable[[], Awaitable[None]]]] = []
+        self._runs: list[tuple[str, Work]] = []
         self._needs: dict[str, Callable[[], str | None]] = {}
-        self._readings: list[Reading] = []
         self._tasks = Supervised()
         self._served: Served | None = None
-        self._relay: Relay | None = None
+        self._roads: Roads | None = None
+        self._alone: tuple[Work, Work] | None = None
+        self._lead: Lead | None = None
+        self._leading: asyncio.Task[None] | None = None
+        self._open = asyncio.Event()
         self._started = False
         self._stopping = False
-        self._store_away: str | None = None
         self._told_to_stop = asyncio.Event()
 
     def reads(self, kind: type[F], handler: FactHandler[F]) -> None:
@@ -104,7 +96,7 @@ class Service:
             handler,
             clock=self.clock,
             store=self.store if self._stored else None,
-            relay=self._relay,
+            relay=self._roads.relay if self._roads is not None else None,
             after_puts=after_puts,
         )
 
@@ -133,7 +125,7 @@ class Service:
         """Call ``handler(sample)`` for each sample (``agent.heartbeat``) of this site; may be lost."""
         self._hears.append((noun, handler))
 
-    def runs(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def runs(self, name: str, work: Work) -> None:
         """Run ``work`` beside the doors until the stop; where it raises it is begun again, with backoff."""
         self._runs.append((name, work))
 
@@ -141,8 +133,19 @@ class Service:
         """Be ready only while ``ready()`` returns nothing; a text says what is missing."""
         self._needs[name] = ready
 
+    def leads(self, follow: Work, prepare: Work) -> None:
+        """Serve only while no other process of this owner does; see ``meshkit.leading``.
+
+        ``follow`` runs while this one stands by, ``prepare`` before its doors open.
+        """
+        assert self._stored, "who leads stands in the database"
+        self._alone = (follow, prepare)
+
     async def start(self) -> None:
-        """Open every door. Raises ``ConfigError``, ``Unavailable``, ``PermissionsViolation``."""
+        """Open every door, or stand by until another process leaves off.
+
+        Raises ``ConfigError``, ``Unavailable``, ``PermissionsViolation``.
+        """
         telemetry.start(self.user, self.settings)
         secret = read_secret(self.settings.mesh_secret_file)
         self.ops = await serve_ops(
@@ -158,15 +161,18 @@ class Service:
         for noun, handler in self._hears:
             await hear_samples(self.bus, noun, self.settings.mesh_site, handler)
         if self._stored:
-            self._open_roads()
-        doors = {kind: door() for kind, door in self._answers.items()}
-        if doors:
-            self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
-        for name, work in self._runs:
-            self._tasks.begin(name, work)
+            self._roads = Roads(self.owner, self.store, self.bus, self._tasks)
+            self._roads.watch()
+        if self._alone is None:
+            await self._open_doors()
+        else:
+            self._lead = Lead(self.store)
+            turn = take_turn(self._lead, *self._alone, self._open_doors)
+            self._leading = asyncio.create_task(turn, name="lead")
+            await first_of(self._leading, self._lead.looked, self._open)
         self._tasks.begin("vitals", lambda: vitals.watch(lambda: self._watches))
         self._started = True
-        logger.info("%s has started", self.user)
+        logger.info("%s %s", self.user, "has started" if self._open.is_set() else "stands by")
 
     async def stop(self) -> None:
         """Drain, finish, acknowledge: within ``STOP_WITHIN_S`` (5 s)."""
@@ -174,13 +180,12 @@ class Service:
         if self._served is not None:
             await self._served.stop()
         await self._tasks.stop("relay", "reader")
-        for reading in self._readings:
-            reading.stop()
-        await self._tasks.finish("reader", READERS_STOP_WITHIN_S)
-        if self._relay is not None:
-            self._relay.stop()
-            await self._tasks.finish("relay", RELAY_STOP_WITHIN_S)
+        if self._roads is not None:
+            await self._roads.close()
         await self._tasks.stop()
+        if self._lead is not None and self._leading is not None:
+            self._leading.cancel()
+            await self._lead.let_go()
         for watched in self._watches.values():
             if watched is not None:
                 await watched.close()
@@ -191,7 +196,10 @@ class Service:
         telemetry.stop()
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM or SIGINT, stop. Exits with 1 where the bus closed for ever."""
+        """Start, serve until SIGTERM or SIGINT, stop.
+
+        Exits with 1 where the bus closed for ever, or another process has taken over.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop.set)
@@ -203,8 +211,10 @@ class Service:
             return
         starting.result()
         closed = asyncio.create_task(self.bus.closed.wait())
-        await asyncio.wait({told, closed}, return_when=asyncio.FIRST_COMPLETED)
-        gone = closed.done()
+        ends = {told, closed} | (set() if self._leading is None else {self._leading})
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        gone = not told.done()
+        why = "the bus closed for ever" if closed.done() else "this process does not lead any more"
         told.cancel()
         closed.cancel()
         try:
@@ -213,8 +223,21 @@ class Service:
         except TimeoutError:
             logger.error("%s did not stop within %s s; leaving", self.user, STOP_WITHIN_S)  # noqa: TRY400
         if gone and not self._told_to_stop.is_set():
-            logger.error("the bus closed for ever; leaving so that whoever runs us starts us again")
+            logger.error("%s; leaving so that whoever runs us starts us again", why)
             raise SystemExit(1)
+
+    async def _open_doors(self) -> None:
+        """Begin to tell, to read, to answer, and what runs beside."""
+        if self._roads is not None:
+            door = self._roads.open(self._reads, self._writes)
+            self.answers(ListDeadLetters, door.listed)
+            self.answers(RedriveDeadLetter, door.redriven)
+        doors = {kind: door() for kind, door in self._answers.items()}
+        if doors:
+            self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
+        for name, work in self._runs:
+            self._tasks.begin(name, work)
+        self._open.set()
 
     async def _open_store(self) -> None:
         if isinstance(self.settings, StoreSettings):
@@ -224,42 +247,6 @@ class Service:
                 clock=self.clock,
                 migrations=self._migrations,
             )
-
-    def _open_roads(self) -> None:
-        """Begin to relay and to read."""
-
-        async def rebuild(relay: Relay) -> None:
-            for name, snapshot in self._writes.items():
-                await rebuilding.put_difference(self.store, relay.writer(name), name, snapshot)
-
-        relay = self._relay = Relay(self.store, self.bus, rebuild=rebuild)
-        self._tasks.begin("relay", relay.run)
-        known = {}
-        for spec in consumers():
-            handlers = {
-                kind: self._reads[kind] for kind in self._reads if stream_of(kind) == spec.stream
-            }
-            if spec.reader != self.owner or not handlers:
-                continue
-            known[spec.name] = handled = Handled(spec.name, self.store, handlers)
-            reading = Reading(self.bus, spec, handled)
-            self._readings.append(reading)
-            self._tasks.begin(f"reader {spec.name}", reading.run)
-        door = DeadLetterDoor(known)
-        self.answers(ListDeadLetters, door.listed)
-        self.answers(RedriveDeadLetter, door.redriven)
-        self._tasks.begin("housekeeping", lambda: keep_house(self.store))
-        self._tasks.begin("room", lambda: keep_room(self.bus, self.owner))
-        self._tasks.begin("store's pulse", self._look)
-
-    async def _look(self) -> None:
-        while True:
-            try:
-                await self.store.look()
-                self._store_away = None
-            except Exception as fault:  # noqa: BLE001 - whatever it is, it is said
-                self._store_away = f"the database does not answer: {type(fault).__name__}"
-            await asyncio.sleep(LOOK_EVERY_S)
 
     def _dead(self) -> list[str]:
         closed = self._started and self.bus.closed.is_set()
@@ -271,8 +258,10 @@ class Service:
         missing = [] if not self._stopping else ["it is stopping"]
         if not self.bus.connected:
             missing.append("the bus is away")
-        if self._store_away is not None:
-            missing.append(self._store_away)
+        if self._roads is not None and self._roads.away is not None:
+            missing.append(self._roads.away)
+        if self._lead is not None and self._lead.epoch and not self._open.is_set():
+            missing.append("it leads, and does not serve yet")
         missing += [
             f"bucket {name}: no snapshot yet"
             for name, held in self._watches.items()

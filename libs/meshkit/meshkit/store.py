@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ import msgspec
 
 from meshkit.clock import Clock
 from meshkit.config import Secret
-from meshkit.errors import StaleSnapshot, Unavailable
+from meshkit.errors import Deposed, StaleSnapshot, Unavailable
 from meshkit.migrate import migrate
 from meshkit.telemetry import METRICS
 from meshkit.transaction import Row, Transaction
@@ -73,7 +74,12 @@ class Store:
     outbox_full: bool
     """Whether the outbox is at ``OUTBOX_ROWS_MAX``, as ``look`` last saw it."""
 
-    def __init__(self, pool: asyncpg.Pool, dsn: Secret, *, owner: str, clock: Clock) -> None:
+    name: str
+    """This process's sessions, as the database lists them."""
+
+    def __init__(self, pool: asyncpg.Pool, dsn: Secret, *, name: str, owner: str, clock: Clock) -> None:
+        self.name = name
+        self._fence = 0
         self._pool = pool
         self._dsn = dsn
         self._bells: list[Callable[[], None]] = []
@@ -93,6 +99,7 @@ class Store:
         ``MigrationMismatch`` for an edited migration.
         """
         until = time.monotonic() + CONNECT_WAIT_S
+        name = f"{owner}/{secrets.token_hex(4)}"
         while True:
             try:
                 await _migrated(dsn, owner, migrations)
@@ -105,7 +112,7 @@ class Store:
                     command_timeout=STATEMENT_WAIT_S,
                     timeout=ACQUIRE_WAIT_S,
                     init=_with_codecs,
-                    server_settings=_settings(owner),
+                    server_settings=_settings(name),
                 )
             except Exception as fault:
                 if not is_away(fault):
@@ -114,7 +121,7 @@ class Store:
                     raise Unavailable(f"the database of {owner} does not answer: {fault}") from fault
                 await asyncio.sleep(0.1)
             else:
-                store = cls(pool, dsn, owner=owner, clock=clock)
+                store = cls(pool, dsn, name=name, owner=owner, clock=clock)
                 async with store.transaction() as tx:
                     store.epoch = await tx.value("SELECT epoch FROM writer")
                 return store
@@ -123,7 +130,8 @@ class Store:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Commit at the end of the block; roll back where it raises. Raises ``Unavailable``.
 
-        Raises ``StaleSnapshot`` where another transaction was in the way: load and decide again.
+        Raises ``StaleSnapshot`` where another transaction was in the way: load and decide again;
+        ``Deposed`` where another process has taken over.
         """
         try:
             async with self._pool.acquire(timeout=ACQUIRE_WAIT_S) as connection:
@@ -132,6 +140,7 @@ class Store:
                     async with connection.transaction():
                         yield tx
                         await tx.flush()
+                        await self._check(tx)
                 except BaseException:
                     tx.ended(committed=False)
                     raise
@@ -148,6 +157,19 @@ class Store:
         if tx.outbox_ids:
             for ring in self._bells:
                 ring()
+
+    def fence(self, epoch: int) -> None:
+        """Have every transaction from now on commit only as long as this is the epoch."""
+        self.epoch = self._fence = epoch
+
+    @property
+    def fenced(self) -> bool:
+        """Whether commits are only of one epoch."""
+        return bool(self._fence)
+
+    async def _check(self, tx: Transaction) -> None:
+        if self._fence and not await tx.value("SELECT still_leads($1)", self._fence):
+            raise Deposed(f"{self.owner} has a later leader than epoch {self._fence}")
 
     async def look(self) -> int:
         """Return how many rows wait in the outbox (``OUTBOX_ROWS_MAX`` stands for more, too).
@@ -179,7 +201,7 @@ class Store:
                 self._dsn.reveal(),
                 timeout=ACQUIRE_WAIT_S,
                 command_timeout=STATEMENT_WAIT_S,
-                server_settings=_settings(self.owner),
+                server_settings=_settings(self.name),
             )
         except Exception as fault:
             if is_away(fault):
@@ -198,9 +220,9 @@ class Store:
             self._pool.terminate()
 
 
-def _settings(owner: str) -> dict[str, str]:
+def _settings(name: str) -> dict[str, str]:
     return {
-        "application_name": owner,
+        "application_name": name,
         "timezone": "UTC",
         "idle_in_transaction_session_timeout": "60000",
         "jit": "off",

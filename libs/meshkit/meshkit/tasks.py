@@ -26,7 +26,7 @@ class Supervised:
     def begin(self, name: str, work: Work) -> None:
         """Run ``work``. Names are unique; those of one group begin with the same word."""
         assert name not in self._tasks, name
-        self._tasks[name] = asyncio.create_task(_run(name, work), name=name)
+        self._tasks[name] = asyncio.create_task(supervise(name, work), name=name)
 
     async def finish(self, group: str, within_s: float) -> None:
         """Wait until a group's tasks have returned; cancel those that have not in time."""
@@ -55,7 +55,18 @@ async def _end(tasks: list[asyncio.Task[None]], within_s: float) -> None:
         await asyncio.wait(late, timeout=END_WITHIN_S)
 
 
-async def _run(name: str, work: Work) -> None:
+async def first_of(work: asyncio.Task[None], *events: asyncio.Event) -> None:
+    """Return once one of the events is set; what ``work`` ends with before that comes through."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait({work, *waits}, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if work.done():
+        work.result()
+
+
+async def supervise(name: str, work: Work) -> None:
+    """Run ``work`` until it returns; where it raises it is begun again, with backoff."""
     wait = AGAIN_MIN_S
     loop = asyncio.get_running_loop()
     while True:

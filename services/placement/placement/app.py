@@ -68,7 +68,12 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.writes("intents", settle.all_intents)
     service.writes("routes", settle.all_routes)
     service.hears("agent.heartbeat", pulse.on_heartbeat)
+    site = settings.mesh_site
+    service.leads(
+        lambda: memory.follow(lambda: service.store, site),
+        lambda: memory.prepare(lambda: service.store, site),
+    )
     service.runs("pulse", pulse.run)
-    service.runs("memory", lambda: tidying.keep(lambda: service.store, settings.mesh_site))
+    service.runs("memory", lambda: tidying.keep(lambda: service.store, site))
     service.needs("memory", lambda: memory.of(service.store.beside).trouble())
     return service

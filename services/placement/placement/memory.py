@@ -9,10 +9,11 @@ engine (a standby, or a commit that nobody knew the end of) catches up in the sa
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from meshkit.store import Transaction
+from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
 from placement import logbook, reading
@@ -27,7 +28,9 @@ BASE_EVERY: Final = 4_096
 """Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
 SNAPSHOT_EVERY: Final = 20_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
-READ_AT_ONCE: Final = 5_000
+READ_AT_ONCE: Final = 2_000
+FOLLOW_EVERY_S: Final = 0.25
+"""How far a standby is behind, and so what a takeover still has to decide again."""
 
 _input = msgspec.json.Decoder(Input)
 _outcome = msgspec.json.Decoder(Outcome)
@@ -97,7 +100,12 @@ class Memory:
         elif self._spoilt:
             self._restore()
         while self.seq < head:
-            for row in await logbook.read(tx, self.site, self.seq, READ_AT_ONCE):
+            rows = await logbook.read(tx, self.site, self.seq, READ_AT_ONCE)
+            if rows[0].seq != self.seq + 1:
+                # What comes next is pruned: a snapshot covers it.
+                await self._load(tx)
+                rows = await logbook.read(tx, self.site, self.seq, READ_AT_ONCE)
+            for row in rows:
                 self._again(row)
             self._advance()
             # Whoever follows while others work lets them.
@@ -134,6 +142,7 @@ class Memory:
 
     def _again(self, row: Row) -> None:
         """Decide again what was decided; where it comes out otherwise have it as it was decided, and say so."""
+        assert row.seq == self.seq + 1, "no decision is missing behind the newest snapshot"
         given = _input.decode(row.input)
         try:
             outcome = self.engine.apply(given)
@@ -229,6 +238,20 @@ class Memories:
     def _let_go(self, _committed: bool) -> None:
         self._holder = None
         self._lock.release()
+
+
+async def follow(opened: Callable[[], Store], site: str) -> None:
+    """Decide again what another process decides, as it commits; for ever."""
+    while True:
+        async with opened().transaction() as tx:
+            await of(tx.beside).at(site).catch_up(tx)
+        await asyncio.sleep(FOLLOW_EVERY_S)
+
+
+async def prepare(opened: Callable[[], Store], site: str) -> None:
+    """Have the site's engine where the database is, before anybody asks it."""
+    async with opened().transaction() as tx:
+        await hold(tx, site)
 
 
 def of(beside: dict[type, Memories]) -> Memories:
