@@ -110,7 +110,12 @@ class _Door:
 
     async def _handle(self, message: Message) -> None:
         began = time.perf_counter_ns()
-        answer = await self._answered(message)
+        try:
+            answer = await self._answered(message)
+        except asyncio.CancelledError:
+            # It stops, and the asker had rather know at once.
+            self._answer(message, _problem(503, "unavailable", "Not available now", "try again"))
+            raise
         if answer is not None:
             self._answer(message, answer)
             took = time.perf_counter_ns() - began

@@ -89,6 +89,7 @@ class Lead:
             else:
                 if beaten != "UPDATE 1":
                     break
+        self._store.deposed = True
         METRICS.set("mesh_leads", 0, owner=self._store.owner)
 
     async def let_go(self) -> None:

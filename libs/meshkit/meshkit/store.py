@@ -74,12 +74,15 @@ class Store:
     outbox_full: bool
     """Whether the outbox is at ``OUTBOX_ROWS_MAX``, as ``look`` last saw it."""
 
+    deposed: bool
+    """Whether it is known that another process has taken over: no transaction is begun any more."""
     name: str
     """This process's sessions, as the database lists them."""
 
     def __init__(self, pool: asyncpg.Pool, dsn: Secret, *, name: str, owner: str, clock: Clock) -> None:
         self.name = name
         self._fence = 0
+        self.deposed = False
         self._pool = pool
         self._dsn = dsn
         self._bells: list[Callable[[], None]] = []
@@ -133,9 +136,10 @@ class Store:
         Raises ``StaleSnapshot`` where another transaction was in the way: load and decide again;
         ``Deposed`` where another process has taken over.
         """
+        self._refuse()
         try:
             async with self._pool.acquire(timeout=ACQUIRE_WAIT_S) as connection:
-                tx = Transaction(connection, self.clock.now(), self.beside)
+                tx = Transaction(connection, self.clock.now(), self.beside, self.epoch)
                 try:
                     async with connection.transaction():
                         yield tx
@@ -169,6 +173,11 @@ class Store:
 
     async def _check(self, tx: Transaction) -> None:
         if self._fence and not await tx.value("SELECT still_leads($1)", self._fence):
+            self.deposed = True
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if self.deposed:
             raise Deposed(f"{self.owner} has a later leader than epoch {self._fence}")
 
     async def look(self) -> int:

@@ -65,11 +65,19 @@ class Transaction:
     beside: dict[Any, Any]
     """What the service holds in memory beside this database: the store's own, the same in each transaction."""
 
+    epoch: int
+    """The epoch this is of: its commit is refused where another process leads in a later one."""
+
     def __init__(
-        self, connection: asyncpg.Connection, now: datetime, beside: dict[Any, Any] | None = None
+        self,
+        connection: asyncpg.Connection,
+        now: datetime,
+        beside: dict[Any, Any] | None = None,
+        epoch: int = 0,
     ) -> None:
         self._connection = connection
         self.beside = {} if beside is None else beside
+        self.epoch = epoch
         self._versions: dict[str, int] = {}
         self._counted: set[str] = set()
         self._raised: set[str] = set()

@@ -13,8 +13,8 @@ SNAPSHOTS_KEPT = 2
 _HEAD = "SELECT coalesce(max(seq), 0) FROM decision WHERE site = $1"
 _WRITE = """
 INSERT INTO decision (site, seq, epoch, at, input, outcome)
-SELECT $1, seq, (SELECT epoch FROM writer), $2, input, outcome
-FROM unnest($3::bigint[], $4::text[], $5::text[]) AS row (seq, input, outcome)
+SELECT $1, seq, $2, $3, input, outcome
+FROM unnest($4::bigint[], $5::text[], $6::text[]) AS row (seq, input, outcome)
 """
 _PRUNE = """
 DELETE FROM decision WHERE site = $1 AND seq = ANY (ARRAY(
@@ -50,7 +50,7 @@ async def head(tx: Transaction, site: str) -> int:
 async def write(tx: Transaction, site: str, rows: Sequence[Row]) -> None:
     """Write decisions down. A number that stands there already is a fault."""
     seqs, inputs, outcomes = zip(*rows, strict=True)
-    await tx.change(_WRITE, site, tx.now, list(seqs), list(inputs), list(outcomes))
+    await tx.change(_WRITE, site, tx.epoch, tx.now, list(seqs), list(inputs), list(outcomes))
 
 
 async def read(tx: Transaction, site: str, after: int, limit: int) -> list[Row]:
@@ -74,8 +74,8 @@ async def keep_snapshot(tx: Transaction, site: str, seq: int, state: bytes) -> N
     """Keep a snapshot, and of the older ones the newest."""
     await tx.change(
         "INSERT INTO snapshot (site, seq, epoch, at, state)"
-        " VALUES ($1, $2, (SELECT epoch FROM writer), $3, $4) ON CONFLICT DO NOTHING",
-        *(site, seq, tx.now, state),
+        " VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        *(site, seq, tx.epoch, tx.now, state),
     )
     await tx.change(_PRUNE_SNAPSHOTS, site, SNAPSHOTS_KEPT)
 
