@@ -15,7 +15,6 @@ from meshkit.store import Store, Transaction
 from meshkit.testing import FrozenClock, envelope, test_id, wish
 from placement import asks, handlers, logbook, memory, reading, tidying
 from placement.app import MIGRATIONS
-from placement.domain.engine.keep import state_of
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Asked, Input, NodePut, Placed, Refused, Released, Wish
@@ -108,22 +107,22 @@ async def test_a_start_decides_all_again_and_comes_to_the_same(start: Open) -> N
                     continue
     before, again = await held(store), await held(await start())
     assert again.seq == before.seq > 150
-    assert state_of(again.engine) == state_of(before.engine)
+    assert again.engine.snapshot() == before.engine.snapshot()
     assert again.differs is None
 
 
 async def test_what_was_rolled_back_has_not_been(start: Open) -> None:
     store = await start()
     await give(store, node("n1"), node("n2"), ask("a", 3))
-    before = state_of((await held(store)).engine)
+    before = (await held(store)).engine.snapshot()
     with pytest.raises(Unwell):
         await give_up(store, node("n3"), ask("b", 8), Released(workload="a", at=0), ask("c", 2))
     after = await held(store)
-    assert state_of(after.engine) == before
+    assert after.engine.snapshot() == before
     assert (after.seq, len(await rows(store))) == (3, 3)
     [placed] = await give(store, ask("b", 8))
     assert placed.seats[0].node == "n2"
-    assert state_of((await held(await start())).engine) == state_of((await held(store)).engine)
+    assert (await held(await start())).engine.snapshot() == (await held(store)).engine.snapshot()
 
 
 async def test_what_cannot_be_changes_nothing_and_what_came_before_it_stays(start: Open) -> None:
@@ -136,7 +135,7 @@ async def test_what_cannot_be_changes_nothing_and_what_came_before_it_stays(star
                 await memory.apply(tx, SITE, impossible)
         await memory.apply(tx, SITE, ask("b"))
     assert len(await rows(store)) == 3
-    assert state_of((await held(await start())).engine) == state_of((await held(store)).engine)
+    assert (await held(await start())).engine.snapshot() == (await held(store)).engine.snapshot()
 
 
 async def test_a_commit_of_which_nobody_knows_the_end_is_found_in_the_table(
@@ -218,7 +217,7 @@ async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps
     assert [row["seq"] for row in kept] == [150, 200]
     assert [row.seq for row in await rows(store)] == list(range(200, 235))
     again = await held(await start())
-    assert state_of(again.engine) == state_of((await held(store)).engine)
+    assert again.engine.snapshot() == (await held(store)).engine.snapshot()
     assert sorted(again.engine.holdings) == sorted(living)
 
 
@@ -235,7 +234,7 @@ async def test_a_rollback_long_after_a_start_goes_back_to_what_is_committed(
         except (Unwell, ValueError):
             rolled_back += 1
     assert rolled_back > 10
-    assert state_of((await held(store)).engine) == state_of((await held(twin)).engine)
+    assert (await held(store)).engine.snapshot() == (await held(twin)).engine.snapshot()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from meshkit.telemetry import METRICS
 from placement import logbook, reading
 from placement.domain.built import built_of, found, spec_of, turned
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.keep import State, engine_of, state_of
+from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Found, Input, NodePut, Outcome, Placed, Released
 from placement.domain.fleet import Server
 from placement.logbook import Row
@@ -51,13 +51,13 @@ class Memory:
         self.differs: str | None = None
         """What came out otherwise than it was decided, if anything did."""
         self._engine: Engine | None = None
-        self._base = State()
+        self._base = Engine().snapshot()
         self._since: list[Input] = []
         self._pending: list[Row] = []
         self._tx: Transaction | None = None
         self._spoilt = False
         self._kept_at = 0
-        self._due: tuple[int, State] | None = None
+        self._due: tuple[int, Snapshot] | None = None
 
     @property
     def engine(self) -> Engine:
@@ -116,7 +116,7 @@ class Memory:
         if node_id in self.generations:
             self.generations[node_id] += 1
 
-    def take_due(self) -> tuple[int, State] | None:
+    def take_due(self) -> tuple[int, Snapshot] | None:
         """Return the state that should be kept, and after which decision it was so, once."""
         due, self._due = self._due, None
         return due
@@ -124,7 +124,9 @@ class Memory:
     async def _load(self, tx: Transaction) -> None:
         kept = await logbook.last_snapshot(tx, self.site)
         self.generations.clear()
-        self._base = State() if kept is None else msgspec.json.decode(kept[1], type=State)
+        self._base = (
+            Engine().snapshot() if kept is None else msgspec.json.decode(kept[1], type=Snapshot)
+        )
         self._since.clear()
         self._restore()
         self.seq = self._kept_at = 0 if kept is None else kept[0]
@@ -192,7 +194,7 @@ class Memory:
         keeps = self.seq - self._kept_at >= SNAPSHOT_EVERY
         if not keeps and len(self._since) < BASE_EVERY:
             return
-        self._base = state_of(self.engine)
+        self._base = self.engine.snapshot()
         self._since.clear()
         if keeps:
             self._kept_at = self.seq
@@ -200,7 +202,7 @@ class Memory:
 
     def _restore(self) -> None:
         """Make the engine anew from what is committed, and what this transaction has given so far."""
-        engine = engine_of(self._base)
+        engine = Engine.from_snapshot(self._base)
         for given in self._since:
             engine.apply(given)
         self._engine = engine
