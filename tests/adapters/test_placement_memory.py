@@ -13,7 +13,7 @@ from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store, Transaction
 from meshkit.testing import FrozenClock, envelope, test_id, wish
-from placement import asks, handlers, logbook, memory, reading, tidying
+from placement import asks, handlers, logbook, memory, reading, remembering
 from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
@@ -198,7 +198,7 @@ async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps
 ) -> None:
     monkeypatch.setattr(memory, "SNAPSHOT_EVERY", 50)
     monkeypatch.setattr(memory, "BASE_EVERY", 20)
-    monkeypatch.setattr(tidying, "PRUNE_BATCH", 7)
+    monkeypatch.setattr(remembering, "PRUNE_BATCH", 7)
     chance, store = Random(3), await start()
     await give(store, *(node(f"n{number}") for number in range(4)))
     living: list[str] = []
@@ -209,9 +209,9 @@ async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps
         [outcome] = await give(store, given)
         if isinstance(outcome, Placed):
             living.append(outcome.workload)
-        await tidying.keep_due(store, SITE)
-    monkeypatch.setattr(tidying, "KEPT", timedelta(0))
-    await tidying.prune(store, SITE)
+        await remembering.keep_due(store, SITE)
+    monkeypatch.setattr(remembering, "KEPT", timedelta(0))
+    await remembering.prune(store, SITE)
     async with store.transaction() as tx:
         kept = await tx.rows("SELECT seq FROM snapshot ORDER BY seq")
     assert [row["seq"] for row in kept] == [150, 200]

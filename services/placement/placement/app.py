@@ -29,7 +29,7 @@ from meshkit.clock import Clock, SystemClock
 from meshkit.config import StoreSettings
 from meshkit.service import Service
 
-from placement import asks, handlers, memory, settle, tidying
+from placement import asks, handlers, memory, remembering, settle
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
 
@@ -70,10 +70,10 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.hears("agent.heartbeat", pulse.on_heartbeat)
     site = settings.mesh_site
     service.leads(
-        lambda: memory.follow(lambda: service.store, site),
-        lambda: memory.prepare(lambda: service.store, site),
+        lambda: remembering.follow(lambda: service.store, site),
+        lambda: remembering.prepare(lambda: service.store, site),
     )
     service.runs("pulse", pulse.run)
-    service.runs("memory", lambda: tidying.keep(lambda: service.store, site))
+    service.runs("memory", lambda: remembering.keep(lambda: service.store, site))
     service.needs("memory", lambda: memory.of(service.store.beside).trouble())
     return service

@@ -9,28 +9,27 @@ engine (a standby, or a commit that nobody knew the end of) catches up in the sa
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from meshkit.store import Store, Transaction
+from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import logbook, reading
+from placement import logbook, reading, sums
 from placement.domain.built import built_of, found, spec_of, turned
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Found, Input, NodePut, Outcome, Placed, Released
 from placement.domain.fleet import Server
 from placement.logbook import Row
+from placement.sums import Devices, Take
 
 BASE_EVERY: Final = 4_096
 """Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
 SNAPSHOT_EVERY: Final = 20_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
 READ_AT_ONCE: Final = 2_000
-FOLLOW_EVERY_S: Final = 0.25
-"""How far a standby is behind, and so what a takeover still has to decide again."""
 
 _input = msgspec.json.Decoder(Input)
 _outcome = msgspec.json.Decoder(Outcome)
@@ -242,20 +241,6 @@ class Memories:
         self._lock.release()
 
 
-async def follow(opened: Callable[[], Store], site: str) -> None:
-    """Decide again what another process decides, as it commits; for ever."""
-    while True:
-        async with opened().transaction() as tx:
-            await of(tx.beside).at(site).catch_up(tx)
-        await asyncio.sleep(FOLLOW_EVERY_S)
-
-
-async def prepare(opened: Callable[[], Store], site: str) -> None:
-    """Have the site's engine where the database is, before anybody asks it."""
-    async with opened().transaction() as tx:
-        await hold(tx, site)
-
-
 def of(beside: dict[type, Memories]) -> Memories:
     """Return the memories that are held beside a database."""
     return beside.setdefault(Memories, Memories())
@@ -283,9 +268,18 @@ async def know(tx: Transaction, server: Server) -> None:
         held.apply(turn)
 
 
-async def generation(tx: Transaction, site: str, node_id: str) -> int:
-    """Return a node's generation as this process knows it; read where it does not."""
-    memory = await hold(tx, site)
-    if node_id not in memory.generations:
-        memory.generations[node_id] = await reading.generation(tx, node_id)
-    return memory.generations[node_id]
+async def take(tx: Transaction, site: str, takes: Sequence[Take]) -> Devices:
+    """Have the tables say, too, what the engine has given; return the devices."""
+    held = await hold(tx, site)
+    unknown = {one.node_id for one in takes} - held.generations.keys()
+    if unknown:
+        held.generations |= await reading.generations(tx, sorted(unknown))
+    devices = await sums.take(tx, takes, held.generations)
+    for one in takes:
+        held.moved(one.node_id)
+    return devices
+
+
+async def copy(tx: Transaction, site: str) -> Engine:
+    """Return an engine that knows what the site's does, to try things on."""
+    return (await hold(tx, site)).engine.copy()

@@ -71,9 +71,12 @@ async def find_server(tx: Transaction, site: str, name: str) -> Server | None:
     return servers[0] if servers else None
 
 
-async def generation(tx: Transaction, node_id: str) -> int:
-    """Return how often a node has changed."""
-    return int(await tx.value("SELECT generation FROM node WHERE node_id = $1", node_id))
+async def generations(tx: Transaction, node_ids: Sequence[str]) -> dict[str, int]:
+    """Return how often each node has changed."""
+    rows = await tx.rows(
+        "SELECT node_id, generation FROM node WHERE node_id = ANY ($1)", list(node_ids)
+    )
+    return {row["node_id"]: row["generation"] for row in rows}
 
 
 async def list_servers(tx: Transaction, site: str, after: str, limit: int) -> list[Server]:

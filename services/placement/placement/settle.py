@@ -26,6 +26,7 @@ from placement.domain.engine.wish import Asked, Noted, Released
 from placement.domain.fleet import ENDED, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import intent_of, route_of
+from placement.sums import Take
 
 KEY_BYTES = 32
 DRAIN_MOST_S = 60.0
@@ -175,11 +176,14 @@ async def _start(
     answer: Plan,
     draw: Callable[[], str],
 ) -> None:
+    if not answer.places:
+        return
+    grants = [place.grant for place in answer.places]
+    takes = [Take(one.node_id, one.memory_mib, one.cards, one.milli_each) for one in grants]
+    devices = await memory.take(tx, wanted.site, takes)
     for place in answer.places:
         grant = place.grant
-        generation = await memory.generation(tx, wanted.site, grant.node_id)
-        await store.place(tx, wanted, place, generation=generation, api_key=draw(), now=now)
-        (await memory.hold(tx, wanted.site)).moved(grant.node_id)
+        await store.place(tx, wanted, place, devices=devices, api_key=draw(), now=now)
         await tx.tell(
             WorkloadAssigned(
                 **_born(cause, now, WorkloadAssigned, wanted, grant.workload_id),

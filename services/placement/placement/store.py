@@ -15,6 +15,7 @@ from placement.domain.fleet import ENDED, Held, Placed, Server, Wanted
 from placement.domain.health import Turn
 from placement.domain.plan import Place, Plan
 from placement.domain.scale import Scaled
+from placement.sums import Devices
 
 T = TypeVar("T")
 ENDED_KEPT_S = 7 * 24 * 3600
@@ -162,27 +163,11 @@ async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_a
 
 
 async def place(
-    tx: Transaction, wanted: Wanted, place: Place, *, generation: int, api_key: str, now: datetime
+    tx: Transaction, wanted: Wanted, place: Place, *, devices: Devices, api_key: str, now: datetime
 ) -> None:
-    """Take what the grant takes. Raises StaleSnapshot when the node moved since ``generation``."""
+    """Write a replica down; what it takes is taken already."""
     grant = place.grant
-    taken = await tx.change(
-        "UPDATE node SET memory_taken_mib = memory_taken_mib + $3, generation = generation + 1"
-        " WHERE node_id = $1 AND generation = $2 AND memory_taken_mib + $3 <= memory_mib",
-        *(grant.node_id, generation, grant.memory_mib),
-    )
-    if taken == 0:
-        raise StaleSnapshot(grant.node_id)
-    held = []
-    if grant.cards:
-        rows = await tx.rows(
-            "UPDATE device SET taken_milli = taken_milli + $3 WHERE node_id = $1 AND card = ANY ($2)"
-            " RETURNING device_id, card",
-            *(grant.node_id, list(grant.cards), grant.milli_each),
-        )
-        assert len(rows) == len(grant.cards), "the engine and the table know the same devices"
-        rows.sort(key=lambda row: int(row["card"]))
-        held = [Held(row["device_id"], grant.milli_each) for row in rows]
+    held = [Held(devices[grant.node_id, card], grant.milli_each) for card in grant.cards]
     await tx.change(
         "INSERT INTO workload (workload_id, endpoint_id, node_id, state, since, created_at, devices,"
         " memory_mib, api_key, replaces) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8)",

@@ -1,4 +1,4 @@
-"""Snapshots of the memory as they fall due; decisions that are past their time are forgotten."""
+"""What the memory does beside deciding: a standby follows it, a leader keeps snapshots and forgets what is old."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,6 +10,8 @@ from meshkit.store import Store
 
 from placement import logbook, memory
 
+FOLLOW_EVERY_S: Final = 0.25
+"""How far a standby is behind, and so what a takeover still has to decide again."""
 KEEP_EVERY_S: Final = 1.0
 PRUNE_EVERY: Final = 60
 """Looks for a snapshot that is due, from one pruning to the next."""
@@ -17,6 +19,20 @@ KEPT: Final = timedelta(days=7)
 KEPT_MAX: Final = 2_000_000
 """Decisions that are kept though a snapshot covers them: for so long, and so many."""
 PRUNE_BATCH: Final = 10_000
+
+
+async def follow(opened: Callable[[], Store], site: str) -> None:
+    """Decide again what another process decides, as it commits; for ever."""
+    while True:
+        async with opened().transaction() as tx:
+            await memory.of(tx.beside).at(site).catch_up(tx)
+        await asyncio.sleep(FOLLOW_EVERY_S)
+
+
+async def prepare(opened: Callable[[], Store], site: str) -> None:
+    """Have the site's engine where the database is, before anybody asks it."""
+    async with opened().transaction() as tx:
+        await memory.hold(tx, site)
 
 
 async def keep(opened: Callable[[], Store], site: str) -> None:

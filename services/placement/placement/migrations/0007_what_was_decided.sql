@@ -25,7 +25,7 @@ CREATE TABLE snapshot (
 -- Megabytes that are read once a start: packing them costs more than it saves.
 ALTER TABLE snapshot ALTER COLUMN state SET STORAGE EXTERNAL;
 
-ALTER TABLE node ADD COLUMN cpus integer NOT NULL DEFAULT 0 CHECK (cpus >= 0);
+ALTER TABLE node ADD COLUMN IF NOT EXISTS cpus bigint NOT NULL DEFAULT 0 CHECK (cpus >= 0);
 
 -- A device's position on its node for as long as it is known there, whatever comes and goes beside it.
 ALTER TABLE device ADD COLUMN card integer CHECK (card >= 0);
