@@ -37,7 +37,7 @@ from meshkit.transaction import Transaction
 
 TOGETHER_MAX: Final = 128
 """Asks of one transaction."""
-TOGETHER_WAIT_S: Final = 0.002
+TOGETHER_WAIT_S: Final = 0.005
 """How long a transaction waits for more to come before it begins."""
 TOGETHER_WAITING_MAX: Final = 1_024
 """Asks that wait for their turn; past it the answer is 503 ``busy``."""

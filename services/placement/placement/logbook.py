@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from meshkit.store import Transaction
 
-SITE_LOCK = 0x706C6163
-"""One decision at a time: each follows from all before it."""
 SNAPSHOTS_KEPT = 2
 
 _HEAD = "SELECT coalesce(max(seq), 0) FROM decision WHERE site = $1"
@@ -37,9 +35,9 @@ class Row(NamedTuple):
     outcome: str
 
 
-async def one_at_a_time(tx: Transaction) -> None:
-    """Wait until no other decision is under way; held until this transaction ends."""
-    await tx.row("SELECT pg_advisory_xact_lock($1)", SITE_LOCK)
+async def hold(tx: Transaction, site: str) -> int:
+    """Return the number of the last decision, once no other is under way; none is until this ends."""
+    return int(await tx.value("SELECT hold_decisions($1)", site))
 
 
 async def head(tx: Transaction, site: str) -> int:

@@ -87,13 +87,15 @@ class Memory:
         self._tx = tx
         tx.at_end(self._ended)
         tx.before_commit(self._write)
-        await self.catch_up(tx)
+        await self._catch_up(tx, await logbook.hold(tx, self.site))
         if self.seq == 0:
             await self._build(tx)
 
     async def catch_up(self, tx: Transaction) -> None:
         """Decide again what was decided elsewhere. Raises ``ValueError`` where that cannot be."""
-        head = await logbook.head(tx, self.site)
+        await self._catch_up(tx, await logbook.head(tx, self.site))
+
+    async def _catch_up(self, tx: Transaction, head: int) -> None:
         if self._engine is None or head < self.seq:
             await self._load(tx)
         elif self._spoilt:
@@ -218,7 +220,10 @@ class Memories:
 
     def at(self, site: str) -> Memory:
         """Return a site's memory."""
-        return self._sites.setdefault(site, Memory(site))
+        memory = self._sites.get(site)
+        if memory is None:
+            memory = self._sites[site] = Memory(site)
+        return memory
 
     async def hold(self, tx: Transaction, site: str) -> Memory:
         """Return a site's memory, up to date and nobody else's until ``tx`` ends."""
@@ -227,7 +232,6 @@ class Memories:
             await self._lock.acquire()
             self._holder = tx
             tx.at_end(self._let_go)
-            await logbook.one_at_a_time(tx)
         memory = self.at(site)
         await memory.begin(tx)
         return memory
@@ -243,7 +247,10 @@ class Memories:
 
 def of(beside: dict[type, Memories]) -> Memories:
     """Return the memories that are held beside a database."""
-    return beside.setdefault(Memories, Memories())
+    memories = beside.get(Memories)
+    if memories is None:
+        memories = beside[Memories] = Memories()
+    return memories
 
 
 async def hold(tx: Transaction, site: str) -> Memory:

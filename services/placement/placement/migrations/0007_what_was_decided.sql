@@ -12,6 +12,15 @@ CREATE TABLE decision (
 
 CREATE INDEX decision_by_time ON decision USING brin (at) WITH (pages_per_range = 16);
 
+-- One decision at a time: each follows from all before it. Returns the number of the last one, once it is our turn.
+-- Two statements, so that the second sees what was committed while the first waited.
+CREATE FUNCTION hold_decisions(of text) RETURNS bigint LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1886151011);
+    RETURN (SELECT coalesce(max(seq), 0) FROM decision WHERE site = of);
+END
+$$;
+
 -- What a site's memory is after the decision ``seq``: a start goes on from there.
 CREATE TABLE snapshot (
     site text NOT NULL,
