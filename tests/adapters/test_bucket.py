@@ -185,56 +185,6 @@ async def test_a_second_writer_deposes_the_first(declared: Bus, connect: Connect
         await writer.close()
 
 
-async def test_a_writer_that_heard_of_no_other_can_put_nothing_once_there_is_one(
-    declared: Bus, connect: Connect
-) -> None:
-    first = BucketWriter(await connect("one"), "access", 1)
-    await first.start()
-    await first.put("key.a", entry_of("a"))
-    # As if it were frozen: it hears nothing, and does not beat.
-    await first._feed.close()
-    assert first._beating is not None
-    first._beating.cancel()
-    second = BucketWriter(declared, "access", 2)
-    await second.start()
-    assert not first.deposed.is_set()
-    for key in ("key.a", "key.b"):
-        with pytest.raises(StaleSnapshot):
-            await first.put(key, entry_of("too late"))
-        assert first.deposed.is_set()
-        first.deposed.clear()
-    with pytest.raises(StaleSnapshot):
-        await first.drop("key.a")
-    assert await second.held() == {"key.a": msgspec.json.encode(entry_of("a"))}
-    assert await declared.last("KV_access", "$KV.access.key.b") is None
-    await second.close()
-
-
-async def test_a_writer_that_begins_again_in_its_epoch_goes_on(declared: Bus) -> None:
-    for number in range(2):
-        writer = BucketWriter(declared, "access", 3)
-        await writer.start()
-        await writer.put("key.a", entry_of(f"a{number}"))
-        await writer.close()
-    assert list(await writer.held()) == ["key.a"]
-
-
-async def test_a_writer_whose_epoch_the_bus_has_lost_says_that_the_bucket_is_an_older_copy(
-    declared: Bus,
-) -> None:
-    writer = BucketWriter(declared, "access", 3)
-    await writer.start()
-    await declared.request(
-        "$JS.API.STREAM.PURGE.KV_access",
-        json.dumps({"filter": "$KV.access._epoch"}).encode(),
-        within_s=5,
-    )
-    with pytest.raises(Unavailable):
-        await writer.put("key.a", entry_of("a"))
-    assert writer.behind
-    await writer.close()
-
-
 async def test_a_put_whose_answer_was_lost_can_be_put_again(declared: Bus) -> None:
     writer = BucketWriter(declared, "access", 1)
     await writer.start()

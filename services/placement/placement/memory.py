@@ -27,7 +27,7 @@ from placement.sums import Devices, Take
 
 BASE_EVERY: Final = 4_096
 """Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
-SNAPSHOT_EVERY: Final = 20_000
+SNAPSHOT_EVERY: Final = 10_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
 READ_AT_ONCE: Final = 2_000
 

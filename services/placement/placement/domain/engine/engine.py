@@ -12,6 +12,7 @@ import numpy as np
 
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
+from placement.domain.engine.finding import found_parts
 from placement.domain.engine.fit import short
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
@@ -190,19 +191,9 @@ class Engine:
             self._sit(holding.wish, part)
 
     def _find(self, given: Found) -> None:
-        """Have a workload sit where it is found, on cards that nobody else holds."""
-        wish, site = given.wish, self.site
-        if wish.workload in self.holdings:
-            raise ValueError(f"{wish.workload} has its seats already")
-        parts = []
-        for seat in given.seats:
-            row = site.row_of.get(seat.node)
-            if row is None:
-                raise ValueError(f"there is no node {seat.node}")
-            if any(site.free[row, card] < seat.milli_each for card in seat.cards):
-                raise ValueError(f"{wish.workload} sits on cards of {seat.node} that others hold")
-            parts.append(Part(row, seat.cards, seat.milli_each))
-        self.resume(Holding(wish, tuple(parts), given.at))
+        if given.wish.workload in self.holdings:
+            raise ValueError(f"{given.wish.workload} has its seats already")
+        self.resume(Holding(given.wish, found_parts(self.site, given), given.at))
 
     def _move(self, given: Moved) -> None:
         """Have a member sit elsewhere: it takes the new seat before it gives back the old one."""
