@@ -162,6 +162,26 @@ async def test_a_key_used_twice_is_decided_once_and_with_another_body_refused(
     assert await stored(registry) == 1
 
 
+async def test_two_processes_that_are_asked_under_one_key_decide_it_once(
+    bus: Bus, registry: Registry, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    told: Any = registry.service.settings
+    dsn = told.postgres_dsn.reveal()
+    other = Registry(Service("identity", settings(tmp_path, nats_server.url, dsn)))
+    await other.service.start()
+    try:
+        for number in range(10):
+            name = f"n{number}"
+            asked = [create(bus, name, idempotency_key=name) for _ in range(6)]
+            replies = await asyncio.gather(*asked)
+            assert len({reply.id for reply in replies}) == 1
+        assert await stored(registry) == 10
+        assert registry.batches
+        assert other.batches
+    finally:
+        await other.service.stop()
+
+
 async def test_a_commit_that_fails_refuses_all_of_its_asks_and_leaves_nothing(
     bus: Bus, registry: Registry, postgres: PostgresServer
 ) -> None:

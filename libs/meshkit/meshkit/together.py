@@ -33,7 +33,7 @@ from meshkit.doors import (
 from meshkit.errors import NotHeardYet, StaleSnapshot, Unavailable
 from meshkit.store import Store
 from meshkit.telemetry import METRICS
-from meshkit.transaction import Transaction
+from meshkit.transaction import Row, Transaction
 
 TOGETHER_MAX: Final = 128
 """Asks of one transaction."""
@@ -52,6 +52,8 @@ class Asked(NamedTuple):
     principal: Principal
 
 
+Name = tuple[str, str, str]
+"""Under which a reply is kept: the principal, the ask, the idempotency key."""
 Answers = Sequence[Any]
 """One for each ask, in their order: the reply, a ``Problem``, or ``NotHeardYet`` to be asked again."""
 TogetherHandler = Callable[[Sequence[Asked], Transaction, Clock], Awaitable[Answers]]
@@ -62,7 +64,7 @@ class _Waiting(msgspec.Struct, eq=False):
     """An ask that waits for its answer, at most until ``until`` for what it names to be heard of."""
 
     asked: Asked
-    name: tuple[str, str, str] | None
+    name: Name | None
     digest: bytes
     until: float
     answer: asyncio.Future[Any]
@@ -184,7 +186,7 @@ class TogetherDoor:
         given = await _given_before(tx, batch)
         answers: dict[int, Any] = {}
         # Of several under one key the first is decided, and answers for those with the same body.
-        first: dict[tuple[str, str, str], int] = {}
+        first: dict[Name, int] = {}
         fresh: list[int] = []
         for number, waiting in enumerate(batch):
             name = waiting.name
@@ -208,45 +210,72 @@ class TogetherDoor:
         return [answers[number] for number in range(len(batch))]
 
 
-async def _given_before(
-    tx: Transaction, batch: list[_Waiting]
-) -> dict[tuple[str, str, str], tuple[bytes, bytes]]:
-    """Return what was answered under the keys of a batch within ``REPLY_KEPT``, with the bodies' hashes."""
-    names = [waiting.name for waiting in batch if waiting.name is not None]
-    if not names:
+async def _given_before(tx: Transaction, batch: list[_Waiting]) -> dict[Name, tuple[bytes, bytes]]:
+    """Claim a batch's keys for this transaction; return what was answered under the others, and on which body.
+
+    Whoever claims one of them meanwhile waits here for this transaction's end.
+    """
+    keyed = {waiting.name: waiting.digest for waiting in reversed(batch) if waiting.name is not None}
+    if not keyed:
         return {}
+    # In one order everywhere, so that two transactions never wait for each other.
+    names = sorted(keyed)
+    columns = [list(column) for column in zip(*names, strict=True)]
+    claimed = await tx.rows(
+        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
+        " SELECT principal, ask, idempotency_key, body_hash, '', $5::timestamptz"
+        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY"
+        "  AS wanted (principal, ask, idempotency_key, body_hash, place) ORDER BY place"
+        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE"
+        " SET body_hash = excluded.body_hash, reply = '', at = excluded.at WHERE reply.at < $6"
+        " RETURNING principal, ask, idempotency_key",
+        *(*columns, [keyed[name] for name in names], tx.now, tx.now - REPLY_KEPT),
+    )
+    if len(claimed) == len(names):
+        return {}
+    used = sorted(set(names) - {_named(row) for row in claimed})
     rows = await tx.rows(
         "SELECT principal, ask, idempotency_key, body_hash, reply FROM reply"
         " JOIN unnest($1::text[], $2::text[], $3::text[]) AS named (principal, ask, idempotency_key)"
-        " USING (principal, ask, idempotency_key) WHERE at >= $4",
-        *(*(list(column) for column in zip(*names, strict=True)), tx.now - REPLY_KEPT),
+        " USING (principal, ask, idempotency_key)",
+        *(list(column) for column in zip(*used, strict=True)),
     )
-    return {
-        (row["principal"], row["ask"], row["idempotency_key"]): (row["body_hash"], row["reply"])
-        for row in rows
-    }
+    return {_named(row): (row["body_hash"], row["reply"]) for row in rows}
 
 
 async def _keep(tx: Transaction, answered: list[tuple[_Waiting, Any]]) -> None:
-    """Keep the replies under their keys. Raises ``StaleSnapshot`` where somebody has used one meanwhile."""
+    """Keep the replies under their keys; let go of the keys of those that were refused."""
     kept = [
-        (*waiting.name, waiting.digest, _at_rest(reply))
+        (*waiting.name, _at_rest(reply))
         for waiting, reply in answered
         if waiting.name is not None and not isinstance(reply, Problem | NotHeardYet)
     ]
-    if not kept:
-        return
-    # In one order everywhere, so that two transactions never wait for each other.
-    columns = [list(column) for column in zip(*sorted(kept), strict=True)]
-    count = await tx.change(
-        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
-        " SELECT *, $6::timestamptz FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[])"
-        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE SET body_hash = excluded.body_hash,"
-        " reply = excluded.reply, at = excluded.at WHERE reply.at < $7",
-        *(*columns, tx.now, tx.now - REPLY_KEPT),
-    )
-    if count < len(kept):
-        raise StaleSnapshot("an idempotency key was used meanwhile")
+    refused = [
+        waiting.name
+        for waiting, reply in answered
+        if waiting.name is not None and isinstance(reply, Problem | NotHeardYet)
+    ]
+    if kept:
+        await tx.change(
+            "UPDATE reply SET reply = kept.reply"
+            " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])"
+            "  AS kept (principal, ask, idempotency_key, reply)"
+            " WHERE reply.principal = kept.principal AND reply.ask = kept.ask"
+            "  AND reply.idempotency_key = kept.idempotency_key",
+            *(list(column) for column in zip(*kept, strict=True)),
+        )
+    if refused:
+        await tx.change(
+            "DELETE FROM reply USING unnest($1::text[], $2::text[], $3::text[])"
+            "  AS gone (principal, ask, idempotency_key)"
+            " WHERE reply.principal = gone.principal AND reply.ask = gone.ask"
+            "  AND reply.idempotency_key = gone.idempotency_key",
+            *(list(column) for column in zip(*refused, strict=True)),
+        )
+
+
+def _named(row: Row) -> Name:
+    return row["principal"], row["ask"], row["idempotency_key"]
 
 
 def _at_rest(reply: Any) -> bytes:

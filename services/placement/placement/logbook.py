@@ -60,7 +60,7 @@ async def read(tx: Transaction, site: str, after: int, limit: int) -> list[Row]:
     return [Row(**row) for row in rows]
 
 
-async def last_snapshot(tx: Transaction, site: str) -> tuple[int, bytes] | None:
+async def last_snapshot(tx: Transaction, site: str) -> tuple[int, list[bytes]] | None:
     """Return the newest snapshot, and after which decision it was taken."""
     row = await tx.row(
         "SELECT seq, state FROM snapshot WHERE site = $1 ORDER BY seq DESC LIMIT 1", site
@@ -68,7 +68,7 @@ async def last_snapshot(tx: Transaction, site: str) -> tuple[int, bytes] | None:
     return None if row is None else (row["seq"], row["state"])
 
 
-async def keep_snapshot(tx: Transaction, site: str, seq: int, state: bytes) -> None:
+async def keep_snapshot(tx: Transaction, site: str, seq: int, state: list[bytes]) -> None:
     """Keep a snapshot, and of the older ones the newest."""
     await tx.change(
         "INSERT INTO snapshot (site, seq, epoch, at, state)"

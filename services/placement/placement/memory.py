@@ -22,6 +22,7 @@ from placement.domain.engine.engine import Engine
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Found, Input, NodePut, Outcome, Placed, Released
 from placement.domain.fleet import Server
+from placement.domain.kept import snapshot_of
 from placement.logbook import Row
 from placement.sums import Devices, Take
 
@@ -125,9 +126,7 @@ class Memory:
     async def _load(self, tx: Transaction) -> None:
         kept = await logbook.last_snapshot(tx, self.site)
         self.generations.clear()
-        self._base = (
-            Engine().snapshot() if kept is None else msgspec.json.decode(kept[1], type=Snapshot)
-        )
+        self._base = Engine().snapshot() if kept is None else snapshot_of(kept[1])
         self._since.clear()
         self._restore()
         self.seq = self._kept_at = 0 if kept is None else kept[0]

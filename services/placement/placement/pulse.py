@@ -97,16 +97,15 @@ class Pulse:
         """Judge silence, begin what is due again, and repair what facts left out."""
         self._ticks += 1
         async with self._opened().transaction() as tx:
-            known = await reading.all_nodes(tx, self._site)
+            known = await reading.nodes_by_state(tx, self._site)
             due = await reading.due(tx, self._site, self._clock.now())
             looks = await demands.to_look_at(tx, self._site, self._clock.now())
             drained = await demands.drained(tx, self._site, self._clock.now())
             if self._ticks % COMPARE_EVERY == 1:
                 _show(await reading.tally(tx, self._site))
-        nodes = {row["node_id"]: row["state"] for row in known}
-        judged = self._judge([node for node, state in nodes.items() if state in WATCHED_STATES])
-        back = [node for node, state in nodes.items() if state == "lost" and self._speaks(node)]
-        heard = [row["node_id"] for row in known if row["silent"] and self._speaks(row["node_id"])]
+        judged = self._judge(_of(known, lambda state, _: state in WATCHED_STATES))
+        back = [node for node in _of(known, lambda state, _: state == "lost") if self._speaks(node)]
+        heard = [node for node in _of(known, lambda _, silent: silent) if self._speaks(node)]
         compares = self._ticks % COMPARE_EVERY == 0
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
         if judged.lost or judged.suspected or back or heard or due or looks or drained or compares:
@@ -129,7 +128,7 @@ class Pulse:
                 await store.forget_ended(tx, before, PRUNE_BATCH)
                 await store.forget_stopped(tx, before, PRUNE_BATCH)
                 await demands.forget(tx, self._clock.now(), PRUNE_BATCH)
-            self._forget(nodes)
+            self._forget(set(_of(known, lambda *_: True)))
 
     def _judge(self, watched: list[str]) -> Judgement:
         now = self._clock.monotonic()
@@ -213,10 +212,17 @@ class Pulse:
     def _occasion(self) -> Occasion:
         return Occasion(fact_id=new_id("occasion"), occurred_at=self._clock.now(), site=self._site)
 
-    def _forget(self, nodes: dict[str, str]) -> None:
+    def _forget(self, nodes: set[str]) -> None:
         for held in (self._heard, self._seen_at, self._statuses, self._listed):
             for node_id in [node_id for node_id in held if node_id not in nodes]:
                 del held[node_id]
+
+
+def _of(known: dict[tuple[str, bool], list[str]], is_meant: Callable[[str, bool], bool]) -> list[str]:
+    """Return the nodes in such states, by id."""
+    return sorted(
+        node for (state, silent), nodes in known.items() if is_meant(state, silent) for node in nodes
+    )
 
 
 def _show(tally: dict[tuple[str, str], int]) -> None:

@@ -205,13 +205,19 @@ async def load_running(tx: Transaction, node_id: str | None = None) -> list[Plac
     return [_placed(row) for row in rows]
 
 
-async def all_nodes(tx: Transaction, site: str | None = None) -> list[Row]:
-    """Return ``node_id``, ``state``, ``silent`` and ``check_wished`` of every node."""
-    return await tx.rows(
-        "SELECT node_id, state, silent, check_wished FROM node"
-        " WHERE $1::text IS NULL OR site = $1 ORDER BY node_id",
+async def all_nodes(tx: Transaction) -> list[Row]:
+    """Return ``node_id`` and ``check_wished`` of every node."""
+    return await tx.rows("SELECT node_id, check_wished FROM node ORDER BY node_id")
+
+
+async def nodes_by_state(tx: Transaction, site: str) -> dict[tuple[str, bool], list[str]]:
+    """Return a site's nodes by state, those that are silent with others apart; by id."""
+    rows = await tx.rows(
+        "SELECT state, silent, array_agg(node_id ORDER BY node_id) AS nodes FROM node"
+        " WHERE site = $1 GROUP BY state, silent",
         site,
     )
+    return {(row["state"], row["silent"]): row["nodes"] for row in rows}
 
 
 async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:

@@ -1,14 +1,15 @@
 """What the memory does beside deciding: a standby follows it, a leader keeps snapshots and forgets what is old."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-import msgspec
 from meshkit.store import Store
 
 from placement import logbook, memory
+from placement.domain.kept import parts_of
 
 FOLLOW_EVERY_S: Final = 0.25
 """How far a standby is behind, and so what a takeover still has to decide again."""
@@ -33,6 +34,9 @@ async def prepare(opened: Callable[[], Store], site: str) -> None:
     """Have the site's engine where the database is, before anybody asks it."""
     async with opened().transaction() as tx:
         await memory.hold(tx, site)
+    # What is there now stays: looking through it for garbage, again and again, would hold everybody up.
+    gc.collect()
+    gc.freeze()
 
 
 async def keep(opened: Callable[[], Store], site: str) -> None:
@@ -51,7 +55,11 @@ async def keep_due(store: Store, site: str) -> None:
     due = memory.of(store.beside).at(site).take_due()
     if due is None:
         return
-    state = msgspec.json.encode(due[1])
+    state = []
+    for part in parts_of(due[1]):
+        state.append(part)
+        # Those who ask have their turn in between.
+        await asyncio.sleep(0)
     async with store.transaction() as tx:
         await logbook.keep_snapshot(tx, site, due[0], state)
 

@@ -27,7 +27,8 @@ CREATE TABLE snapshot (
     seq bigint NOT NULL CHECK (seq > 0),
     epoch bigint NOT NULL CHECK (epoch >= 0),
     at timestamptz NOT NULL,
-    state bytea NOT NULL,
+    -- All but who is where, then that in parts: one that is written at once holds everybody up.
+    state bytea[] NOT NULL,
     PRIMARY KEY (site, seq)
 );
 

@@ -43,7 +43,7 @@ RATES = (800.0,)
 
 
 def end_to_end(
-    gpus: int = 18_000,
+    gpus: int = 45_000,
     asks: int = 6_000,
     *,
     at_once: tuple[int, ...] = AT_ONCE,

@@ -27,6 +27,7 @@ from placement.domain.engine.engine import Engine
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Asked, Input, NodePut, Outcome, Placed, Released, Wish
+from placement.domain.kept import parts_of
 from placement.logbook import Row
 
 from mesh_tools.bench.placement import halls
@@ -149,7 +150,7 @@ async def _write(dsn: str, gpus: int, events: int, tail: int, seed: int) -> Snap
     """Write the log; return what the engine is at its end."""
     churn, covered = Churn(seed), events - tail
     churn.fill(gpus)
-    state = msgspec.json.encode(churn.engine.snapshot())
+    state = list(parts_of(churn.engine.snapshot()))
     rows: list[Row] = []
     for number in range(tail):
         given, outcome = churn.step()

@@ -1,0 +1,149 @@
+"""Asks that place, many to a commit, against a real Postgres: each answered seat stands there, and once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from mesh_contracts.ask import Principal, Problem
+from mesh_contracts.node import Device, HealthChanged, NodeJoined
+from mesh_contracts.units import derived_id
+from mesh_tools.bench.placement.reserving import Reserve, Reserved, reserve
+from meshkit.clock import SystemClock
+from meshkit.config import Secret
+from meshkit.store import Store
+from meshkit.testing import envelope, test_id
+from meshkit.together import TogetherDoor
+from placement import handlers, memory
+from placement.app import MIGRATIONS
+
+from tests.servers_postgres import PostgresServer
+
+pytestmark = pytest.mark.slow
+
+SITE = "fr-idf-1"
+NODES, GPUS = 3, 8
+CLOCK = SystemClock()
+NOBODY = Principal(principal_id="test", role="admin", expires_at=CLOCK.now() + timedelta(hours=1))
+
+
+class Hall:
+    """A store with nodes, and a door that reserves seats on them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.door = TogetherDoor(reserve, clock=CLOCK, store=store)
+
+    async def join(self) -> None:
+        for number in range(NODES):
+            node_id = test_id("node", f"n{number}")
+            devices = [
+                Device(device_id=f"g{n}", index=n, model="r", memory_mib=1, rehearsal=True)
+                for n in range(GPUS)
+            ]
+            joined = NodeJoined(
+                **envelope(node_id),
+                node_id=node_id,
+                name=f"n{number}",
+                jurisdiction="FR",
+                devices=devices,
+                memory_mib=1_000_000,
+                cpus=2,
+                address="127.0.0.1",
+                agent_version="test",
+            )
+            passed = HealthChanged(
+                **envelope(node_id), node_id=node_id, verdict="pass", level="quick", check=0, checks=[]
+            )
+            async with self.store.transaction() as tx:
+                await handlers.on_node_joined(joined, tx, CLOCK)
+                await handlers.on_health_changed(passed, tx, CLOCK)
+
+    async def ask(self, number: int, *, within_s: float = 10.0, **shape: Any) -> Any:
+        now = CLOCK.now()
+        wish = Reserve(
+            ask_id=derived_id("ask", now, f"{number}"),
+            asked_at=now,
+            deadline=now + timedelta(seconds=within_s),
+            site=SITE,
+            idempotency_key=f"key {number}",
+            **(shape or {"gpus": 1}),
+        )
+        return await self.door(wish, NOBODY)
+
+    async def sound(self, answers: list[Any]) -> None:
+        """Look that tables, memory and answers say the same, and no card is given twice."""
+        async with self.store.transaction() as tx:
+            held = await memory.hold(tx, SITE)
+            rows = await tx.rows("SELECT node_id, card, taken_milli FROM device")
+        taken = {(row["node_id"], row["card"]): row["taken_milli"] for row in rows}
+        seats = {name: held.engine.seats(one.parts)[0] for name, one in held.engine.holdings.items()}
+        given: Counter[tuple[str, int]] = Counter()
+        for seat in seats.values():
+            for card in seat.cards:
+                given[seat.node, card] += seat.milli_each
+        assert {place: milli for place, milli in taken.items() if milli} == dict(given)
+        assert max(given.values()) <= 1_000
+        said = {
+            one.workload_id: (one.node_id, one.cards) for one in answers if isinstance(one, Reserved)
+        }
+        assert said == {name: (seat.node, list(seat.cards)) for name, seat in seats.items()}
+
+
+@pytest.fixture
+async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
+    store = await Store.connect(
+        Secret(postgres.dsn("placement")), owner="placement", clock=CLOCK, migrations=MIGRATIONS
+    )
+    hall = Hall(store)
+    await hall.join()
+    yield hall
+    await store.close()
+
+
+async def test_of_more_than_fit_as_many_as_fit_are_reserved_and_none_twice(hall: Hall) -> None:
+    answers = await asyncio.gather(*(hall.ask(number) for number in range(100)))
+    assert Counter(type(one) for one in answers) == {Reserved: NODES * GPUS, Problem: 76}
+    again = await asyncio.gather(*(hall.ask(number) for number in range(100)))
+    kept = [one for one in answers if isinstance(one, Reserved)]
+    assert [one for one in again if isinstance(one, Reserved)] == kept
+    await hall.sound(answers)
+
+
+async def test_shares_of_cards_add_up_to_whole_ones_and_no_more(hall: Hall) -> None:
+    shapes = ({"gpu_milli": 250}, {"gpus": 1}, {"gpu_milli": 600}, {"gpus": 3})
+    answers = await asyncio.gather(*(hall.ask(number, **shapes[number % 4]) for number in range(120)))
+    await hall.sound(answers)
+
+
+async def test_a_commit_that_fails_takes_nothing_and_the_same_asks_are_answered_later(
+    hall: Hall, postgres: PostgresServer
+) -> None:
+    before = await hall.ask(0)
+    asking = [asyncio.create_task(hall.ask(number)) for number in range(1, 12)]
+    # Under way, and not answered.
+    await asyncio.sleep(0.008)
+    postgres.kill()
+    answers = await asyncio.gather(*asking)
+    assert {one.status for one in answers if isinstance(one, Problem)} == {503}
+    await asyncio.to_thread(postgres.start)
+    again = await asyncio.gather(*(hall.ask(number) for number in range(12)))
+    assert all(isinstance(one, Reserved) for one in again), again
+    assert again[0] == before
+    await hall.sound(again)
+
+
+async def test_one_whose_transaction_is_refused_leaves_the_memory_as_it_was(hall: Hall) -> None:
+    await hall.ask(0)
+    async with hall.store.transaction() as tx:
+        engine = (await memory.hold(tx, SITE)).engine
+        before = engine.snapshot()
+        # Somebody writes past placement: its sums are the second statement of the rule.
+        await tx.change("UPDATE device SET taken_milli = 1000")
+    with pytest.raises(Exception, match="taken_milli"):
+        await hall.ask(1)
+    async with hall.store.transaction() as tx:
+        await tx.change("UPDATE device SET taken_milli = 0")
+        assert (await memory.hold(tx, SITE)).engine.snapshot() == before
