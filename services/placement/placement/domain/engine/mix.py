@@ -75,3 +75,10 @@ class Mix:
         at += steps[:, None]
         found: Ints = (self._weights.take(at) * (added >> 5)).sum(1)
         return found
+
+
+def whole_cards(gpus: int, lost: tuple[int, ...] = ()) -> Ints:
+    """Return the milli of each card of a node with nothing on it: int[card], 0 where none is or it is lost."""
+    there: Ints = np.where(np.arange(CARDS_MAX) < gpus, MILLI_PER_GPU, 0)
+    there[list(lost)] = 0
+    return there

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from placement.domain.engine.mix import CARDS_MAX
+from placement.domain.engine.mix import CARDS_MAX, whole_cards
 from placement.domain.engine.size import MILLI_PER_GPU, Size
 
 Ints = npt.NDArray[np.int64]
@@ -135,19 +135,17 @@ class Site:
     def put(self, spec: NodeSpec) -> int:
         """Know a node, new or built otherwise than before; return its row. What it runs stays.
 
-        One that has less memory or CPU than what it runs takes has less than nothing left until that
-        ends. Raises ``ValueError`` where somebody holds a card that it would not have.
+        With less memory or CPU than that takes it has less than nothing left. Raises ``ValueError``
+        where somebody holds a card that it would not have.
         """
         if spec.gpus > CARDS_MAX:
-            raise ValueError(
-                f"{spec.node} has {spec.gpus} GPUs: at most {CARDS_MAX} are known of one node"
-            )
+            raise ValueError(f"{spec.node} has {spec.gpus} GPUs: at most {CARDS_MAX} are known of one")
         if len(self.assurances.keys() | spec.assurances) > ASSURANCES_MAX:
             raise ValueError(f"{spec.node}: at most {ASSURANCES_MAX} assurances are known of one site")
         row = self.row_of.get(spec.node)
         before = NodeSpec(node=spec.node, slots=0) if row is None else self.specs[row]
         held = self._held(row, before)
-        there = _whole(spec)
+        there = whole_cards(spec.gpus, spec.lost)
         if (held.cards > there).any():
             raise ValueError(f"somebody holds a card that {spec.node} would not have: drain it first")
         if row is None:
@@ -251,7 +249,7 @@ class Site:
         if row is None:
             return Held(cards, 0, 0, 0)
         width = self.free.shape[1]
-        cards[:width] = _whole(spec)[:width] - self.free[row]
+        cards[:width] = whole_cards(spec.gpus, spec.lost)[:width] - self.free[row]
         return Held(
             cards,
             spec.cpu_milli - int(self.cpu[row]),
@@ -286,12 +284,3 @@ class Site:
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
-        for number, name in enumerate(LEFT):
-            setattr(self, name, self.left[:, number])
-
-
-def _whole(spec: NodeSpec) -> Ints:
-    """Return what a node's cards come to with nothing on them: int[card]."""
-    there: Ints = np.where(np.arange(CARDS_MAX) < spec.gpus, MILLI_PER_GPU, 0)
-    there[list(spec.lost)] = 0
-    return there
