@@ -7,19 +7,23 @@ from typing import NamedTuple
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Transaction
 
-_NODES = """
-UPDATE node SET memory_taken_mib = memory_taken_mib + wanted.memory_mib,
-    generation = node.generation + wanted.times
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
-    AS wanted (node_id, generation, memory_mib, times)
-WHERE node.node_id = wanted.node_id AND node.generation = wanted.generation
-    AND memory_taken_mib + wanted.memory_mib <= node.memory_mib
-"""
-_DEVICES = """
-UPDATE device SET taken_milli = taken_milli + wanted.milli
-FROM unnest($1::text[], $2::integer[], $3::integer[]) AS wanted (node_id, card, milli)
-WHERE device.node_id = wanted.node_id AND device.card = wanted.card AND present
-RETURNING device.node_id, device.card, device_id
+_TAKE = """
+WITH nodes AS (
+    UPDATE node SET memory_taken_mib = memory_taken_mib + wanted.memory_mib,
+        generation = node.generation + wanted.times
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
+        AS wanted (node_id, generation, memory_mib, times)
+    WHERE node.node_id = wanted.node_id AND node.generation = wanted.generation
+        AND memory_taken_mib + wanted.memory_mib <= node.memory_mib
+    RETURNING node.node_id
+), devices AS (
+    UPDATE device SET taken_milli = taken_milli + wanted.milli
+    FROM unnest($5::text[], $6::integer[], $7::integer[]) AS wanted (node_id, card, milli)
+    WHERE device.node_id = wanted.node_id AND device.card = wanted.card AND present
+    RETURNING device.node_id, device.card, device_id
+)
+SELECT node_id, NULL AS card, NULL AS device_id FROM nodes
+UNION ALL SELECT node_id, card, device_id FROM devices
 """
 
 
@@ -39,8 +43,8 @@ Devices = dict[tuple[str, int], str]
 async def take(tx: Transaction, takes: Sequence[Take], generations: dict[str, int]) -> Devices:
     """Take it, provided that each node is still at its generation, which rises once a member.
 
-    Raises ``StaleSnapshot`` where one is not, or has not so much; ``CheckViolationError`` where a
-    device has not: then the engine and the tables do not know the same.
+    Raises ``StaleSnapshot`` where one is not, or has not so much, or a device is gone;
+    ``CheckViolationError`` where a device has not so much: then the engine and the tables differ.
     """
     memory: Counter[str] = Counter()
     times = Counter(one.node_id for one in takes)
@@ -49,22 +53,17 @@ async def take(tx: Transaction, takes: Sequence[Take], generations: dict[str, in
         memory[one.node_id] += one.memory_mib
         for card in one.cards:
             milli[one.node_id, card] += one.milli_each
-    nodes = sorted(times)
-    before = [generations[node_id] for node_id in nodes]
-    changed = await tx.change(
-        _NODES, nodes, before, [memory[one] for one in nodes], [times[one] for one in nodes]
-    )
-    if changed < len(nodes):
-        raise StaleSnapshot(", ".join(nodes))
-    if not milli:
-        return {}
-    places = sorted(milli)
+    nodes, places = sorted(times), sorted(milli)
     rows = await tx.rows(
-        _DEVICES,
-        [node_id for node_id, _ in places],
-        [card for _, card in places],
+        _TAKE,
+        *(nodes, [generations[node_id] for node_id in nodes]),
+        *([memory[node_id] for node_id in nodes], [times[node_id] for node_id in nodes]),
+        *([node_id for node_id, _ in places], [card for _, card in places]),
         [milli[place] for place in places],
     )
-    if len(rows) < len(places):
-        raise StaleSnapshot("a device is gone")
-    return {(row["node_id"], row["card"]): row["device_id"] for row in rows}
+    devices = {
+        (row["node_id"], row["card"]): row["device_id"] for row in rows if row["card"] is not None
+    }
+    if len(devices) < len(places) or len(rows) - len(devices) < len(nodes):
+        raise StaleSnapshot(", ".join(nodes))
+    return devices
