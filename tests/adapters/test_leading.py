@@ -57,9 +57,10 @@ async def join(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Asy
 
     yield joining
     for process in made:
-        for task in (process.taking, process.holding):
-            if task is not None:
-                task.cancel()
+        tasks = [task for task in (process.taking, process.holding) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await process.lead.let_go()
         await process.store.close()
 
@@ -78,8 +79,9 @@ async def test_one_leads_and_the_next_does_once_it_lets_go(join: Join) -> None:
     await asyncio.sleep(1.5)
     assert not other.taking.done()
     assert other.lead.looked.is_set()
+    leader.freeze()
     await leader.lead.let_go()
-    await other.leads(1)
+    await other.leads()
     assert (other.lead.epoch, other.store.epoch) == (leader.lead.epoch + 1,) * 2
     with pytest.raises(Deposed):
         await leader.note("too late")
@@ -134,6 +136,7 @@ async def test_a_commit_that_is_under_way_is_waited_for_or_refused_never_half(jo
     writing = asyncio.create_task(go_on())
     await until(lambda: len(seen) > 50)
     second = await join()
+    first.freeze()
     await first.lead.let_go()
     await second.leads()
     at_takeover = await notes(second)

@@ -94,10 +94,15 @@ class Lead:
 
     async def let_go(self) -> None:
         """Let the next one lead."""
-        if self._connection is not None:
-            faults = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+        if self._connection is None:
+            return
+        faults = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+        try:
             with contextlib.suppress(*faults):
                 await self._connection.close(timeout=LET_GO_WITHIN_S)
+        finally:
+            # A beat that is under way keeps it from being closed in order.
+            self._connection.terminate()
 
     async def _stand_by(self, connection: Any) -> None:
         """Return with the lock: once it is free, or whoever holds it has not beaten for too long."""
@@ -148,7 +153,7 @@ class Lead:
                         self._connection = connection
                         return True
                     await asyncio.sleep(LOOK_EVERY_S)
-            except Exception as fault:
+            except BaseException as fault:
                 if connection is not None:
                     connection.terminate()
                 if not (is_away(fault) or isinstance(fault, Unavailable)):
