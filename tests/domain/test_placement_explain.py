@@ -1,44 +1,41 @@
 """Decisions in words: what is said today stays as it is said, and more is said where more was weighed."""
 
-from mesh_contracts.placement import Reason, Residency, Resources
-from placement.domain.decide import Grant, decide
+from mesh_contracts.placement import Reason
 from placement.domain.engine.explain import explain
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Capped, NodeTurned, Relaxation
 
 from tests.domain.placement_sites import node, placed, refused, site, wish
-from tests.domain.test_placement_decide import server
 
 FRANCE = Terms(jurisdictions=("FR",))
 
 
-def test_what_was_said_of_a_replica_before_is_said_word_for_word() -> None:
-    resources = Resources(gpus=1, gpu_model="H100", memory_mib=64)
-    today = decide(resources, Residency(), [server("n1")])
+def test_each_constraint_that_was_asked_for_says_how_many_nodes_it_left() -> None:
     wanted = wish("a", Size(gpus=1, memory_mib=64, models=("H100",)), FRANCE)
-    engine = site(node("n1", gpus=2, memory_mib=4_096))
-    assert isinstance(today, Grant)
+    engine = site(node("n1", gpus=2), node("n2", jurisdiction="DE"), node("n3", model="B200"))
     said = explain(engine.site, wanted, placed(engine, wanted)).survivors
-    assert said == list(today.survivors)
+    assert [(one.code, one.count) for one in said if one.count != 3] == [
+        ("jurisdiction", 2),
+        ("gpu_model", 1),
+        ("memory", 1),
+        ("gpus", 1),
+        ("slots", 1),
+    ]
+    assert said[0] == Reason(code="known", detail="nodes at this site", count=3)
 
 
-def test_a_refusal_is_told_as_before_and_then_what_would_fit() -> None:
-    for resources, size in (
-        (Resources(gpus=3, memory_mib=64), Size(gpus=3, memory_mib=64)),
-        (
-            Resources(gpus=1, gpu_model="B200", memory_mib=64),
-            Size(gpus=1, memory_mib=64, models=("B200",)),
-        ),
-        (Resources(memory_mib=5_000), Size(memory_mib=5_000)),
+def test_a_refusal_names_what_left_no_node_and_then_what_would_fit() -> None:
+    for code, size in (
+        ("not_enough_gpus", Size(gpus=3, memory_mib=64)),
+        ("no_such_gpu", Size(gpus=1, memory_mib=64, models=("B200",))),
+        ("not_enough_memory", Size(memory_mib=5_000)),
     ):
-        today = decide(resources, Residency(), [server("n1"), server("n2")])
         engine = site(*(node(name, gpus=2, memory_mib=4_096) for name in ("n1", "n2")))
         wanted = wish("a", size, FRANCE)
         said = explain(engine.site, wanted, refused(engine, wanted))
-        assert not isinstance(today, Grant)
-        assert said.survivors == list(today.survivors)
-        assert said.reasons[:-1] == list(today.reasons)
-        assert said.reasons[-1].code == "would_fit"
+        assert said.survivors[-1].count == 0
+        assert [reason.code for reason in said.reasons] == [code, "would_fit"]
+        assert said.reasons[0].detail.endswith(": 0 of 2 nodes")
 
 
 def test_the_winner_and_the_next_are_told_with_terms_that_add_up() -> None:

@@ -3,22 +3,38 @@
 import pytest
 from placement.domain.engine.site import ASSURANCES_MAX
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import NodePut
+from placement.domain.engine.wish import NodePut, Released
 
-from tests.domain.placement_sites import node, placed, site, wish
+from tests.domain.placement_sites import node, placed, refused, site, wish
 from tests.domain.placement_twin import columns
 
 
-@pytest.mark.parametrize("less", [{"gpus": 2}, {"cpu_milli": 5}, {"memory_mib": 5}, {"slots": 1}])
-def test_a_node_that_would_have_less_than_it_gave_away_stays_as_it_was(less: dict[str, int]) -> None:
+def test_a_node_that_would_lack_a_card_that_somebody_holds_stays_as_it_was() -> None:
     engine = site(node("n0"))
     placed(engine, wish("a", Size(gpus=2, cpu_milli=3, memory_mib=3)))
     placed(engine, wish("b", Size(gpus=1, cpu_milli=3, memory_mib=3)))
     before, counted = engine.snapshot(), columns(engine)
-    with pytest.raises(ValueError, match="drain it first"):
-        engine.apply(NodePut(spec=node("n0", **less)))
-    assert engine.snapshot() == before
-    assert columns(engine) == counted
+    for less in (node("n0", gpus=2), node("n0", lost=(0,))):
+        with pytest.raises(ValueError, match="drain it first"):
+            engine.apply(NodePut(spec=less))
+        assert engine.snapshot() == before
+        assert columns(engine) == counted
+
+
+@pytest.mark.parametrize("less", [{"cpu_milli": 5}, {"memory_mib": 5}, {"slots": 1}])
+def test_a_node_with_less_than_it_gave_away_takes_nothing_until_that_has_ended(
+    less: dict[str, int],
+) -> None:
+    engine = site(node("n0"))
+    small = Size(cpu_milli=3, memory_mib=3)
+    for name in ("a", "b"):
+        placed(engine, wish(name, small))
+    engine.apply(NodePut(spec=node("n0", **less)))
+    refused(engine, wish("c", small))
+    engine.apply(Released(workload="a", at=1))
+    refused(engine, wish("c", small))
+    engine.apply(Released(workload="b", at=2))
+    placed(engine, wish("c", small))
 
 
 def test_a_node_that_gets_more_gives_the_rest_away() -> None:
