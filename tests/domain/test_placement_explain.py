@@ -17,8 +17,8 @@ def test_each_constraint_that_was_asked_for_says_how_many_nodes_it_left() -> Non
     assert [(one.code, one.count) for one in said if one.count != 3] == [
         ("jurisdiction", 2),
         ("gpu_model", 1),
-        ("memory", 1),
         ("gpus", 1),
+        ("memory", 1),
         ("slots", 1),
     ]
     assert said[0] == Reason(code="known", detail="nodes at this site", count=3)
