@@ -112,6 +112,37 @@ class Power:
                 if self._room[level][domain] != ENDLESS:
                     self._room[level][domain] -= watts
 
+    def add_all(self, rows: Ints, watts: Ints) -> None:
+        """Count watts that the nodes of ``rows`` draw more (or, negative, less) by plan: int[of rows]."""
+        if self._stale:
+            return
+        for level in POWER:
+            at = self._site.at(level)[rows]
+            known = at != NOWHERE
+            at = at[known]
+            np.add.at(self._planned[level], at, watts[known])
+            room = self._room[level]
+            bound = room[at] != ENDLESS
+            np.subtract.at(room, at[bound], watts[known][bound])
+
+    def shadow(self, site: Site, rows: Ints, watts: Ints) -> "Power":
+        """Return the caps as they would be if ``rows`` drew so much less, to ask what if: int[of rows]."""
+        self._sum()
+        shadow = Power(site)
+        shadow._caps, shadow._excess, shadow._planned = self._caps, self._excess, self._planned
+        shadow._room, shadow._stale = dict(self._room), False
+        for level in POWER:
+            if self._caps[level]:
+                room = self._room[level]
+                more = np.bincount(site.at(level)[rows] % len(room), watts, len(room)).astype(np.int64)
+                shadow._room[level] = room + more
+        return shadow
+
+    def rooms(self) -> dict[str, Ints]:
+        """Return, for each level with caps, the watts that each domain may add; the last is for none."""
+        self._sum()
+        return {level: self._room[level] for level in POWER if self._caps[level]}
+
     def _domain(self, level: str, domain: str) -> int:
         """Return a domain's number, new where nobody knew it. Raises ``ValueError`` where no power runs."""
         if level not in POWER:

@@ -1,11 +1,12 @@
 """All that is known of a site's nodes, one array a column: what decisions are computed on."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from placement.domain.engine.counted import Codes, Held
 from placement.domain.engine.mix import CARDS_MAX, whole_cards
 from placement.domain.engine.size import MILLI_PER_GPU, Size
 
@@ -54,14 +55,6 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gpu_w: int = 0
 
 
-class Codes(dict[str, int]):
-    """Texts by number, in the order they were first met."""
-
-    def of(self, text: str) -> int:
-        """Return a text's number; the next where it is new."""
-        return self.setdefault(text, len(self))
-
-
 class Part(msgspec.Struct, frozen=True, array_like=True):
     """What one member holds: the row of its node, its cards, and the milli it takes of each."""
 
@@ -70,22 +63,14 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     milli_each: int
 
 
-class Held(NamedTuple):
-    """What the members of one node hold together: milli of each card, CPU, memory, and how many they are."""
-
-    cards: Ints
-    cpu: int
-    memory: int
-    members: int
-
-
 class Site:
     """Nodes by row; a row is never given to another node.
 
     ``free`` int[row, card]: milli left of each card, 0 where there is none. ``idle``,
     ``whole``, ``most`` int[row]: the sum of it, how many cards are free whole, the most on one card. ``cpu``,
-    ``memory``, ``slots`` int[row]: milli, MiB and members more that there is room for. ``taken`` int[row]: cards that somebody holds a part of. ``tenant``
-    int[row]: who alone is there, else ``NOBODY`` or ``SEVERAL``.
+    ``memory``, ``slots`` int[row]: milli, MiB and members more that there is room for.
+    ``taken`` int[row]: cards that somebody holds a part of. ``tenant`` int[row]: who alone is there, else
+    ``NOBODY`` or ``SEVERAL``. ``puts`` counts how often nodes were put, ``built`` that and turned.
     """
 
     free: Ints
@@ -113,7 +98,7 @@ class Site:
         self.models, self.jurisdictions, self.assurances = Codes(), Codes(), Codes()
         self.tenants = Codes()
         self.domains = {level: Codes() for level in LEVELS}
-        self.built = self.gpu_w_max = 0
+        self.built = self.puts = self.gpu_w_max = 0
         self._touched: list[int] = []
         self._forgotten = 0
         self._columns: dict[str, Ints] = {}
@@ -122,7 +107,8 @@ class Site:
     def copy(self) -> "Site":
         """Return the same nodes; what becomes of either does not touch the other."""
         copy = Site()
-        copy.rows, copy.built, copy.gpu_w_max = self.rows, self.built, self.gpu_w_max
+        copy.rows, copy.gpu_w_max = self.rows, self.gpu_w_max
+        copy.built, copy.puts = self.built, self.puts
         copy.specs, copy.row_of = self.specs.copy(), self.row_of.copy()
         copy.models, copy.jurisdictions = Codes(self.models), Codes(self.jurisdictions)
         copy.assurances, copy.tenants = Codes(self.assurances), Codes(self.tenants)
@@ -170,6 +156,7 @@ class Site:
             name = spec.place.get(level, "" if level != "site" else "site")
             self.at(level)[row] = self.domains[level].of(name) if name else NOWHERE
         self.built += 1
+        self.puts += 1
         self._count(row)
         self.touch(row)
         return row
@@ -220,9 +207,18 @@ class Site:
     def touch(self, row: int) -> None:
         """Note that a row has changed."""
         self._touched.append(row)
+        self._forget()
+
+    def touch_all(self, rows: list[int]) -> None:
+        """Note that rows have changed."""
+        self._touched += rows
+        self._forget()
+
+    def _forget(self) -> None:
         if len(self._touched) > TOUCHED_MAX:
-            self._forgotten += TOUCHED_MAX // 2
-            del self._touched[: TOUCHED_MAX // 2]
+            beyond = len(self._touched) - TOUCHED_MAX // 2
+            self._forgotten += beyond
+            del self._touched[:beyond]
 
     @property
     def seen(self) -> int:
@@ -236,6 +232,11 @@ class Site:
             return None
         rows = set(self._touched[len(self._touched) - behind :])
         return np.fromiter(rows, np.int64, len(rows))
+
+    def leave_free(self, rows: Ints, free: Ints) -> None:
+        """Have so much be left of each card of ``rows``: int[of rows, card]."""
+        self.free[rows], self.idle[rows], self.most[rows] = free, free.sum(1), free.max(1)
+        self.whole[rows] = (free == MILLI_PER_GPU).sum(1)
 
     def _count(self, row: int) -> None:
         """Have what follows from a row's cards be as they are."""

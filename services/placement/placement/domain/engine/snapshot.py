@@ -6,8 +6,9 @@ snapshot cannot contradict itself. Rows and codes keep their numbers: they settl
 
 import msgspec
 
+from placement.domain.engine.counted import Codes
 from placement.domain.engine.power import PowerState
-from placement.domain.engine.site import LEVELS, Codes, NodeSpec, Part, Site
+from placement.domain.engine.site import LEVELS, NodeSpec, Part, Site
 from placement.domain.engine.size import Size
 from placement.domain.engine.wish import Wish
 
