@@ -3,8 +3,10 @@
 from mesh_contracts.placement import Reason
 from placement.domain.engine.explain import explain
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import Capped, NodeTurned, Relaxation
+from placement.domain.engine.wish import Capped, Near, NodeTurned, Relaxation
 
+from tests.domain.gang_world import GPU_W, racks
+from tests.domain.gang_world import wish as gang
 from tests.domain.placement_sites import node, placed, refused, site, wish
 
 FRANCE = Terms(jurisdictions=("FR",))
@@ -81,6 +83,43 @@ def test_whose_work_is_in_the_way_is_told_only_to_those_who_may_know() -> None:
     hidden = explain(engine.site, wanted, outcome, others=False).reasons[-1]
     assert hidden.detail == "it would fit once another workload has ended"
     assert "secret" not in str(hidden)
+
+
+def test_of_a_gang_it_is_told_which_domains_hold_all_and_which_was_taken() -> None:
+    engine = racks(4, 2)
+    wanted = gang("a", 3, size=Size(gpus=4))
+    told = explain(engine.site, wanted, placed(engine, wanted))
+    assert [(reason.code, reason.count) for reason in told.survivors[-3:]] == [
+        ("seats", 8),
+        ("holds_nvlink", 0),
+        ("holds_leaf", 2),
+    ]
+    assert told.survivors[-2].detail.endswith("the best holds 2")
+    assert [reason.detail for reason in told.reasons] == [
+        "leaf l0: room for 4, of which 1 stay free, over 2 NVLink domains",
+        "leaf l1: room for 4, of which 1 stay free, over 2 NVLink domains",
+    ]
+
+
+def test_a_gang_is_told_whether_seats_watts_or_nearness_are_too_few() -> None:
+    engine = racks(4, 2)
+    near = Near(level="nvlink", required=True)
+    for members, fields, code, count in (
+        (9, {}, "not_enough_seats", 8),
+        (3, {"near": near}, "not_near_enough", 2),
+        (7, {"near": Near(segment=3)}, "not_near_enough", 1),
+    ):
+        wanted = gang("a", members, size=Size(gpus=4), **fields)
+        reasons = explain(engine.site, wanted, refused(engine, wanted)).reasons
+        assert (reasons[0].code, reasons[0].count) == (code, count)
+        assert reasons[0].unblock
+        assert reasons[1].code == "would_fit"
+    watts = int(engine.power.planned["site"][0])
+    engine.apply(Capped(level="site", domain="site", watts=watts + 5 * 4 * GPU_W))
+    wanted = gang("a", 6, size=Size(gpus=4))
+    told = explain(engine.site, wanted, refused(engine, wanted))
+    assert (told.reasons[0].code, told.reasons[0].count) == ("power_capped", 5)
+    assert ("powered", 5) in [(reason.code, reason.count) for reason in told.survivors]
 
 
 def test_each_kind_of_relaxation_is_told_in_a_sentence_of_its_own() -> None:

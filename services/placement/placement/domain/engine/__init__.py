@@ -5,4 +5,9 @@ node is for it; ``views`` keep scores; ``power`` and ``tenancy`` count watts and
 ``wish`` is what comes in and goes out. ``explain`` says it in words, ``relax`` what would have admitted what was refused,
 ``whatif`` what would be if something were otherwise; ``defrag`` plans moves, ``shed`` what ends under a lower cap.
 ``snapshot`` is all that decisions depend on.
+
+Several members at once: ``gang`` decides, of ``capacity`` by node, ``topology`` and ``spill`` by domain, ``caps``
+where watts bind all of them together, ``nearest`` in order of levels; ``rows`` are their seats and ``seating`` takes
+them. ``preempt`` says who makes way for a wish, of ``rooms`` priced in ``pieces`` and ``prices`` and tried on a
+``trial`` of what the ``roster`` says; ``replace`` seats elsewhere who was on nodes that are lost.
 """

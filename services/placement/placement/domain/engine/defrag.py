@@ -9,6 +9,7 @@ import numpy as np
 from placement.domain.engine.choose import NoChoice
 from placement.domain.engine.engine import Engine, Holding
 from placement.domain.engine.fit import fit
+from placement.domain.engine.gang import gathers
 from placement.domain.engine.prefer import bias
 from placement.domain.engine.room import ROOM, counts, members
 from placement.domain.engine.site import Part, Site
@@ -109,7 +110,7 @@ def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list
     for workload in engine.ends.on(rows):
         holding = engine.holdings[workload]
         wish = holding.wish
-        moves = wish.kind == "endpoint" or (
+        moves = (wish.kind == "endpoint" and not gathers(wish)) or (
             wish.kind == "job" and wish.preemptible and wish.members == 1
         )
         if moves and at - holding.at >= wish.min_run_ms:

@@ -10,14 +10,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from placement.domain.engine.capacity import MEMBERS_MAX
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
 from placement.domain.engine.finding import found_parts
 from placement.domain.engine.fit import short
+from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
+from placement.domain.engine.knowing import know
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
 from placement.domain.engine.prefer import bias, watt_costs
-from placement.domain.engine.relax import smallest
+from placement.domain.engine.relax import smallest, smallest_together
+from placement.domain.engine.replace import gone, moved, replaced
+from placement.domain.engine.roster import Roster
+from placement.domain.engine.seating import Seating, seats_of
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import HeldState, SiteState, Snapshot
@@ -25,22 +31,17 @@ from placement.domain.engine.tenancy import Tenancy
 from placement.domain.engine.views import Views
 from placement.domain.engine.wish import (
     Asked,
-    Capped,
     Expected,
     Found,
     Input,
-    Measured,
     Moved,
-    NodePut,
-    NodeTurned,
+    NodesLost,
     Noted,
     Outcome,
     Placed,
     Refused,
     Released,
     Seat,
-    Told,
-    Weighed,
     Wish,
 )
 
@@ -67,11 +68,12 @@ class Engine:
         self.tenancy = Tenancy(self.site)
         self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
         self.holdings: dict[str, Holding] = {}
-        self.ends = Ends()
+        self.ends, self.roster = Ends(), Roster()
         self.groups: dict[str, dict[int, int]] = {}
+        self._together()
         self._expected: list[tuple[Size, int]] = []
         self._known_models = 0
-        self._watt_weight = 0
+        self.watt_weight = 0
 
     def copy(self) -> "Engine":
         """Return an engine that decides as this one would; what becomes of either does not touch the other."""
@@ -84,16 +86,27 @@ class Engine:
         copy.chooser = Chooser(copy.site, copy.views, copy.power, copy.tenancy)
         copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
         copy.groups = {name: group.copy() for name, group in self.groups.items()}
+        copy._together(self.gangs)
         copy._expected = self._expected.copy()
-        copy._known_models, copy._watt_weight = self._known_models, self._watt_weight
+        copy._known_models, copy.watt_weight = self._known_models, self.watt_weight
         return copy
+
+    def _together(self, known: Gangs | None = None) -> None:
+        """Have what seats many at once look at the site that this engine has."""
+        parts = (self.site, self.power, self.tenancy)
+        self.gangs = known.copy(*parts) if known else Gangs(*parts)
+        self.gangs.reserved = self._reserved
+        self.seating = Seating(*parts, self.groups)
+
+    def _reserved(self, size: Size, terms: Terms) -> Ints | None:
+        return self.chooser.reserved(size, terms)
 
     def snapshot(self) -> Snapshot:
         """Return all that decisions depend on."""
         return Snapshot(
             site=SiteState.of(self.site),
             power=self.power.state(),
-            watt_weight=self._watt_weight,
+            watt_weight=self.watt_weight,
             expected=self._expected.copy(),
             holdings=[HeldState(*holding) for holding in self.holdings.values()],
         )
@@ -106,8 +119,8 @@ class Engine:
         for held in snapshot.holdings:
             engine.resume(Holding(held.wish, held.parts, held.at))
         engine.power.restore(snapshot.power)
-        engine._watt_weight = snapshot.watt_weight
-        engine._expect(Expected(sizes=snapshot.expected))
+        engine.watt_weight = snapshot.watt_weight
+        engine.expect(Expected(sizes=snapshot.expected))
         return engine
 
     def apply(self, given: Input) -> Outcome:
@@ -115,22 +128,16 @@ class Engine:
         match given:
             case Asked():
                 return self._asked(given)
+            case NodesLost():
+                return replaced(self, given)
             case Released():
-                self._release(given.workload)
+                self.release(given.workload)
             case Moved():
-                self._move(given)
+                moved(self, given)
             case Found():
                 self._find(given)
-            case NodePut():
-                self._put(given)
-            case NodeTurned():
-                self._turn(given)
-            case Capped() | Measured():
-                self._draw(given)
-            case Expected():
-                self._expect(given)
-            case Weighed():
-                self._watt_weight = given.watt
+            case _:
+                know(self, given)
         return Noted()
 
     def seats(self, parts: tuple[Part, ...]) -> tuple[Seat, ...]:
@@ -141,37 +148,54 @@ class Engine:
         wish = given.wish
         if wish.workload in self.holdings:
             raise ValueError(f"{wish.workload} has its seats already")
-        parts, last = self._choose(wish)
+        if not 1 <= wish.members <= MEMBERS_MAX or wish.near.segment < 1:
+            raise ValueError(
+                f"{wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
+            )
+        with gone(self, given.instead_of) as stay_gone:
+            parts, last = self.choose(wish)
+            if isinstance(last, Choice | Gang):
+                stay_gone()
+            else:
+                self.leave(wish, parts)
+        if isinstance(last, NoGang):
+            return Refused(workload=wish.workload, why=told(last, smallest_together(self, wish, last)))
         if isinstance(last, NoChoice):
-            self._leave_all(wish, parts)
             relaxation = smallest(self, wish, last.fails, len(parts))
-            return Refused(workload=wish.workload, why=Told(last.failed, relaxation=relaxation))
-        self._hold(Holding(wish, tuple(parts), given.at))
-        why = Told(last.failed, last.best, last.second)
-        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+            return Refused(workload=wish.workload, why=told(last, relaxation))
+        self.hold(Holding(wish, tuple(parts), given.at))
+        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=told(last))
 
     def would(self, wish: Wish) -> Placed | Refused:
         """Return what would be decided; nothing is taken."""
-        parts, last = self._choose(wish)
-        self._leave_all(wish, parts)
-        if isinstance(last, NoChoice):
-            return Refused(workload=wish.workload, why=Told(last.failed))
-        why = Told(last.failed, last.best, last.second)
-        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=why)
+        parts, last = self.choose(wish)
+        self.leave(wish, parts)
+        if isinstance(last, NoChoice | NoGang):
+            return Refused(workload=wish.workload, why=told(last))
+        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=told(last))
 
     @contextmanager
     def without(self, workload: str) -> Iterator[None]:
         """Have it be as if a workload had ended, while this lasts."""
         holding = self.holdings[workload]
-        self._leave_all(holding.wish, holding.parts)
+        self.leave(holding.wish, holding.parts)
         try:
             yield
         finally:
             for part in holding.parts:
-                self._sit(holding.wish, part)
+                self.seating.sit(holding.wish, part)
 
-    def _choose(self, wish: Wish) -> tuple[list[Part], Choice | NoChoice]:
-        """Seat as many members as fit; return where they are, and what was found for the last."""
+    def choose(self, wish: Wish) -> tuple[Sequence[Part], Choice | NoChoice | Gang | NoGang]:
+        """Seat as many members as fit, a gang's all or none; return where they are, and what was found last."""
+        if gathers(wish):
+            gang = self.gangs.seat(wish, bias=self._bias(wish))
+            if isinstance(gang, NoGang):
+                return (), gang
+            assert not short(self.site, wish.size, np.unique(gang.seats.rows)).any(), (
+                "what is applied fits"
+            )
+            self.seating.enter(wish, gang.seats)
+            return gang.seats.parts(), gang
         parts: list[Part] = []
         while True:
             chosen = self.chooser.choose(
@@ -186,106 +210,61 @@ class Engine:
 
     def resume(self, holding: Holding) -> None:
         """Have a workload sit where it sat: nothing is asked, its nodes may be closed by now."""
-        self._hold(holding)
+        self.hold(holding)
         for part in holding.parts:
-            self._sit(holding.wish, part)
+            self.seating.sit(holding.wish, part)
 
     def _find(self, given: Found) -> None:
         if given.wish.workload in self.holdings:
             raise ValueError(f"{given.wish.workload} has its seats already")
         self.resume(Holding(given.wish, found_parts(self.site, given), given.at))
 
-    def _move(self, given: Moved) -> None:
-        """Have a member sit elsewhere: it takes the new seat before it gives back the old one."""
-        holding = self.holdings.get(given.workload)
-        row = self.site.row_of.get(given.to.node)
-        if holding is None or row is None or not 0 <= given.member < len(holding.parts):
-            raise ValueError(
-                f"{given.workload} has no member {given.member}, or there is no {given.to.node}"
-            )
-        part = Part(row, given.to.cards, given.to.milli_each)
-        if not self.chooser.takes(holding.wish.size, holding.wish.terms, part):
-            raise ValueError(f"{given.workload} does not fit on {given.to.node}")
-        self._enter(holding.wish, part)
-        self._leave(holding.wish, holding.parts[given.member])
-        self.ends.forget(given.workload)
-        del self.holdings[given.workload]
-        parts = (*holding.parts[: given.member], part, *holding.parts[given.member + 1 :])
-        self._hold(Holding(holding.wish, parts, holding.at))
-
-    def _hold(self, holding: Holding) -> None:
+    def hold(self, holding: Holding) -> None:
+        """Note that a workload has its seats, now as the last that came to them."""
+        if holding.wish.workload in self.holdings:
+            self.forget(holding.wish.workload)
         self.holdings[holding.wish.workload] = holding
+        self.roster.note(holding.wish.workload, here=True)
         self.ends.note(holding.wish, holding.parts)
 
-    def _release(self, workload: str) -> None:
-        holding = self.holdings.pop(workload, None)
-        if holding is None:
-            return
+    def release(self, workload: str) -> None:
+        """Have a workload hold nothing any more."""
+        holding = self.holdings.get(workload)
+        if holding is not None:
+            self.forget(workload)
+            self.leave(holding.wish, holding.parts)
+
+    def forget(self, workload: str) -> None:
+        """Note that a workload has its seats no more."""
+        del self.holdings[workload]
         self.ends.forget(workload)
-        self._leave_all(holding.wish, holding.parts)
+        self.roster.note(workload, here=False)
 
     def _enter(self, wish: Wish, part: Part) -> None:
         assert not short(self.site, wish.size, np.array([part.row]))[0], "what is applied fits"
-        self._sit(wish, part)
+        self.seating.sit(wish, part)
 
-    def _sit(self, wish: Wish, part: Part) -> None:
-        """Have a member be where it is already: its node may be closed by now."""
-        site, row = self.site, part.row
-        before = int(site.taken[row])
-        site.take(wish.size, part)
-        self.power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
-        self.tenancy.enter(row, wish.terms)
-        if wish.group:
-            group = self.groups.setdefault(wish.group, {})
-            group[row] = group.get(row, 0) + 1
-
-    def _leave_all(self, wish: Wish, parts: Sequence[Part]) -> None:
+    def leave(self, wish: Wish, parts: Sequence[Part]) -> None:
+        """Have members sit there no more."""
+        if len(parts) > 1:
+            self.seating.leave(wish, seats_of(parts))
+            return
         for part in reversed(parts):
-            self._leave(wish, part)
-
-    def _leave(self, wish: Wish, part: Part) -> None:
-        site, row = self.site, part.row
-        before = int(site.taken[row])
-        site.give(wish.size, part)
-        self.power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
-        self.tenancy.leave(row, wish.terms)
-        if wish.group:
-            group = self.groups[wish.group]
-            group[row] -= 1
-            if not group[row]:
-                del group[row]
-            if not group:
-                del self.groups[wish.group]
+            self.seating.stand(wish, part)
 
     def _bias(self, wish: Wish) -> Ints | None:
         return bias(self.site, wish, self.groups.get(wish.group))
 
     def _watt_costs(self) -> int:
-        return watt_costs(self.site, self._watt_weight)
+        return watt_costs(self.site, self.watt_weight)
 
-    def _put(self, given: NodePut) -> None:
-        spec = given.spec
-        row = self.site.row_of.get(spec.node)
-        if row is not None and self.tenancy.tied(row, spec.place):
-            raise ValueError(f"{spec.node} would leave or enter a tenant's own part: drain it first")
-        self.site.put(spec)
-        self.power.rebuild()
+    def meet_models(self) -> None:
+        """Have scores know of models that were not known before."""
         if len(self.site.models) != self._known_models:
             self._score_anew()
 
-    def _turn(self, given: NodeTurned) -> None:
-        row = self.site.row_of.get(given.node)
-        if row is None:
-            raise ValueError(f"there is no node {given.node}")
-        self.site.turn(row, closed=given.closed, silent=given.silent)
-
-    def _draw(self, given: Capped | Measured) -> None:
-        if isinstance(given, Capped):
-            self.power.cap(given.level, given.domain, given.watts)
-        else:
-            self.power.measured(given.level, given.domain, given.watts)
-
-    def _expect(self, given: Expected) -> None:
+    def expect(self, given: Expected) -> None:
+        """Have scores count on what is asked for from now on."""
         self._expected = list(given.sizes)
         self._score_anew()
 

@@ -6,6 +6,11 @@ from typing import NamedTuple
 from mesh_contracts.placement import Reason
 
 from placement.domain.engine.choose import Rated
+from placement.domain.engine.explain_gang import (
+    chosen_together,
+    refused_together,
+    survivors_together,
+)
 from placement.domain.engine.fit import CONSTRAINTS
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.relax_words import relaxation_reason
@@ -60,7 +65,7 @@ def survivors(wish: Wish, why: Told) -> list[Reason]:
         left -= failed
         if failed or _matters(code, wish):
             found.append(Reason(code=code, detail=_words(code, wish).detail, count=left))
-    return found
+    return found if why.together is None else found + survivors_together(wish, why.together)
 
 
 def refused(
@@ -75,13 +80,17 @@ def refused(
     words = _words(last, wish)
     detail = f"{words.detail}: {left} of {before} nodes"
     found = [Reason(code=words.refused, detail=detail, unblock=words.unblock, count=before)]
+    if left and why.together is not None:
+        found = [refused_together(wish, why.together)]
     if why.relaxation is not None:
         found.append(relaxation_reason(wish, why.relaxation, called, others=others))
     return found
 
 
 def chosen(site: Site, why: Told, called: Callable[[str], str] = str) -> list[Reason]:
-    """Return what the node chosen scored, and the next best."""
+    """Return what the node chosen scored, and the next best; of several members the domain."""
+    if why.together is not None:
+        return chosen_together(why.together)
     if why.best is None:
         return []
     name = called(site.specs[why.best.row].node)

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from placement.domain.engine.fit import BIT, FITS
+from placement.domain.engine.gang import NoGang
 from placement.domain.engine.relax_site import (
     AROUND,
     done,
@@ -112,6 +113,20 @@ def smallest(
             if found is not None:
                 return found
     return None
+
+
+def smallest_together(engine: "Engine", wish: Wish, refused: NoGang) -> Relaxation | None:
+    """Return the smallest change that admits a gang just refused; ``None`` where none is known.
+
+    Fewer members, where as many as there is room for by count are admitted. Else it is searched for, among the
+    kinds that lift all that some node lacks.
+    """
+    count = engine.gangs.most(wish)
+    if count:
+        return Relaxation("members", wish.members - count)
+    lacks = np.flatnonzero(np.bincount(refused.fails, minlength=1 << FITS)).tolist()
+    kinds = [kind for kind in KINDS if any(one & ~kind.lifts == 0 for one in lacks if one)]
+    return search(engine, wish, kinds)
 
 
 def search(

@@ -7,6 +7,7 @@ import msgspec
 from placement.domain.engine.choose import Rated
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Level, Size, Terms
+from placement.domain.engine.spill import Together
 
 Kind = Literal["lease", "job", "endpoint"]
 
@@ -28,7 +29,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``group`` are those it should not share a domain of level ``apart`` with (the replicas of one
     endpoint). ``avoid`` are nodes that will not do, ``dislike`` nodes to take only where no other does,
-    ``home`` nodes that hold its weights already. Times are milliseconds.
+    ``home`` nodes that hold its weights already. Of an ``elastic`` one, lost members are replaced while the
+    others go on. Times are milliseconds.
     """
 
     workload: str
@@ -45,6 +47,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     preemptible: bool = False
     min_run_ms: int = 0
     restart_cost: int = 0
+    elastic: bool = False
     queue: bool = False
     avoid: tuple[str, ...] = ()
     dislike: tuple[str, ...] = ()
@@ -93,17 +96,29 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True, tag="weighed"):
     watt: int
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
-    """Somebody wishes for a workload."""
+class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked", omit_defaults=True):
+    """Somebody wishes for a workload.
+
+    Workloads that are named in ``instead_of`` make way for it: they hold nothing any more if it has its seats
+    then, and stay where they are if it has not.
+    """
 
     wish: Wish
     at: int
+    instead_of: tuple[str, ...] = ()
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
     """A workload holds nothing any more."""
 
     workload: str
+    at: int
+
+
+class NodesLost(msgspec.Struct, frozen=True, kw_only=True, tag="nodes.lost"):
+    """Nodes are lost, with the members on them: they take nobody, and who sat there is to sit elsewhere."""
+
+    nodes: tuple[str, ...]
     at: int
 
 
@@ -131,7 +146,9 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
     at: int
 
 
-Input = NodePut | NodeTurned | Capped | Measured | Expected | Weighed | Asked | Released | Moved | Found
+Known = NodePut | NodeTurned | Capped | Measured | Expected | Weighed
+"""What is told and decides nothing by itself."""
+Input = Known | Asked | Released | Moved | Found | NodesLost
 
 
 class Relaxation(msgspec.Struct, frozen=True, array_like=True):
@@ -148,13 +165,15 @@ class Relaxation(msgspec.Struct, frozen=True, array_like=True):
 class Told(msgspec.Struct, frozen=True, array_like=True):
     """Why: how many nodes failed each constraint first (the last: none), the best and the next best.
 
-    ``relaxation`` is, of a refusal, the smallest that admits it; ``None`` where no single one does.
+    ``relaxation`` is, of a refusal, the smallest that admits it; ``None`` where no single one does. Of
+    several members at once all this is for one of them, node by node; ``together`` is what they needed beyond.
     """
 
     failed: tuple[int, ...]
     best: Rated | None = None
     second: Rated | None = None
     relaxation: Relaxation | None = None
+    together: Together | None = None
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True, tag="placed"):
@@ -172,8 +191,38 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
     why: Told
 
 
+class Reseated(msgspec.Struct, frozen=True, kw_only=True, tag="reseated"):
+    """A workload that lost members has all its seats again.
+
+    ``members`` are those with new ones: the lost, or all of them, where it starts anew.
+    """
+
+    workload: str
+    seats: tuple[Seat, ...]
+    members: tuple[int, ...]
+    why: Told
+
+
+class Stranded(msgspec.Struct, frozen=True, kw_only=True, tag="stranded"):
+    """A workload that lost members fits nowhere else. ``released``: it holds nothing any more.
+
+    A job is released, whole, and can be asked for again; of leases and endpoints those members that are left
+    stay where they are, and the lost ones hold their seats until their nodes return or the workload ends.
+    """
+
+    workload: str
+    released: bool
+    why: Told
+
+
+class Replaced(msgspec.Struct, frozen=True, kw_only=True, tag="replaced"):
+    """What became of all who were on the nodes that are lost, in the order in which it was decided."""
+
+    outcomes: tuple[Reseated | Stranded, ...]
+
+
 class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted"):
     """The input is known; it decided nothing."""
 
 
-Outcome = Placed | Refused | Noted
+Outcome = Placed | Refused | Replaced | Noted

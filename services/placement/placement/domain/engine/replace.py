@@ -1,0 +1,241 @@
+"""Members whose nodes are lost sit elsewhere: only they, where their workload goes on meanwhile, or all of it.
+
+What stays decides how near the new seats must be: members of one segment share the NVLink domain of those of
+them that are left, and all of them the domain that was required. One workload is changed whole or not at all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from msgspec.structs import replace as but
+
+from placement.domain.engine.choose import Choice
+from placement.domain.engine.gang import Gang, NoGang, alike, gathers, told, want_of
+from placement.domain.engine.nearest import near_enough
+from placement.domain.engine.prefer import bias
+from placement.domain.engine.seating import seats_of
+from placement.domain.engine.site import NOWHERE, Bools, Ints, Part
+from placement.domain.engine.topology import NEARNESS
+from placement.domain.engine.wish import (
+    Moved,
+    Near,
+    NodesLost,
+    Replaced,
+    Reseated,
+    Stranded,
+    Told,
+    Wish,
+)
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine, Holding
+
+
+class Step(NamedTuple):
+    """Lost members that are seated at once: which, how near to each other, and where: the first that does."""
+
+    members: list[int]
+    segment: int
+    zones: list[Bools]
+
+
+def replaced(engine: "Engine", given: NodesLost) -> Replaced:
+    """Have all who were on lost nodes sit elsewhere, the highest priority first, then the largest.
+
+    Raises ``ValueError``, with nothing changed, for nodes that nobody knows.
+    """
+    site = engine.site
+    unknown = [node for node in given.nodes if node not in site.row_of]
+    if unknown:
+        raise ValueError(f"there is no node {unknown[0]}")
+    rows = [site.row_of[node] for node in given.nodes]
+    for row in rows:
+        site.turn(row, closed=True, silent=bool(site.silent[row]))
+    lost = np.zeros(site.rows, bool)
+    lost[rows] = True
+    hit = [engine.holdings[workload] for workload in engine.ends.on(lost)]
+    hit.sort(key=lambda one: (-one.wish.priority, -one.wish.size.milli * len(one.parts)))
+    return Replaced(
+        outcomes=tuple(
+            replace(engine, one.wish.workload, given.nodes, whole=not one.wish.elastic, at=given.at)
+            for one in hit
+        )
+    )
+
+
+def replace(
+    engine: "Engine", workload: str, lost_nodes: Sequence[str], *, whole: bool, at: int
+) -> Reseated | Stranded:
+    """Have the members of a workload that are on lost nodes sit elsewhere, or (``whole``) all of it.
+
+    Where only the lost ones cannot, all of it can. The lost nodes must be closed.
+    """
+    holding = engine.holdings[workload]
+    rows = {engine.site.row_of[node] for node in lost_nodes}
+    lost = [number for number, part in enumerate(holding.parts) if part.row in rows]
+    if not whole and len(lost) < len(holding.parts):
+        mended = _lost_only(engine, holding, lost)
+        if mended is not None:
+            parts, why = mended
+            engine.hold(holding._replace(parts=parts))
+            return Reseated(workload=workload, seats=engine.seats(parts), members=tuple(lost), why=why)
+    return _all_anew(engine, holding, at)
+
+
+def moved(engine: "Engine", given: Moved) -> None:
+    """Have a member sit elsewhere: it takes the new seat before it gives back the old one.
+
+    Raises ``ValueError``, with nothing changed, where it does not fit there.
+    """
+    holding = engine.holdings.get(given.workload)
+    row = engine.site.row_of.get(given.to.node)
+    if holding is None or row is None or not 0 <= given.member < len(holding.parts):
+        raise ValueError(
+            f"{given.workload} has no member {given.member}, or there is no {given.to.node}"
+        )
+    part = Part(row, given.to.cards, given.to.milli_each)
+    if not engine.chooser.takes(holding.wish.size, holding.wish.terms, part):
+        raise ValueError(f"{given.workload} does not fit on {given.to.node}")
+    parts = (*holding.parts[: given.member], part, *holding.parts[given.member + 1 :])
+    if not near_enough(engine.site, alike(holding.wish).near, [one.row for one in parts]):
+        raise ValueError(
+            f"{given.workload} would not be as near to itself on {given.to.node} as it must"
+        )
+    engine.seating.sit(holding.wish, part)
+    engine.seating.stand(holding.wish, holding.parts[given.member])
+    engine.hold(holding._replace(parts=parts))
+
+
+@contextmanager
+def gone(engine: "Engine", workloads: Sequence[str]) -> Iterator[Callable[[], None]]:
+    """Have it be as if workloads had ended while this lasts, and for good once what it yields is called.
+
+    Raises ``ValueError`` for one that holds nothing.
+    """
+    unknown = [workload for workload in workloads if workload not in engine.holdings]
+    if unknown:
+        raise ValueError(f"{unknown[0]} has no seats")
+    with ExitStack() as undo:
+        for workload in dict.fromkeys(workloads):
+            _lift(engine, undo, engine.holdings[workload].wish, engine.holdings[workload].parts)
+
+        def for_good() -> None:
+            undo.pop_all()
+            for workload in dict.fromkeys(workloads):
+                engine.forget(workload)
+
+        yield for_good
+
+
+def _all_anew(engine: "Engine", holding: "Holding", at: int) -> Reseated | Stranded:
+    """Have all of a workload sit elsewhere; else it ends if it is a job, or stays as it is."""
+    wish = holding.wish
+    with ExitStack() as undo:
+        _lift(engine, undo, wish, holding.parts)
+        parts, last = engine.choose(wish)
+        if isinstance(last, Choice | Gang):
+            undo.pop_all()
+            engine.hold(holding._replace(parts=tuple(parts), at=at))
+            return Reseated(
+                workload=wish.workload,
+                seats=engine.seats(tuple(parts)),
+                members=tuple(range(len(parts))),
+                why=told(last),
+            )
+        engine.leave(wish, parts)
+        if wish.kind == "job":
+            undo.pop_all()
+            engine.forget(wish.workload)
+    return Stranded(workload=wish.workload, released=wish.kind == "job", why=told(last))
+
+
+def _lost_only(
+    engine: "Engine", holding: "Holding", lost: list[int]
+) -> tuple[tuple[Part, ...], Told] | None:
+    """Seat the lost members elsewhere, near enough to those that are left; nothing has changed for ``None``."""
+    wish, parts = holding.wish, list(holding.parts)
+    left = np.array([part.row for number, part in enumerate(parts) if number not in set(lost)])
+    last: Choice | Gang | None = None
+    with ExitStack() as undo:
+        _lift(engine, undo, wish, [parts[number] for number in lost])
+        for step in _steps(engine, wish, parts, lost, left):
+            found = _seat(engine, wish, step)
+            if found is None:
+                return None
+            seated, last = found
+            undo.callback(engine.leave, wish, seated)
+            for number, part in zip(step.members, seated, strict=True):
+                parts[number] = part
+        undo.pop_all()
+    assert last is not None
+    return tuple(parts), told(last)
+
+
+def _seat(engine: "Engine", wish: Wish, step: Step) -> tuple[Sequence[Part], Choice | Gang] | None:
+    """Seat some members in the first zone that does."""
+    less = but(wish, members=len(step.members), near=Near(segment=step.segment))
+    if not gathers(wish):
+        parts, last = engine.choose(but(less, near=Near()))
+        if isinstance(last, Choice | Gang):
+            return parts, last
+        engine.leave(less, parts)
+        return None
+    dislikes = bias(engine.site, wish, engine.groups.get(wish.group))
+    for zone in step.zones:
+        gang = engine.gangs.seat(less, bias=dislikes, only=zone)
+        if not isinstance(gang, NoGang):
+            engine.seating.enter(less, gang.seats)
+            return gang.seats.parts(), gang
+    return None
+
+
+def _steps(
+    engine: "Engine", wish: Wish, parts: list[Part], lost: list[int], left: Ints
+) -> Iterator[Step]:
+    """Yield the lost members that are seated at once: those tied to a domain first, then whole segments."""
+    zones: list[Bools] = []
+    if gathers(wish):
+        zones = list(_zones(engine, wish, left))
+    segment = want_of(wish).segment
+    if segment == 1:
+        yield Step(lost, 1, zones)
+        return
+    nvlink = engine.site.at("nvlink")
+    free: list[list[int]] = []
+    for first in range(0, len(parts), segment):
+        members = range(first, min(first + segment, len(parts)))
+        here = [number for number in members if number in set(lost)]
+        stay = [number for number in members if number not in set(lost)]
+        if not stay:
+            free.append(here)
+        elif here:
+            yield Step(here, len(here), [nvlink == nvlink[parts[stay[0]].row]])
+    for here in free:
+        yield Step(here, len(here), zones)
+
+
+def _zones(engine: "Engine", wish: Wish, left: Ints) -> Iterator[Bools]:
+    """Yield parts of the site that those who are left share, nearest first, as far as may be."""
+    site, near = engine.site, wish.near
+    base = np.ones(site.rows, bool)
+    if near.required and near.level:
+        at = site.every if near.level == "node" else site.at(near.level)
+        base = at == at[left[0]]
+    known: Bools | None = None
+    for level in NEARNESS[1:]:
+        at = site.at(level)
+        if (at[left] == at[left[0]]).all() and at[left[0]] != NOWHERE:
+            zone = base & (at == at[left[0]])
+            if known is None or not np.array_equal(zone, known):
+                yield zone
+            known = zone
+    if known is None or not np.array_equal(base, known):
+        yield base
+
+
+def _lift(engine: "Engine", undo: ExitStack, wish: Wish, parts: Sequence[Part]) -> None:
+    """Have members sit there no more until ``undo`` puts them back."""
+    engine.leave(wish, parts)
+    undo.callback(engine.seating.enter, wish, seats_of(parts), back=True)
