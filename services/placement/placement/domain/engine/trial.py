@@ -1,0 +1,72 @@
+"""What if some were gone: the site, its caps and its tenants as they would be then, asked and not touched."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from placement.domain.engine.gang import Gangs
+from placement.domain.engine.roster import Roster
+from placement.domain.engine.site import Bools, Ints, Site
+from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.wish import Wish
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine
+
+
+class Shadow(Site):
+    """The same nodes with other columns, which differ in rows ``changed``: to be asked, and not changed."""
+
+    def __init__(self, site: Site, columns: dict[str, Ints], changed: Ints) -> None:
+        self.__dict__.update(vars(site))
+        self._columns = self._columns | columns
+        self._touched, self._forgotten = [], site.seen + 1
+        self._changed = changed
+        self._name()
+
+    def since(self, seen: int) -> Ints | None:
+        """Return what differs from the site itself, for who has looked at that as it is."""
+        return self._changed if self.seen - seen == 1 else None
+
+
+class Trial:
+    """A site on which workloads can be thought away."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self.site = engine.site
+        self.roster: Roster = engine.roster.sync(engine.holdings, engine.site.tenants)
+
+    def without(self, gone: Bools) -> Gangs:
+        """Return who would have room where if these holders were gone: bool[holder]."""
+        engine, roster = self._engine, self.roster
+        site, rows = engine.site, engine.site.rows
+        members, cards = roster.members, roster.cards
+        here = roster.here
+        gone = gone & here
+        leave = np.flatnonzero(gone[members.holder])
+        row, many, holder = members.row[leave], members.many[leave], members.holder[leave]
+        names = ("cpu", "memory", "slots", "tenant", "whole", "most")
+        columns = {name: getattr(site, name)[:rows].copy() for name in names}
+        for name in ("cpu", "memory"):
+            np.add.at(columns[name], row, roster.of(name)[holder] * many)
+        np.add.at(columns["slots"], row, many)
+        free = columns["free"] = site.free[:rows].copy()
+        held = np.flatnonzero(gone[cards.holder])
+        np.add.at(free, (cards.row[held], cards.card[held]), cards.milli[held])
+        changed = np.flatnonzero(columns["slots"] != site.slots[:rows])
+        columns["whole"][changed] = (free[changed] == MILLI_PER_GPU).sum(1)
+        columns["most"][changed] = free[changed].max(1)
+        asleep = columns["whole"][changed] - site.whole[changed]
+        shadow = Shadow(site, columns, changed)
+        power = engine.power.shadow(shadow, changed, asleep * site.gpu_w[changed])
+        stay = (here & ~gone)[members.holder]
+        holder = members.holder[stay]
+        tenancy = engine.tenancy.shadow(
+            shadow, members.row[stay], roster.of("tenant")[holder], roster.of("alone")[holder]
+        )
+        return engine.gangs.copy(shadow, power, tenancy)
+
+    def admits(self, wish: Wish, gone: Bools) -> bool:
+        """Return whether a wish would have its seats if these holders were gone."""
+        return self.without(gone).admits(wish)
