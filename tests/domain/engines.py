@@ -11,7 +11,9 @@ from placement.domain.engine.wish import (
     Found,
     Input,
     Measured,
+    Near,
     NodePut,
+    NodesLost,
     NodeTurned,
     Released,
     Seat,
@@ -27,6 +29,13 @@ SIZES = (
     Size(gpu_milli=250, memory_mib=16),
     Size(gpu_milli=500, models=("L40S",)),
     Size(memory_mib=128),
+)
+NEAR = (
+    Near(),
+    Near(level="rack", required=True),
+    Near(level="pdu"),
+    Near(segment=2),
+    Near(level="nvlink", segment=3),
 )
 
 
@@ -47,7 +56,7 @@ class Inputs:
         if self._serial < self._nodes or draw < 0.05:
             return self._node()
         if draw < 0.12:
-            return self._turn()
+            return self._turn() if draw < 0.1 else self._lose()
         if draw < 0.17:
             return self._watts(capped=draw < 0.15)
         if draw < 0.21:
@@ -61,6 +70,9 @@ class Inputs:
     def _turn(self) -> NodeTurned:
         closed, silent = self._chance.random() < 0.4, self._chance.random() < 0.2
         return NodeTurned(node=self._name(), closed=closed, silent=silent)
+
+    def _lose(self) -> NodesLost:
+        return NodesLost(nodes=(self._name(), self._name()), at=self._at())
 
     def _watts(self, *, capped: bool) -> Input:
         chance = self._chance
@@ -115,16 +127,20 @@ class Inputs:
             workload=workload,
             organization=tenant,
             project=tenant,
-            kind="endpoint",
+            kind=chance.choice(("endpoint", "job")),
             size=chance.choice(SIZES),
-            members=chance.choice((1, 1, 1, 2, 3)),
+            members=chance.choice((1, 1, 1, 2, 3, 5)),
+            near=chance.choice(NEAR),
+            elastic=chance.random() < 0.5,
             terms=terms,
             group=chance.choice(("", "one", "two")),
             apart=chance.choice(("node", "rack")),
             dislike=(self._name(),) if chance.random() < 0.2 else (),
             home=(self._name(),) if chance.random() < 0.2 else (),
         )
-        return Asked(wish=wish, at=self._at())
+        # Of those that are to make way some may have no seats: then it cannot be.
+        ways = self._living[:1] if chance.random() < 0.1 else []
+        return Asked(wish=wish, at=self._at(), instead_of=tuple(ways))
 
     def _find(self) -> Found:
         self._found += 1

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from itertools import product
 
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.seating import Seats, seats_of
-from placement.domain.engine.site import Part
 from placement.domain.engine.size import MILLI_PER_GPU, Terms
 from placement.domain.engine.wish import Placed, Wish
 
@@ -163,10 +161,6 @@ def columns(engine: Engine) -> dict[str, object]:
     ]
     found["groups"] = {name: dict(sorted(group.items())) for name, group in engine.groups.items()}
     return found
-
-
-def nodes_of(parts: tuple[Part, ...]) -> Seats:
-    return seats_of(parts)
 
 
 def seated_nodes(outcome: Placed) -> dict[str, int]:

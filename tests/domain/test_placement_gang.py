@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from mesh_tools.bench.placement.gangs import saturate
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.seating import Seating
+from placement.domain.engine.seating import Seating, seats_of
 from placement.domain.engine.site import Part
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.tenancy import Tenancy
@@ -24,7 +24,6 @@ from placement.domain.engine.wish import (
 
 from tests.domain.gang_rules import (
     columns,
-    nodes_of,
     seated_nodes,
 )
 from tests.domain.gang_world import GPU_W, ask, racks, wish
@@ -56,7 +55,7 @@ def test_seats_that_do_not_fit_are_not_taken_though_some_of_them_would() -> None
     before = columns(engine)
     parts = tuple(Part(row, (0, 1, 2, 3), 1_000) for row in (1, 2, 0))
     with pytest.raises(AssertionError, match="fits"):
-        engine.seating.enter(wish("new", 3, size=TRAY), nodes_of(parts))
+        engine.seating.enter(wish("new", 3, size=TRAY), seats_of(parts))
     assert columns(engine) == before
 
 

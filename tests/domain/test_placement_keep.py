@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.engine import Engine
+from placement.domain.engine.redo import as_decided
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Input, Outcome, Placed, Refused
 
@@ -48,3 +49,20 @@ def test_the_same_inputs_give_the_same_decisions_bit_for_bit(seed: int) -> None:
         inputs, engine = Inputs(seed), Engine()
         rows.append([msgspec.json.encode(said(engine, inputs.next())) for _ in range(80)])
     assert rows[0] == rows[1]
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=25)
+def test_what_was_decided_is_had_again_without_being_decided(seed: int) -> None:
+    inputs, engine, again = Inputs(seed), Engine(), Engine()
+    for _ in range(120):
+        given = inputs.next()
+        outcome = said(engine, given)
+        if not isinstance(outcome, str):
+            for one in as_decided(again, given, outcome):
+                again.apply(one)
+        assert again.site.free.tolist() == engine.site.free.tolist()
+        assert again.power.state() == engine.power.state()
+        assert {name: (one.wish, one.parts, one.at) for name, one in again.holdings.items()} == {
+            name: (one.wish, one.parts, one.at) for name, one in engine.holdings.items()
+        }

@@ -19,8 +19,9 @@ from meshkit.telemetry import METRICS
 from placement import logbook, reading, sums
 from placement.domain.built import built_of, found, spec_of, turned
 from placement.domain.engine.engine import Engine
+from placement.domain.engine.redo import alone, as_decided
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.wish import Found, Input, NodePut, Outcome, Placed, Released
+from placement.domain.engine.wish import Input, NodePut, Outcome, Placed, Released
 from placement.domain.fleet import Server
 from placement.domain.kept import snapshot_of
 from placement.logbook import Row
@@ -152,23 +153,20 @@ class Memory:
             self._engine = None
             self.differs = f"decision {row.seq} of {self.site} cannot be decided again"
             raise
-        self._since.append(given)
         self.seq = row.seq
         if _encode(outcome).decode() == row.outcome:
+            self._since.append(given)
             return
         self.differs = self.differs or f"decision {row.seq} of {self.site} comes out otherwise"
         METRICS.count("mesh_placement_replay_differs_total")
         logger.error("decision %d of %s comes out otherwise than it was", row.seq, self.site)
-        if isinstance(outcome, Placed):
-            self._correct(Released(workload=outcome.workload, at=0))
-        decided = _outcome.decode(row.outcome)
-        if isinstance(decided, Placed):
-            wish, at = given.wish, given.at
-            self._correct(Found(wish=wish, seats=decided.seats, at=at))
-
-    def _correct(self, given: Input) -> None:
-        self.engine.apply(given)
-        self._since.append(given)
+        if not alone(given):
+            self._restore()
+        elif isinstance(outcome, Placed):
+            self.engine.apply(Released(workload=outcome.workload, at=0))
+        for one in as_decided(self.engine, given, _outcome.decode(row.outcome)):
+            self.engine.apply(one)
+            self._since.append(one)
 
     async def _write(self) -> None:
         if self._pending:
