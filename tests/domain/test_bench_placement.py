@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from mesh_tools.bench.placement import openb
+from mesh_tools.bench.placement import command, openb
 from mesh_tools.bench.placement.command import DATA, NODES, main, one_run
 from mesh_tools.bench.placement.driven import asked, drive, engine_of
 from mesh_tools.bench.placement.yardstick import Fgd, drive_fgd
+from placement.domain.engine.site import NodeSpec
 
 NODE_LINES = "sn,cpu_milli,memory_mib,gpu,model\nb,8000,16384,2,T4\na,8000,16384,1,G2\n"
 POD_LINES = (
@@ -96,9 +97,36 @@ def test_openb_is_filled_as_far_as_published_fgd_fills_it(seed: int) -> None:
     )
 
 
-def _used(specs: list[openb.NodeSpec], order: list[openb.Pod], pods: list[openb.Pod]) -> float:
+def _used(specs: list[NodeSpec], order: list[openb.Pod], pods: list[openb.Pod]) -> float:
     milli = sum(spec.gpus for spec in specs) * 1_000
     used = openb.Allocation(milli)
     wishes = [asked(number, pod.size) for number, pod in enumerate(order)]
     drive(engine_of(specs, openb.mix_of(pods)), wishes, lambda size, done: used.note(size, placed=done))
     return used.last_pct
+
+
+def test_parts_that_need_no_list_run_where_there_are_none_and_print_what_they_must_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = command.Amount(racks=16, gangs=40, packed=40, plans=1, failures=1, times=1)
+    monkeypatch.setattr(command, "QUICK", few)
+    argv = ["--data", str(tmp_path), "--quick", "--only", "lists,speed,gangs,preemption,rack"]
+    assert main(argv, as_json=True) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out.splitlines()[-1])
+    assert found.keys() == {"seeds", "gangs", "preemption", "rack"}
+    assert "without them there is no lists, speed" in said.err
+    assert "p99 must be 5 ms" in said.out
+    assert found["gangs"]["partial"] == 0
+    assert found["gangs"]["placed"] > 0
+    assert found["preemption"]["victims"] > 0
+    assert found["rack"]["workloads"] > 0
+
+
+def test_a_part_that_nobody_knows_is_said_before_anything_is_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--only", "gangs,gongs"], as_json=False)
+    assert stopped.value.code == 2
+    assert "there is no part 'gongs'" in capsys.readouterr().err

@@ -40,6 +40,15 @@ class Week(NamedTuple):
     refused: int
 
 
+class Step(NamedTuple):
+    """One gang that was asked for: nanoseconds, whether it has seats, or some of them; trays in use then."""
+
+    ns: int
+    placed: bool
+    partial: bool
+    used: int
+
+
 def hall(racks: int) -> Engine:
     """Return an engine that knows so many racks, each level with a cap just above what it draws when full."""
     engine = engine_of(halls.trays(racks), [])
@@ -120,10 +129,20 @@ def decisions(racks: int, gangs: int, seed: int, times: int = 1) -> dict[str, An
     Of the same stream, sent several times, each decision's least time counts: the others are the machine's.
     """
     runs = [list(_stream(hall(racks), gangs, seed)) for _ in range(times)]
-    took = [min(one) for one in zip(*([ns for ns, _, _ in run] for run in runs), strict=True)]
-    placed = sum(done for _, done, _ in runs[0])
-    used = max(used for _, _, used in runs[0])
-    return {**_figures(took, placed), "used": round(used / (racks * halls.TRAYS_PER_RACK), 3)}
+    took = [min(one.ns for one in same) for same in zip(*runs, strict=True)]
+    placed = sum(one.placed for one in runs[0])
+    used = max(one.used for one in runs[0])
+    return {
+        **_figures(took, placed),
+        "used": round(used / (racks * halls.TRAYS_PER_RACK), 3),
+        "partial": sum(one.partial for one in runs[0]),
+    }
+
+
+def packing(racks: int, gangs: int, seed: int) -> dict[str, Any]:
+    """Return how full a hall is that gangs are near to themselves in, and with the same ones anywhere."""
+    near, blind = (saturate(racks, gangs, seed, blind=one) for one in (False, True))
+    return {"used_permille": near.used_permille, "blind_permille": blind.used_permille}
 
 
 def plans(racks: int, count: int, seed: int, times: int = 1) -> dict[str, Any]:
@@ -163,8 +182,8 @@ def failed_racks(racks: int, count: int, seed: int, times: int = 1) -> dict[str,
     return {**_figures(took, count), "workloads": hit, "replaced": moved}
 
 
-def _stream(engine: Engine, gangs: int, seed: int) -> Iterator[tuple[int, bool, int]]:
-    """Yield, for each gang asked for, the nanoseconds it took, whether it has seats, trays in use."""
+def _stream(engine: Engine, gangs: int, seed: int) -> Iterator[Step]:
+    """Yield what became of each gang that is asked for."""
     chance, live, used = _chance(seed), list[tuple[str, int]](), 0
     for near in (
         Near(segment=16),
@@ -186,11 +205,13 @@ def _stream(engine: Engine, gangs: int, seed: int) -> Iterator[tuple[int, bool, 
         if done:
             live.append((wish.workload, wish.members))
             used += wish.members
-        for _ in range(0 if done and chance.random() < 0.9 else chance.randrange(1, 3)):
+        partial = int(engine.site.taken.sum()) != used * halls.TRAY_GPUS
+        ending = 0 if done and chance.random() < 0.9 else chance.randrange(1, 3)
+        for _ in range(min(ending, len(live))):
             workload, members = live.pop(chance.randrange(len(live)))
             engine.apply(Released(workload=workload, at=number))
             used -= members
-        yield took, done, used
+        yield Step(took, done, partial, used)
     gc.unfreeze()
 
 
