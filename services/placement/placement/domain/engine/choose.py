@@ -7,7 +7,7 @@ import numpy as np
 
 from placement.domain.engine.fit import BIT, FITS, LOWEST, fit
 from placement.domain.engine.mix import ONE
-from placement.domain.engine.power import ENDLESS, Power
+from placement.domain.engine.power import Power
 from placement.domain.engine.score import NONE, Scored, needed_w
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
@@ -134,11 +134,13 @@ class Chooser:
         if terms.isolation or self._tenancy.locked:
             found = np.where(self._tenancy.apart(terms), 0, BIT["isolation"])
         if self._power.capped and self._power.tightest() < site.gpu_w_max * size.cards:
-            rows = site.every if everywhere else np.flatnonzero(view.fails == 0)
-            room = np.full(site.rows, ENDLESS)
-            room[rows] = self._power.room(rows)
-            bits = np.where(room < view.needs, BIT["power"], 0)
-            found = bits if found is None else found | bits
+            room = self._power.room()
+            dark = room < view.needs
+            if not everywhere:
+                dark &= view.fails == 0
+            if dark.any():
+                bits = dark * BIT["power"]
+                found = bits if found is None else found | bits
         kept = self.reserved(size, terms)
         if kept is not None:
             found = kept if found is None else found | kept
@@ -152,6 +154,9 @@ class Chooser:
         thrifty = awake.score > usual.score - watt_costs * usual.watts
         if room is not None:
             thrifty |= room < usual.watts
+        thrifty &= usual.score > NONE
+        if not thrifty.any():
+            return usual
         return Scored(
             np.where(thrifty, awake.score, usual.score),
             np.where(thrifty, awake.gain, usual.gain),
@@ -171,7 +176,7 @@ class Chooser:
     def _failed(self, view: View, also: Ints | None) -> tuple[int, ...]:
         if also is None:
             return tuple(view.counts.tolist())
-        return tuple(np.bincount(LOWEST[view.fails | also], minlength=FITS + 1).tolist())
+        return tuple(np.bincount(LOWEST.take(view.fails | also), minlength=FITS + 1).tolist())
 
     def _rated(
         self, picked: Scored, score: Ints, row: int, watt_costs: int, bias: Ints | None

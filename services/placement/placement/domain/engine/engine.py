@@ -14,7 +14,7 @@ from placement.domain.engine.capacity import MEMBERS_MAX
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
 from placement.domain.engine.finding import found_parts
-from placement.domain.engine.fit import short
+from placement.domain.engine.fit import lacks, short
 from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
 from placement.domain.engine.knowing import know
 from placement.domain.engine.mix import Mix
@@ -241,7 +241,7 @@ class Engine:
         self.roster.note(workload, here=False)
 
     def _enter(self, wish: Wish, part: Part) -> None:
-        assert not short(self.site, wish.size, np.array([part.row]))[0], "what is applied fits"
+        assert not lacks(self.site, wish.size, part.row), "what is applied fits"
         self.seating.sit(wish, part)
 
     def leave(self, wish: Wish, parts: Sequence[Part]) -> None:

@@ -44,6 +44,11 @@ def fit(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
     return barred(site, size, terms, rows) | short(site, size, rows)
 
 
+def lacks(site: Site, size: Size, row: int) -> bool:
+    """Return whether one row has too little of anything: what ``short`` says of it."""
+    return bool(short(site, size, row))  # type: ignore[arg-type] # a number will do, and is faster
+
+
 def short(site: Site, size: Size, rows: Ints) -> Ints:
     """Return which of GPUs, CPU, memory and slots each of ``rows`` has too little of."""
     fails: Ints = (site.cpu.take(rows) < size.cpu_milli) * BIT["cpu"]

@@ -32,6 +32,15 @@ class Power:
         self._rooms: Ints = np.zeros(0, np.int64)
         self._planned: dict[str, Ints] = {}
         self._stale = True
+        # All levels' domains one after the other: watts planned, and 1 for each that has a cap.
+        self._plans: Ints = np.zeros(0, np.int64)
+        self._bound: Ints = np.zeros(0, np.int64)
+        # Rows alike in every domain are one cell: int[level, cell] its domains, int[cell, level] where they
+        # stand in what is one after the other.
+        self._cells: Ints = np.zeros((len(POWER), 0), np.int64)
+        self._where: Ints = np.zeros((0, len(POWER)), np.int64)
+        self._cell: Ints = np.zeros(0, np.int64)
+        self._puts = -1
 
     def copy(self, site: Site) -> "Power":
         """Return the same for a copy of the site."""
@@ -68,23 +77,30 @@ class Power:
         self._stale = False
         site = self._site
         rows = site.rows
+        if self._puts != site.puts:
+            self._puts = site.puts
+            places = np.stack([site.at(level) for level in POWER])
+            self._cells, cell = np.unique(places, axis=1, return_inverse=True)
+            self._cell = cell.reshape(-1)
         watts = site.idle_w[:rows] + site.taken[:rows] * site.gpu_w[:rows]
         widths = [len(site.domains[level]) + 1 for level in POWER]
         self._rooms = np.full(sum(widths), ENDLESS, np.int64)
+        self._plans, self._bound = np.zeros_like(self._rooms), np.zeros_like(self._rooms)
         ends = np.cumsum(widths)
+        # What is NOWHERE, -1, is the last of its level.
+        at = np.where(self._cells == NOWHERE, np.array(widths)[:, None] - 1, self._cells)
+        self._where = np.ascontiguousarray((at + (ends - widths)[:, None]).T)
         for level, end, width in zip(POWER, ends.tolist(), widths, strict=True):
-            domains = width - 1
             at = site.at(level)
             known = at != NOWHERE
-            sums = np.zeros(domains, np.int64)
+            # A level's part of the one vector; the last stands for NOWHERE, which has no cap.
+            sums = self._plans[end - width : end - 1]
             np.add.at(sums, at[known], watts[known])
-            self._planned[level] = sums
-            # A level's part of the one vector, so that its least is found at one look.
-            room = self._rooms[end - width : end]
+            room, bound = self._rooms[end - width : end], self._bound[end - width : end]
             for domain, cap in self._caps[level].items():
                 room[domain] = cap - sums[domain] - self._excess[level].get(domain, 0)
-            # The last stands for NOWHERE: what is in no domain of a level has no cap there.
-            self._room[level] = room
+                bound[domain] = 1
+            self._planned[level], self._room[level] = sums, room
 
     def cap(self, level: str, domain: str, watts: int | None) -> None:
         """Cap a domain, or (``None``) lift its cap."""
@@ -105,12 +121,9 @@ class Power:
         """Count watts that a row's node draws more (or, negative, less) by plan."""
         if watts == 0 or self._stale:
             return
-        for level in POWER:
-            domain = self._site.at(level)[row]
-            if domain != NOWHERE:
-                self._planned[level][domain] += watts
-                if self._room[level][domain] != ENDLESS:
-                    self._room[level][domain] -= watts
+        at = self._where[self._cell[row]]
+        self._plans[at] += watts
+        self._rooms[at] -= watts * self._bound[at]
 
     def add_all(self, rows: Ints, watts: Ints) -> None:
         """Count watts that the nodes of ``rows`` draw more (or, negative, less) by plan: int[of rows]."""
@@ -131,6 +144,7 @@ class Power:
         shadow = Power(site)
         shadow._caps, shadow._excess, shadow._planned = self._caps, self._excess, self._planned
         shadow._room, shadow._stale = dict(self._room), False
+        shadow._cells, shadow._cell, shadow._puts = self._cells, self._cell, self._puts
         for level in POWER:
             if self._caps[level]:
                 room = self._room[level]
@@ -163,14 +177,14 @@ class Power:
         self._sum()
         return int(self._rooms.min(initial=ENDLESS))
 
-    def room(self, rows: Ints) -> Ints:
-        """Return how many watts each of ``rows`` may still add: int[row]."""
+    def room(self, rows: Ints | None = None) -> Ints:
+        """Return how many watts each of ``rows`` (of all) may still add: int[row]."""
         self._sum()
-        least = np.full(len(rows), ENDLESS, np.int64)
-        for level in POWER:
+        least = np.full(self._cells.shape[1], ENDLESS, np.int64)
+        for level, at in zip(POWER, self._cells, strict=True):
             if self._caps[level]:
-                np.minimum(least, self._room[level][self._site.at(level)[rows]], out=least)
-        return least
+                np.minimum(least, self._room[level].take(at), out=least)
+        return least.take(self._cell if rows is None else self._cell.take(rows))
 
     def room_at(self, level: str, rows: Ints) -> Ints:
         """Return how many watts the domain of each of ``rows`` at one level may still add: int[row]."""

@@ -76,7 +76,7 @@ def needed_w(site: Site, size: Size, rows: Ints) -> Ints:
     gpu_w = site.gpu_w.take(rows)
     if not size.gpu_milli:
         return size.gpus * gpu_w
-    free = site.free[rows]
+    free = site.free.take(rows, 0)
     awake = ((free >= size.gpu_milli) & (free < MILLI_PER_GPU)).any(1)
     return np.where(awake, 0, gpu_w)
 
@@ -91,13 +91,13 @@ def _shared(mix: Mix, milli: int, free: Ints, cpu: tuple[Ints, Ints], model: Int
     width = free.shape[1]
     can &= ~((free[:, :, None] == free[:, None, :]) & _EARLIER[:width, :width]).any(2)
     row, card = np.nonzero(can)
-    left = free[row]
+    left = free.take(row, 0)
     left[np.arange(len(row)), card] -= milli
     after, before = cpu
     both = mix.useful(
         np.concatenate((left, free)),
-        np.concatenate((after[row], before)),
-        np.concatenate((model[row], model)),
+        np.concatenate((after.take(row), before)),
+        np.concatenate((model.take(row), model)),
     )
     worth = np.full(free.shape, NONE, np.int64)
     worth[row, card] = both[: len(row)]

@@ -53,7 +53,8 @@ class Seating:
         site.take(wish.size, part)
         self._power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
         self._tenancy.enter(row, wish.terms)
-        self._join(wish, np.array([row]), np.array([1]))
+        if wish.group:
+            self._join(wish, np.array([row]), np.array([1]))
 
     def stand(self, wish: Wish, part: Part) -> None:
         """Have a member be there no more."""
@@ -62,7 +63,8 @@ class Seating:
         site.give(wish.size, part)
         self._power.add(row, (int(site.taken[row]) - before) * int(site.gpu_w[row]))
         self._tenancy.leave(row, wish.terms)
-        self._join(wish, np.array([row]), np.array([-1]))
+        if wish.group:
+            self._join(wish, np.array([row]), np.array([-1]))
 
     def enter(self, wish: Wish, seats: Seats, *, back: bool = False) -> None:
         """Have members sit there. Raises, with nothing changed, where one does not fit.
@@ -75,7 +77,8 @@ class Seating:
             undo.callback(self._move, wish, seats, rows, counts, take=False)
             self._tenancy.enter_all(rows, counts, wish.terms)
             undo.callback(self._tenancy.leave_all, rows, counts, wish.terms)
-            self._join(wish, rows, counts)
+            if wish.group:
+                self._join(wish, rows, counts)
             undo.pop_all()
 
     def leave(self, wish: Wish, seats: Seats) -> None:
@@ -83,12 +86,11 @@ class Seating:
         rows, counts = _by_row(seats.rows)
         self._move(wish, seats, rows, counts, take=False)
         self._tenancy.leave_all(rows, counts, wish.terms)
-        self._join(wish, rows, -counts)
+        if wish.group:
+            self._join(wish, rows, -counts)
 
     def _join(self, wish: Wish, rows: Ints, counts: Ints) -> None:
         """Count members of the wish's group on some rows, or (negative) count them no more."""
-        if not wish.group:
-            return
         group = self._groups.get(wish.group, {}).copy()
         for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
             group[row] = group.get(row, 0) + count

@@ -67,8 +67,8 @@ class Kept:
             self._empty(site.rows)
             rows = np.arange(site.rows)
         fails = short(site, self._size, rows)
-        self.counts -= np.bincount(LOWEST[self.fails[rows]], minlength=FITS + 1)
-        self.counts += np.bincount(LOWEST[fails], minlength=FITS + 1)
+        self.counts -= np.bincount(LOWEST.take(self.fails.take(rows)), minlength=FITS + 1)
+        self.counts += np.bincount(LOWEST.take(fails), minlength=FITS + 1)
         self.fails[rows] = fails
         self.needs[rows] = needed_w(site, self._size, rows)
         self.scored.score[rows] = NONE
