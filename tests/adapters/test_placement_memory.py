@@ -14,7 +14,17 @@ from placement import logbook, memory, remembering
 from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import Asked, Input, NodePut, Placed, Refused, Released, Wish
+from placement.domain.engine.wish import (
+    Asked,
+    Input,
+    NodePut,
+    NodesLost,
+    Placed,
+    Refused,
+    Released,
+    Replaced,
+    Wish,
+)
 
 from tests.domain.engines import Inputs
 from tests.servers_postgres import PostgresServer
@@ -186,6 +196,25 @@ async def test_a_decision_that_comes_out_otherwise_is_said_and_what_was_decided_
     assert seats == {"a": "n2", "b": "n1"}
     assert "decision 3" in str(memory.of(again.beside).trouble())
     assert memory.of(store.beside).trouble() is None
+
+
+async def test_what_was_decided_for_those_on_lost_nodes_holds_where_it_comes_out_otherwise(
+    start: Open,
+) -> None:
+    store = await start()
+    given = (node("n1"), node("n2"), node("n3"), ask("a", 8))
+    *_, lost = await give(store, *given, NodesLost(nodes=("n1",), at=9))
+    assert isinstance(lost, Replaced)
+    assert [seat.node for seat in lost.outcomes[0].seats] == ["n2"]
+    async with store.transaction() as tx:
+        await tx.change(
+            "UPDATE decision SET outcome = replace(outcome, '\"n2\"', '\"n3\"') WHERE seq = 5"
+        )
+    again = await start()
+    engine = (await held(again)).engine
+    assert engine.seats(engine.holdings["a"].parts)[0].node == "n3"
+    assert engine.site.closed[:3].tolist() == [1, 0, 0]
+    assert "decision 5" in str(memory.of(again.beside).trouble())
 
 
 async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps(
