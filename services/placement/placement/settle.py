@@ -22,7 +22,8 @@ from meshkit.store import Transaction
 from placement import memory, reading, store
 from placement.domain.built import milliseconds
 from placement.domain.decide import Grant, Refusal, answer_of, wish_of
-from placement.domain.engine.wish import Asked, Noted, Released, Replaced
+from placement.domain.engine.wish import Asked, Refused, Released
+from placement.domain.engine.wish import Placed as Seated
 from placement.domain.fleet import ENDED, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import intent_of, route_of
@@ -161,7 +162,7 @@ def _seeker(held: memory.Memory, cause: Any, wanted: Wanted, now: datetime) -> S
         workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
         wish = wish_of(wanted, workload_id, failed_on)
         outcome = held.apply(Asked(wish=wish, at=milliseconds(now)))
-        assert not isinstance(outcome, Noted | Replaced), "a wish is granted or refused"
+        assert isinstance(outcome, Seated | Refused), "what does not wait is granted or refused"
         return answer_of(outcome, wanted.resources, wanted.residency)
 
     return seek

@@ -13,6 +13,7 @@ from placement.domain.engine.fit import CONSTRAINTS
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Placed, Refused, Wish
 from placement.domain.fleet import Wanted
+from placement.domain.lacks import short_of
 
 WORKLOADS_PER_NODE_MAX = 256
 """Whatever their size: all that a node should run is one message, and so is its heartbeat."""
@@ -85,6 +86,8 @@ def wish_for(resources: Resources, residency: Residency) -> Wish:
 
 def answer_of(outcome: Placed | Refused, resources: Resources, residency: Residency) -> Grant | Refusal:
     """Return what the engine says of one replica, in words."""
+    if isinstance(outcome, Refused) and outcome.short is not None:
+        return Refusal(survivors=(), reasons=(short_of(outcome.short),))
     left = sum(outcome.why.failed)
     survivors = [Reason(code="known", detail="nodes at this site", count=left)]
     words = _words(resources, residency)
@@ -203,6 +206,12 @@ _OTHERS = {
         "with room under every power cap above them",
         "no_power",
         "stop other work there, or have a cap raised",
+    ),
+    "quota": _Constraint(
+        "quota",
+        "outside what others are guaranteed",
+        "quota_domains",
+        "wait until others end, or have an operator raise the quota",
     ),
     "reserved": _Constraint(
         "reserved",

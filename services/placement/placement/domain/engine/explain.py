@@ -71,7 +71,12 @@ def survivors(wish: Wish, why: Told) -> list[Reason]:
 def refused(
     wish: Wish, why: Told, *, called: Callable[[str], str] = str, others: bool = True
 ) -> list[Reason]:
-    """Return which constraint left no node, and the smallest change that would have admitted the wish."""
+    """Return which constraint left no node, and the smallest change that would have admitted the wish.
+
+    Nothing where no node was looked at: then ``short`` says what is lacking.
+    """
+    if not why.failed:
+        return []
     left = before = sum(why.failed)
     last = CONSTRAINTS[0]
     for code, failed in zip(CONSTRAINTS, why.failed, strict=False):
@@ -132,6 +137,7 @@ def _matters(code: str, wish: Wish) -> bool:
         "isolation": terms.isolation,
         "power": False,
         "reserved": False,
+        "quota": False,
     }
     return bool(asked.get(code, True))
 
@@ -205,6 +211,11 @@ def _words(code: str, wish: Wish) -> Words:
             "not reserved for somebody else",
             "reserved",
             "wait until the reservation ends, or ask for a run that ends before it begins",
+        ),
+        "quota": Words(
+            "outside the NVLink domains that others are guaranteed",
+            "quota_domains",
+            "wait until others end, or have an operator raise the quota",
         ),
     }[code]
 

@@ -22,6 +22,7 @@ CONSTRAINTS = (
     "isolation",
     "power",
     "reserved",
+    "quota",
 )
 """What a node must meet, in order; the code of each, as reasons say it."""
 

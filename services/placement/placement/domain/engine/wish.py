@@ -4,10 +4,66 @@ from typing import Literal
 
 import msgspec
 
-from placement.domain.engine.choose import Rated
+from placement.domain.engine.notice import (
+    Booked,
+    Cancelled,
+    Due,
+    Maintained,
+    NotBooked,
+    Preempted,
+    Queued,
+    QuotaSet,
+    Relaxation,
+    Reseated,
+    Seat,
+    Short,
+    Stranded,
+    Ticked,
+    Told,
+)
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Level, Size, Terms
-from placement.domain.engine.spill import Together
+
+__all__ = [
+    "Advanced",
+    "Asked",
+    "Booked",
+    "Cancelled",
+    "Capped",
+    "Due",
+    "Expected",
+    "Followed",
+    "Found",
+    "Input",
+    "Kind",
+    "Known",
+    "Maintained",
+    "Measured",
+    "Moved",
+    "Near",
+    "NodePut",
+    "NodeTurned",
+    "NodesLost",
+    "NotBooked",
+    "Noted",
+    "Outcome",
+    "Placed",
+    "Preempted",
+    "Queued",
+    "QuotaSet",
+    "Refused",
+    "Relaxation",
+    "Released",
+    "Reseated",
+    "Reserved",
+    "Seat",
+    "Short",
+    "Stranded",
+    "Ticked",
+    "Told",
+    "Weighed",
+    "Wish",
+]
 
 Kind = Literal["lease", "job", "endpoint"]
 
@@ -30,7 +86,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``group`` are those it should not share a domain of level ``apart`` with (the replicas of one
     endpoint). ``avoid`` are nodes that will not do, ``dislike`` nodes to take only where no other does,
     ``home`` nodes that hold its weights already. Of an ``elastic`` one, lost members are replaced while the
-    others go on. Times are milliseconds.
+    others go on. It runs at most ``run_ms`` (0: nobody knows) and, where it names a ``reservation``, on that
+    one's nodes only. With ``queue`` it waits where it does not fit now; an endpoint never does. Times are
+    milliseconds.
     """
 
     workload: str
@@ -49,6 +107,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_cost: int = 0
     elastic: bool = False
     queue: bool = False
+    run_ms: int = 0
+    reservation: str = ""
     avoid: tuple[str, ...] = ()
     dislike: tuple[str, ...] = ()
     home: tuple[str, ...] = ()
@@ -96,16 +156,31 @@ class Weighed(msgspec.Struct, frozen=True, kw_only=True, tag="weighed"):
     watt: int
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked", omit_defaults=True):
-    """Somebody wishes for a workload.
-
-    Workloads that are named in ``instead_of`` make way for it: they hold nothing any more if it has its seats
-    then, and stay where they are if it has not.
-    """
+class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="asked"):
+    """Somebody wishes for a workload."""
 
     wish: Wish
     at: int
-    instead_of: tuple[str, ...] = ()
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True, tag="reserved"):
+    """A project wishes for whole nodes from ``start`` to ``end``.
+
+    Either those it names, by node or NVLink domain, or as many as ``members`` times ``size`` need.
+    """
+
+    reservation: str
+    organization: str
+    project: str
+    start: int
+    end: int
+    nodes: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    size: Size | None = None
+    members: int = 1
+    near: Near = Near()
+    terms: Terms = Terms()
+    at: int
 
 
 class Released(msgspec.Struct, frozen=True, kw_only=True, tag="released"):
@@ -120,14 +195,6 @@ class NodesLost(msgspec.Struct, frozen=True, kw_only=True, tag="nodes.lost"):
 
     nodes: tuple[str, ...]
     at: int
-
-
-class Seat(msgspec.Struct, frozen=True, array_like=True):
-    """Where one member sits: its node, its cards by index, the milli it takes of each."""
-
-    node: str
-    cards: tuple[int, ...]
-    milli_each: int
 
 
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
@@ -147,82 +214,56 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
 
 
 Known = NodePut | NodeTurned | Capped | Measured | Expected | Weighed
-"""What is told and decides nothing by itself."""
-Input = Known | Asked | Released | Moved | Found | NodesLost
+"""What is told of the site itself."""
+Input = (
+    Known
+    | NodesLost
+    | Asked
+    | Released
+    | Moved
+    | Found
+    | QuotaSet
+    | Reserved
+    | Maintained
+    | Cancelled
+    | Ticked
+)
 
 
-class Relaxation(msgspec.Struct, frozen=True, array_like=True):
-    """One change that would have admitted a refused wish: of which kind, by how much, of what.
+class Placed(msgspec.Struct, frozen=True, kw_only=True, tag="placed", omit_defaults=True):
+    """The workload has its seats, one a member.
 
-    Kinds, and what ``amount`` and ``names`` are for each, are those of ``relax``.
-    """
-
-    kind: str
-    amount: int
-    names: tuple[str, ...] = ()
-
-
-class Told(msgspec.Struct, frozen=True, array_like=True):
-    """Why: how many nodes failed each constraint first (the last: none), the best and the next best.
-
-    ``relaxation`` is, of a refusal, the smallest that admits it; ``None`` where no single one does. Of
-    several members at once all this is for one of them, node by node; ``together`` is what they needed beyond.
-    """
-
-    failed: tuple[int, ...]
-    best: Rated | None = None
-    second: Rated | None = None
-    relaxation: Relaxation | None = None
-    together: Together | None = None
-
-
-class Placed(msgspec.Struct, frozen=True, kw_only=True, tag="placed"):
-    """The workload has its seats, one a member."""
-
-    workload: str
-    seats: tuple[Seat, ...]
-    why: Told
-
-
-class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """It fits nowhere now; nothing has changed."""
-
-    workload: str
-    why: Told
-
-
-class Reseated(msgspec.Struct, frozen=True, kw_only=True, tag="reseated"):
-    """A workload that lost members has all its seats again.
-
-    ``members`` are those with new ones: the lost, or all of them, where it starts anew.
+    ``borrowed``: it gives way to whoever is guaranteed them. ``preempted`` gave way to it. ``until`` is
+    when it is to stop, where that is known.
     """
 
     workload: str
     seats: tuple[Seat, ...]
-    members: tuple[int, ...]
     why: Told
+    borrowed: bool = False
+    preempted: tuple[str, ...] = ()
+    until: int | None = None
 
 
-class Stranded(msgspec.Struct, frozen=True, kw_only=True, tag="stranded"):
-    """A workload that lost members fits nowhere else. ``released``: it holds nothing any more.
-
-    A job is released, whole, and can be asked for again; of leases and endpoints those members that are left
-    stay where they are, and the lost ones hold their seats until their nodes return or the workload ends.
-    """
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused", omit_defaults=True):
+    """It may not be, or fits nowhere now; nothing has changed. ``short``: what its quota lacks."""
 
     workload: str
-    released: bool
     why: Told
-
-
-class Replaced(msgspec.Struct, frozen=True, kw_only=True, tag="replaced"):
-    """What became of all who were on the nodes that are lost, in the order in which it was decided."""
-
-    outcomes: tuple[Reseated | Stranded, ...]
+    short: Short | None = None
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted"):
     """The input is known; it decided nothing."""
 
 
-Outcome = Placed | Refused | Replaced | Noted
+Followed = Placed | Preempted | Queued | Due | Booked | NotBooked | Reseated | Stranded
+
+
+class Advanced(msgspec.Struct, frozen=True, kw_only=True, tag="advanced"):
+    """What followed: who gave way, started, sits elsewhere, has other prospects, is to stop; in order."""
+
+    outcomes: tuple[Followed, ...]
+
+
+Outcome = Placed | Refused | Queued | Booked | NotBooked | Advanced | Noted
