@@ -15,6 +15,7 @@ from placement.domain.engine.wish import (
     NodePut,
     NodeTurned,
     Outcome,
+    Released,
     Wish,
 )
 
@@ -35,6 +36,12 @@ def wish(workload: str, members: int = 1, **given: object) -> Wish:
 
 def ask(engine: Engine, wished: Wish, at: int = 0) -> Outcome:
     return engine.apply(Asked(wish=wished, at=at))
+
+
+def send_away(engine: Engine, workloads: Sequence[str], at: int = 0) -> None:
+    """Have workloads hold nothing any more."""
+    for workload in workloads:
+        engine.apply(Released(workload=workload, at=at))
 
 
 def racks(count: int, trays: int, *, gpus: int = 4, leaf: int = 2, pdu: int = 2) -> Engine:

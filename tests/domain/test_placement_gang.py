@@ -14,6 +14,7 @@ from placement.domain.engine.tenancy import Tenancy
 from placement.domain.engine.wish import (
     Asked,
     Capped,
+    Maintained,
     Near,
     NodePut,
     NodeTurned,
@@ -178,10 +179,9 @@ def test_nodes_to_avoid_and_nodes_out_of_service_take_no_member() -> None:
     assert outcome.why.failed[0] == 2
 
 
-def test_what_is_reserved_takes_no_member() -> None:
+def test_nodes_that_are_soon_worked_on_take_no_member() -> None:
     engine = racks(1, 4)
-    mask = engine.site.every % 2 * (1 << 11)
-    engine.chooser.reserved = lambda _size, _terms: mask
+    engine.apply(Maintained(window="m", start=9, end=None, nodes=("n000-01", "n000-03"), at=0))
     assert isinstance(ask(engine, wish("a", 3, size=TRAY)), Refused)
     outcome = ask(engine, wish("b", 2, size=TRAY))
     assert isinstance(outcome, Placed)

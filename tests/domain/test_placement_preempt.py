@@ -8,10 +8,9 @@ from placement.domain.engine import roster
 from placement.domain.engine.engine import Engine, Holding
 from placement.domain.engine.preempt import Plan, lower, plan
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import Asked, Near, NodeTurned, Placed, Refused, Released
+from placement.domain.engine.wish import Asked, Near, NodeTurned, Placed, Released
 
-from tests.domain.gang_rules import columns
-from tests.domain.gang_world import ask, racks, wish
+from tests.domain.gang_world import ask, racks, send_away, wish
 
 TRAY = Size(gpus=4)
 
@@ -175,17 +174,6 @@ def test_what_is_out_of_service_is_of_no_use() -> None:
     assert plan(engine, wish("new", size=TRAY, priority=1), None, 0) == Plan(("w01",), 2)
 
 
-def test_who_makes_way_for_an_ask_that_is_refused_all_the_same_stays() -> None:
-    engine = full(1)
-    before, there = columns(engine), list(engine.holdings)
-    outcome = engine.apply(Asked(wish=wish("new", 3, size=TRAY), at=1, instead_of=("w00", "w01")))
-    assert isinstance(outcome, Refused)
-    assert columns(engine) == before
-    assert list(engine.holdings) == there
-    with pytest.raises(ValueError, match="no seats"):
-        engine.apply(Asked(wish=wish("new", size=TRAY), at=1, instead_of=("nobody",)))
-
-
 def test_the_cost_of_everybody_is_asked_once() -> None:
     engine, asked = full(), []
 
@@ -216,7 +204,8 @@ def test_plans_in_a_full_hall_are_true_and_do_not_depend_on_when_others_were_ask
         assert found == plan(Engine.from_snapshot(engine.snapshot()), wished, None, 1)
         if found is not None:
             trial = engine.copy()
-            outcome = trial.apply(Asked(wish=wished, at=1, instead_of=found.victims))
+            send_away(trial, found.victims)
+            outcome = trial.apply(Asked(wish=wished, at=1))
             assert isinstance(outcome, Placed)
             assert trial.power.breaches() == []
         engine.apply(Released(workload=chance.choice(list(engine.holdings)), at=1))

@@ -12,7 +12,7 @@ from placement.domain.engine.preempt import May, plan
 from placement.domain.engine.wish import Asked, Placed, Refused, Released, Wish
 
 from tests.domain.gang_rules import columns
-from tests.domain.gang_world import ask, drawn_wish, site
+from tests.domain.gang_world import ask, drawn_wish, send_away, site
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -86,8 +86,10 @@ def test_without_looking_at_every_choice_a_plan_is_true_and_spares_whom_it_can(s
         for spared in found.victims:
             others = tuple(workload for workload in found.victims if workload != spared)
             trial = engine.copy()
-            outcome = trial.apply(Asked(wish=wished, at=0, instead_of=others))
+            send_away(trial, others)
+            outcome = trial.apply(Asked(wish=wished, at=0))
             assert isinstance(outcome, Refused)
-        outcome = engine.apply(Asked(wish=wished, at=0, instead_of=found.victims))
+        send_away(engine, found.victims)
+        outcome = engine.apply(Asked(wish=wished, at=0))
         assert isinstance(outcome, Placed)
         assert not engine.holdings.keys() & set(found.victims)

@@ -159,7 +159,9 @@ def plans(racks: int, count: int, seed: int, times: int = 1) -> dict[str, Any]:
         found += answer is not None
         victims += len(answer.victims) if answer else 0
         if answer and number % 4 == 0:
-            engine.apply(Asked(wish=wish, at=number, instead_of=answer.victims))
+            for victim in answer.victims:
+                engine.apply(Released(workload=victim, at=number))
+            engine.apply(Asked(wish=wish, at=number))
             engine.apply(Released(workload=wish.workload, at=number))
             _fill(engine, chance, first=1_000_000 + 1_000 * number, misses=20)
     return {**_figures(took, found), "victims": victims, "holdings": len(engine.holdings)}

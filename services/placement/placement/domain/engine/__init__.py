@@ -10,4 +10,9 @@ Several members at once: ``gang`` decides, of ``capacity`` by node, ``topology``
 where watts bind all of them together, ``nearest`` in order of levels; ``rows`` are their seats and ``seating`` takes
 them. ``preempt`` says who makes way for a wish, of ``rooms`` priced in ``pieces`` and ``prices`` and tried on a
 ``trial`` of what the ``roster`` says; ``replace`` seats elsewhere who was on nodes that are lost.
+
+``turns`` decides who gets seats, who waits and who gives way: ``quota`` and its ``branches`` what is promised and held,
+``domains`` whole NVLink domains, ``share`` which quotas can be kept, ``labels`` what is borrowed, ``fair`` and ``queue``
+the order, ``trying`` who is tried, ``promises`` and ``forecast`` the starts that are told, ``calendar`` and ``bookings``
+reservations and maintenance, ``admission`` and ``reclaim`` how seats change hands. ``notice`` is what is told of it.
 """

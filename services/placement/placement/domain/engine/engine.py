@@ -6,55 +6,52 @@ same order give the same decisions, whether they come one by one, after a restar
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
-from placement.domain.engine.capacity import MEMBERS_MAX
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
-from placement.domain.engine.finding import found_parts
 from placement.domain.engine.fit import lacks, short
 from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
+from placement.domain.engine.holding import Holding, Missed, Seated
 from placement.domain.engine.knowing import know
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
 from placement.domain.engine.prefer import bias, watt_costs
-from placement.domain.engine.relax import smallest, smallest_together
-from placement.domain.engine.replace import gone, moved, replaced
+from placement.domain.engine.replace import moved
 from placement.domain.engine.roster import Roster
-from placement.domain.engine.seating import Seating, seats_of
+from placement.domain.engine.seating import Seating, equal, seats_of
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import HeldState, SiteState, Snapshot
 from placement.domain.engine.tenancy import Tenancy
+from placement.domain.engine.turns import Turns
 from placement.domain.engine.views import Views
 from placement.domain.engine.wish import (
     Asked,
+    Capped,
     Expected,
     Found,
     Input,
+    Measured,
     Moved,
+    NodePut,
     NodesLost,
+    NodeTurned,
     Noted,
     Outcome,
     Placed,
     Refused,
-    Released,
     Seat,
+    Weighed,
     Wish,
 )
 
+__all__ = ["Engine", "Holding"]
+
 WARM_MAX = 256
 """Sizes whose scores are computed before anybody asks, the most expected first."""
-
-
-class Holding(NamedTuple):
-    """A workload that has its seats, and since when."""
-
-    wish: Wish
-    parts: tuple[Part, ...]
-    at: int
 
 
 class Engine:
@@ -64,42 +61,43 @@ class Engine:
         self.site = Site()
         self.mix = Mix((), self.site.models)
         self.views = Views(self.site, self.mix)
-        self.power = Power(self.site)
-        self.tenancy = Tenancy(self.site)
-        self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
-        self.holdings: dict[str, Holding] = {}
-        self.ends, self.roster = Ends(), Roster()
+        self.power, self.tenancy = Power(self.site), Tenancy(self.site)
+        self.holdings, self.ends, self.roster = dict[str, Holding](), Ends(), Roster()
         self.groups: dict[str, dict[int, int]] = {}
-        self._together()
+        self.barred: Ints | None = None  # what keeps the one decided about from each row: bits int[row]
+        self._choosing()
         self._expected: list[tuple[Size, int]] = []
-        self._known_models = 0
-        self.watt_weight = 0
+        self._known_models = self.watt_weight = 0
+        self.turns = Turns(self)
 
     def copy(self) -> "Engine":
         """Return an engine that decides as this one would; what becomes of either does not touch the other."""
-        copy = Engine()
-        copy.site = self.site.copy()
-        copy.mix = self.mix
-        copy.views = self.views.copy(copy.site)
-        copy.power = self.power.copy(copy.site)
-        copy.tenancy = self.tenancy.copy(copy.site)
-        copy.chooser = Chooser(copy.site, copy.views, copy.power, copy.tenancy)
-        copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
-        copy.groups = {name: group.copy() for name, group in self.groups.items()}
-        copy._together(self.gangs)
-        copy._expected = self._expected.copy()
-        copy._known_models, copy.watt_weight = self._known_models, self.watt_weight
+        copy = self.twin()
+        copy.barred = self.barred
+        copy.turns.take(self.turns)
         return copy
 
-    def _together(self, known: Gangs | None = None) -> None:
-        """Have what seats many at once look at the site that this engine has."""
-        parts = (self.site, self.power, self.tenancy)
-        self.gangs = known.copy(*parts) if known else Gangs(*parts)
-        self.gangs.reserved = self._reserved
-        self.seating = Seating(*parts, self.groups)
+    def twin(self) -> "Engine":
+        """Return an engine with the same seats taken, in which nobody waits and nothing is booked."""
+        copy = Engine()
+        copy.site, copy.mix = self.site.copy(), self.mix
+        copy.views, copy.power = self.views.copy(copy.site), self.power.copy(copy.site)
+        copy.tenancy = self.tenancy.copy(copy.site)
+        copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
+        copy.groups = {name: group.copy() for name, group in self.groups.items()}
+        copy._choosing(self.gangs)
+        copy._expected = self._expected.copy()
+        copy._known_models, copy.watt_weight = self._known_models, self.watt_weight
+        copy.turns = Turns(copy, counts=False)
+        return copy
 
-    def _reserved(self, size: Size, terms: Terms) -> Ints | None:
-        return self.chooser.reserved(size, terms)
+    def _choosing(self, known: Gangs | None = None) -> None:
+        """Have what chooses and takes seats look at the site that this engine has."""
+        parts = (self.site, self.power, self.tenancy)
+        self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
+        self.gangs = known.copy(*parts) if known else Gangs(*parts)
+        self.chooser.reserved = self.gangs.reserved = lambda _size, _terms: self.barred
+        self.seating = Seating(*parts, self.groups)
 
     def snapshot(self) -> Snapshot:
         """Return all that decisions depend on."""
@@ -109,6 +107,7 @@ class Engine:
             watt_weight=self.watt_weight,
             expected=self._expected.copy(),
             holdings=[HeldState(*holding) for holding in self.holdings.values()],
+            turns=self.turns.state(),
         )
 
     @classmethod
@@ -117,62 +116,53 @@ class Engine:
         engine = cls()
         snapshot.site.into(engine.site)
         for held in snapshot.holdings:
-            engine.resume(Holding(held.wish, held.parts, held.at))
+            engine.resume(Holding(*msgspec.structs.astuple(held)))
         engine.power.restore(snapshot.power)
         engine.watt_weight = snapshot.watt_weight
         engine.expect(Expected(sizes=snapshot.expected))
+        engine.turns.restore(snapshot.turns)
         return engine
 
     def apply(self, given: Input) -> Outcome:
         """Return what is decided, and have it be so. Raises ``ValueError`` for what cannot be."""
         match given:
             case Asked():
-                return self._asked(given)
+                return self.turns.asked(given)
             case NodesLost():
-                return replaced(self, given)
-            case Released():
-                self.release(given.workload)
+                return self.turns.lost(given)
+            case Found():
+                self.turns.found(given)
             case Moved():
                 moved(self, given)
-            case Found():
-                self._find(given)
-            case _:
+            case NodePut() | NodeTurned() | Capped() | Measured() | Expected() | Weighed():
                 know(self, given)
+                return self.turns.knew(given)
+            case _:
+                return self.turns.heard(given)
         return Noted()
 
     def seats(self, parts: tuple[Part, ...]) -> tuple[Seat, ...]:
         """Return where parts are, by the nodes' ids."""
         return tuple(Seat(self.site.specs[one.row].node, one.cards, one.milli_each) for one in parts)
 
-    def _asked(self, given: Asked) -> Outcome:
-        wish = given.wish
-        if wish.workload in self.holdings:
-            raise ValueError(f"{wish.workload} has its seats already")
-        if not 1 <= wish.members <= MEMBERS_MAX or wish.near.segment < 1:
-            raise ValueError(
-                f"{wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
-            )
-        with gone(self, given.instead_of) as stay_gone:
-            parts, last = self.choose(wish)
-            if isinstance(last, Choice | Gang):
-                stay_gone()
-            else:
-                self.leave(wish, parts)
-        if isinstance(last, NoGang):
-            return Refused(workload=wish.workload, why=told(last, smallest_together(self, wish, last)))
-        if isinstance(last, NoChoice):
-            relaxation = smallest(self, wish, last.fails, len(parts))
-            return Refused(workload=wish.workload, why=told(last, relaxation))
-        self.hold(Holding(wish, tuple(parts), given.at))
-        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=told(last))
+    def seat(self, wish: Wish, barred: Ints | None = None) -> Seated | Missed:
+        """Have all members sit where they sit best beside what is ``barred``; nobody where one does not fit."""
+        before, self.barred = self.barred, barred
+        parts, last = self.choose(wish)
+        self.barred = before
+        if isinstance(last, NoChoice | NoGang):
+            self.leave(wish, parts)
+            return Missed(last, len(parts), barred)
+        return Seated(tuple(parts), told(last))
 
     def would(self, wish: Wish) -> Placed | Refused:
-        """Return what would be decided; nothing is taken."""
-        parts, last = self.choose(wish)
-        self.leave(wish, parts)
-        if isinstance(last, NoChoice | NoGang):
-            return Refused(workload=wish.workload, why=told(last))
-        return Placed(workload=wish.workload, seats=self.seats(tuple(parts)), why=told(last))
+        """Return what would be decided by room alone; nothing is taken."""
+        match self.seat(wish, self.barred):
+            case Missed(last=last):
+                return Refused(workload=wish.workload, why=told(last))
+            case Seated(parts, why):
+                self.leave(wish, parts)
+                return Placed(workload=wish.workload, seats=self.seats(parts), why=why)
 
     @contextmanager
     def without(self, workload: str) -> Iterator[None]:
@@ -182,8 +172,7 @@ class Engine:
         try:
             yield
         finally:
-            for part in holding.parts:
-                self.seating.sit(holding.wish, part)
+            self.sit(holding.wish, holding.parts)
 
     def choose(self, wish: Wish) -> tuple[Sequence[Part], Choice | NoChoice | Gang | NoGang]:
         """Seat as many members as fit, a gang's all or none; return where they are, and what was found last."""
@@ -198,9 +187,8 @@ class Engine:
             return gang.seats.parts(), gang
         parts: list[Part] = []
         while True:
-            chosen = self.chooser.choose(
-                wish.size, wish.terms, watt_costs=self._watt_costs(), bias=self._bias(wish)
-            )
+            costs, bias = watt_costs(self.site, self.watt_weight), self._bias(wish)
+            chosen = self.chooser.choose(wish.size, wish.terms, watt_costs=costs, bias=bias)
             if isinstance(chosen, NoChoice):
                 return parts, chosen
             self._enter(wish, chosen.part)
@@ -211,13 +199,7 @@ class Engine:
     def resume(self, holding: Holding) -> None:
         """Have a workload sit where it sat: nothing is asked, its nodes may be closed by now."""
         self.hold(holding)
-        for part in holding.parts:
-            self.seating.sit(holding.wish, part)
-
-    def _find(self, given: Found) -> None:
-        if given.wish.workload in self.holdings:
-            raise ValueError(f"{given.wish.workload} has its seats already")
-        self.resume(Holding(given.wish, found_parts(self.site, given), given.at))
+        self.sit(holding.wish, holding.parts)
 
     def hold(self, holding: Holding) -> None:
         """Note that a workload has its seats, now as the last that came to them."""
@@ -226,27 +208,39 @@ class Engine:
         self.holdings[holding.wish.workload] = holding
         self.roster.note(holding.wish.workload, here=True)
         self.ends.note(holding.wish, holding.parts)
+        self.turns.held(holding)
 
-    def release(self, workload: str) -> None:
-        """Have a workload hold nothing any more."""
-        holding = self.holdings.get(workload)
-        if holding is not None:
-            self.forget(workload)
-            self.leave(holding.wish, holding.parts)
-
-    def forget(self, workload: str) -> None:
-        """Note that a workload has its seats no more."""
-        del self.holdings[workload]
+    def forget(self, workload: str) -> Holding:
+        """Note that a workload's members sit nowhere any more."""
+        holding = self.holdings.pop(workload)
         self.ends.forget(workload)
         self.roster.note(workload, here=False)
+        self.turns.left(holding)
+        return holding
+
+    def unseat(self, workload: str) -> Holding | None:
+        """Have a workload hold nothing any more; return what it held."""
+        if workload not in self.holdings:
+            return None
+        holding = self.forget(workload)
+        self.leave(holding.wish, holding.parts)
+        return holding
 
     def _enter(self, wish: Wish, part: Part) -> None:
         assert not lacks(self.site, wish.size, part.row), "what is applied fits"
         self.seating.sit(wish, part)
 
+    def sit(self, wish: Wish, parts: Sequence[Part]) -> None:
+        """Have members sit where they sat."""
+        if equal(parts):
+            self.seating.enter(wish, seats_of(parts), back=True)
+            return
+        for part in parts:
+            self.seating.sit(wish, part)
+
     def leave(self, wish: Wish, parts: Sequence[Part]) -> None:
         """Have members sit there no more."""
-        if len(parts) > 1:
+        if equal(parts):
             self.seating.leave(wish, seats_of(parts))
             return
         for part in reversed(parts):
@@ -254,9 +248,6 @@ class Engine:
 
     def _bias(self, wish: Wish) -> Ints | None:
         return bias(self.site, wish, self.groups.get(wish.group))
-
-    def _watt_costs(self) -> int:
-        return watt_costs(self.site, self.watt_weight)
 
     def meet_models(self) -> None:
         """Have scores know of models that were not known before."""

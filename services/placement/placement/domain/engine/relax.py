@@ -115,7 +115,9 @@ def smallest(
     return None
 
 
-def smallest_together(engine: "Engine", wish: Wish, refused: NoGang) -> Relaxation | None:
+def smallest_together(
+    engine: "Engine", wish: Wish, refused: NoGang, kinds: Sequence[Kind] = KINDS
+) -> Relaxation | None:
     """Return the smallest change that admits a gang just refused; ``None`` where none is known.
 
     Fewer members, where as many as there is room for by count are admitted. Else it is searched for, among the
@@ -125,8 +127,8 @@ def smallest_together(engine: "Engine", wish: Wish, refused: NoGang) -> Relaxati
     if count:
         return Relaxation("members", wish.members - count)
     lacks = np.flatnonzero(np.bincount(refused.fails, minlength=1 << FITS)).tolist()
-    kinds = [kind for kind in KINDS if any(one & ~kind.lifts == 0 for one in lacks if one)]
-    return search(engine, wish, kinds)
+    able = [kind for kind in kinds if any(one & ~kind.lifts == 0 for one in lacks if one)]
+    return search(engine, wish, able)
 
 
 def search(

@@ -4,8 +4,8 @@ What stays decides how near the new seats must be: members of one segment share 
 them that are left, and all of them the domain that was required. One workload is changed whole or not at all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,14 +15,12 @@ from placement.domain.engine.choose import Choice
 from placement.domain.engine.gang import Gang, NoGang, alike, gathers, told, want_of
 from placement.domain.engine.nearest import near_enough
 from placement.domain.engine.prefer import bias
-from placement.domain.engine.seating import seats_of
 from placement.domain.engine.site import NOWHERE, Bools, Ints, Part
 from placement.domain.engine.topology import NEARNESS
 from placement.domain.engine.wish import (
     Moved,
     Near,
     NodesLost,
-    Replaced,
     Reseated,
     Stranded,
     Told,
@@ -41,8 +39,8 @@ class Step(NamedTuple):
     zones: list[Bools]
 
 
-def replaced(engine: "Engine", given: NodesLost) -> Replaced:
-    """Have all who were on lost nodes sit elsewhere, the highest priority first, then the largest.
+def lost_rows(engine: "Engine", given: NodesLost) -> list[int]:
+    """Return the rows of lost nodes, closed from now on.
 
     Raises ``ValueError``, with nothing changed, for nodes that nobody knows.
     """
@@ -53,29 +51,25 @@ def replaced(engine: "Engine", given: NodesLost) -> Replaced:
     rows = [site.row_of[node] for node in given.nodes]
     for row in rows:
         site.turn(row, closed=True, silent=bool(site.silent[row]))
-    lost = np.zeros(site.rows, bool)
+    return rows
+
+
+def hit(engine: "Engine", rows: list[int]) -> list["Holding"]:
+    """Return who is on lost nodes, the highest priority first, then the largest."""
+    lost = np.zeros(engine.site.rows, bool)
     lost[rows] = True
-    hit = [engine.holdings[workload] for workload in engine.ends.on(lost)]
-    hit.sort(key=lambda one: (-one.wish.priority, -one.wish.size.milli * len(one.parts)))
-    return Replaced(
-        outcomes=tuple(
-            replace(engine, one.wish.workload, given.nodes, whole=not one.wish.elastic, at=given.at)
-            for one in hit
-        )
-    )
+    found = [engine.holdings[workload] for workload in engine.ends.on(lost)]
+    return sorted(found, key=lambda one: (-one.wish.priority, -one.wish.size.milli * len(one.parts)))
 
 
-def replace(
-    engine: "Engine", workload: str, lost_nodes: Sequence[str], *, whole: bool, at: int
-) -> Reseated | Stranded:
-    """Have the members of a workload that are on lost nodes sit elsewhere, or (``whole``) all of it.
+def replace(engine: "Engine", holding: "Holding", rows: list[int], at: int) -> Reseated | Stranded:
+    """Have the members of a workload that are on lost nodes sit elsewhere, or all of it where it is not elastic.
 
     Where only the lost ones cannot, all of it can. The lost nodes must be closed.
     """
-    holding = engine.holdings[workload]
-    rows = {engine.site.row_of[node] for node in lost_nodes}
-    lost = [number for number, part in enumerate(holding.parts) if part.row in rows]
-    if not whole and len(lost) < len(holding.parts):
+    workload, gone = holding.wish.workload, set(rows)
+    lost = [number for number, part in enumerate(holding.parts) if part.row in gone]
+    if holding.wish.elastic and len(lost) < len(holding.parts):
         mended = _lost_only(engine, holding, lost)
         if mended is not None:
             parts, why = mended
@@ -96,8 +90,9 @@ def moved(engine: "Engine", given: Moved) -> None:
             f"{given.workload} has no member {given.member}, or there is no {given.to.node}"
         )
     part = Part(row, given.to.cards, given.to.milli_each)
-    if not engine.chooser.takes(holding.wish.size, holding.wish.terms, part):
-        raise ValueError(f"{given.workload} does not fit on {given.to.node}")
+    with engine.turns.keeping(holding):
+        if not engine.chooser.takes(holding.wish.size, holding.wish.terms, part):
+            raise ValueError(f"{given.workload} does not fit on {given.to.node}")
     parts = (*holding.parts[: given.member], part, *holding.parts[given.member + 1 :])
     if not near_enough(engine.site, alike(holding.wish).near, [one.row for one in parts]):
         raise ValueError(
@@ -108,27 +103,6 @@ def moved(engine: "Engine", given: Moved) -> None:
     engine.hold(holding._replace(parts=parts))
 
 
-@contextmanager
-def gone(engine: "Engine", workloads: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Have it be as if workloads had ended while this lasts, and for good once what it yields is called.
-
-    Raises ``ValueError`` for one that holds nothing.
-    """
-    unknown = [workload for workload in workloads if workload not in engine.holdings]
-    if unknown:
-        raise ValueError(f"{unknown[0]} has no seats")
-    with ExitStack() as undo:
-        for workload in dict.fromkeys(workloads):
-            _lift(engine, undo, engine.holdings[workload].wish, engine.holdings[workload].parts)
-
-        def for_good() -> None:
-            undo.pop_all()
-            for workload in dict.fromkeys(workloads):
-                engine.forget(workload)
-
-        yield for_good
-
-
 def _all_anew(engine: "Engine", holding: "Holding", at: int) -> Reseated | Stranded:
     """Have all of a workload sit elsewhere; else it ends if it is a job, or stays as it is."""
     wish = holding.wish
@@ -137,7 +111,7 @@ def _all_anew(engine: "Engine", holding: "Holding", at: int) -> Reseated | Stran
         parts, last = engine.choose(wish)
         if isinstance(last, Choice | Gang):
             undo.pop_all()
-            engine.hold(holding._replace(parts=tuple(parts), at=at))
+            engine.turns.admission.restart(holding, tuple(parts), at)
             return Reseated(
                 workload=wish.workload,
                 seats=engine.seats(tuple(parts)),
@@ -238,4 +212,4 @@ def _zones(engine: "Engine", wish: Wish, left: Ints) -> Iterator[Bools]:
 def _lift(engine: "Engine", undo: ExitStack, wish: Wish, parts: Sequence[Part]) -> None:
     """Have members sit there no more until ``undo`` puts them back."""
     engine.leave(wish, parts)
-    undo.callback(engine.seating.enter, wish, seats_of(parts), back=True)
+    undo.callback(engine.sit, wish, parts)

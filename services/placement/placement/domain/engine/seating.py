@@ -31,6 +31,14 @@ class Seats(NamedTuple):
         return tuple(map(Part, self.rows.tolist(), cards, repeat(self.milli_each)))
 
 
+def equal(parts: Sequence[Part]) -> bool:
+    """Return whether there are several, and each holds as much as the first: these are taken at once."""
+    if len(parts) < 2:
+        return False
+    first = (len(parts[0].cards), parts[0].milli_each)
+    return all((len(part.cards), part.milli_each) == first for part in parts)
+
+
 def seats_of(parts: Sequence[Part]) -> Seats:
     """Return where parts are."""
     rows = np.array([part.row for part in parts], np.int64)

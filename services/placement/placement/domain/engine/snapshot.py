@@ -10,6 +10,7 @@ from placement.domain.engine.counted import Codes
 from placement.domain.engine.power import PowerState
 from placement.domain.engine.site import LEVELS, NodeSpec, Part, Site
 from placement.domain.engine.size import Size
+from placement.domain.engine.turns import TurnsState
 from placement.domain.engine.wish import Wish
 
 
@@ -57,6 +58,9 @@ class HeldState(msgspec.Struct, frozen=True, array_like=True):
     wish: Wish
     parts: tuple[Part, ...]
     at: int
+    until: int | None = None
+    borrowed: bool = False
+    number: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot/1"):
@@ -67,6 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot/1"):
     watt_weight: int = 0
     expected: list[tuple[Size, int]]
     holdings: list[HeldState]
+    turns: TurnsState = TurnsState()
 
 
 def _codes(texts: list[str]) -> Codes:

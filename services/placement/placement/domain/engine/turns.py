@@ -1,0 +1,290 @@
+"""Whose turn it is: who gets seats now, who waits, and who gives way.
+
+Whoever asks is tried at once, behind all who wait and come before it (``queue``): it may take what they
+cannot use, or what it gives back before they can. When something has become free the queue is gone
+through, first to last (``trying``). For the first few who find no room seats are kept (``promises``) from the
+moment at which they will fit (``forecast``): nobody behind them takes these seats for longer than up to
+then. Who comes before somebody may take its place, and its start is told anew.
+
+Three rules keep one from holding up all: what can never fit is refused, not queued; what its own quota has
+no room for keeps back nobody but those behind it in its own organisation; and who waits for room that
+nobody knows to come keeps back nobody until it has waited for long.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace as but
+
+from placement.domain.engine.admission import Admission
+from placement.domain.engine.bookings import Bookings
+from placement.domain.engine.calendar import Booking
+from placement.domain.engine.capacity import MEMBERS_MAX
+from placement.domain.engine.finding import found_parts
+from placement.domain.engine.holding import Holding
+from placement.domain.engine.notice import (
+    Booked,
+    Cancelled,
+    Due,
+    Maintained,
+    NotBooked,
+    Queued,
+    QuotaSet,
+    Ticked,
+)
+from placement.domain.engine.queue import Entry, Queue
+from placement.domain.engine.quota import Books
+from placement.domain.engine.replace import hit, lost_rows, replace
+from placement.domain.engine.share import check
+from placement.domain.engine.trying import SEEN_MAX, Trying, told
+from placement.domain.engine.wish import (
+    Advanced,
+    Asked,
+    Capped,
+    Followed,
+    Found,
+    Known,
+    NodePut,
+    NodesLost,
+    NodeTurned,
+    Noted,
+    Placed,
+    Refused,
+    Released,
+    Reserved,
+    Stranded,
+    Told,
+)
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine
+
+DUE_MAX = 1_024
+"""Workloads told in one tick that their time is over."""
+
+Heard = Released | Cancelled | QuotaSet | Reserved | Maintained | Ticked
+
+
+class TurnsState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that decides about turns and does not follow from who sits where."""
+
+    now: int = 0
+    number: int = 0
+    books: Books = Books()
+    bookings: tuple[Booking, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    stops: tuple[tuple[int, str], ...] = ()
+
+
+class Turns:
+    """The queue of a site, and everything beside room that decides who gets seats."""
+
+    def __init__(self, engine: "Engine", *, counts: bool = True) -> None:
+        self._engine, self._counts = engine, counts
+        self.admission = Admission(engine)
+        self.queue = Queue()
+        self.bookings = Bookings(self.admission, self.queue)
+        self.trying = Trying(engine, self.admission, self.queue)
+        self.now = 0
+        self.number = 0
+
+    def asked(self, given: Asked) -> Placed | Refused | Queued:
+        """Give a wish its seats, or have it wait, or refuse it."""
+        now = self._at(given.at)
+        if given.wish.workload in self._engine.holdings:
+            raise ValueError(f"{given.wish.workload} has its seats already")
+        if given.wish.workload in self.queue.entries:
+            raise ValueError(f"{given.wish.workload} waits already")
+        if not 1 <= given.wish.members <= MEMBERS_MAX or given.wish.near.segment < 1:
+            raise ValueError(
+                f"{given.wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
+            )
+        number = self.number + 1
+        found: Placed | Refused | Queued | None = None
+        if not self.queue:
+            found = self.admission.seat_freely(given.wish, now, number)
+        if found is None:
+            found = self.trying.ask(Entry(given.wish, number, now), now)
+        if not isinstance(found, Refused):
+            self.number = number
+        return found
+
+    def found(self, given: Found) -> None:
+        """Have a workload sit where it does, whatever its quota says: firm where it may be, else borrowed."""
+        engine, wish = self._engine, given.wish
+        if wish.workload in engine.holdings:
+            raise ValueError(f"{wish.workload} has its seats already")
+        parts, now = found_parts(engine.site, given), self._at(given.at)
+        self.queue.drop(wish.workload)
+        self.number += 1
+        self.admission.resume(wish, parts, given.at, self.number)
+        if self.queue:
+            self.trying.promises.give_up(Entry(wish, self.number, now), ())
+
+    def heard(self, given: Heard) -> Advanced | Booked | NotBooked | Noted:
+        """Decide what follows from whatever is neither a wish nor a change of the site."""
+        now = self._at(given.at)
+        found: list[Followed] = []
+        match given:
+            case Reserved():
+                return self.bookings.reserve(given, now)
+            case Maintained():
+                return self.bookings.maintain(given, now)
+            case Released():
+                if not self._released(given.workload, now):
+                    return Noted()
+            case Cancelled():
+                if not self._cancelled(given.name, now):
+                    return Noted()
+            case QuotaSet():
+                self._set(given, now)
+            case Ticked():
+                self._tick(found, now)
+        return self._settle(found)
+
+    def knew(self, given: Known) -> Advanced | Noted:
+        """Look anew at what was promised, after the site was built, turned or capped otherwise."""
+        found: list[Followed] = []
+        match given:
+            case NodeTurned():
+                row = self._engine.site.row_of[given.node]
+                self.trying.promises.forget(row)
+                if self._engine.site.closed[row]:
+                    found += self.bookings.mend(row)
+            case NodePut() | Capped():
+                self.trying.promises.forget(None)
+                self.trying.built()
+                self.admission.labels.count_domains()
+            case _:
+                return Noted()
+        return self._settle(found)
+
+    def lost(self, given: NodesLost) -> Advanced:
+        """Have who was on lost nodes sit elsewhere; of whom nothing fits, jobs wait where they may.
+
+        Raises ``ValueError``, with nothing changed, for nodes that nobody knows.
+        """
+        engine, rows = self._engine, lost_rows(self._engine, given)
+        now = self._at(given.at)
+        for row in rows:
+            self.trying.promises.forget(row)
+        found: list[Followed] = []
+        for holding in hit(engine, rows):
+            with self.keeping(holding):
+                came = replace(engine, holding, rows, now)
+            if isinstance(came, Stranded) and came.released:
+                came = but(came, queued=self.trying.waits(holding, now))
+                self.admission.labels.promote(self.admission.owner(holding.wish), now)
+            found.append(came)
+        for row in rows:
+            found += self.bookings.mend(row)
+        self.trying.settle(now, found)
+        return Advanced(outcomes=tuple(found))
+
+    def standing(self, workload: str) -> Queued | None:
+        """Return how one who waits stands now; ``None`` for who does not wait."""
+        entry = self.queue.entries.get(workload)
+        if entry is None:
+            return None
+        order = self.trying.order(self.now)
+        for one in order:
+            if one is entry:
+                return told(entry, order.seen)
+            if order.seen == SEEN_MAX:
+                break
+            order.count(one)
+        return told(entry, None)
+
+    def why(self, workload: str) -> Told | None:
+        """Return why one who waits has no seat now; ``None`` for who does not wait. Costs one decision."""
+        entry = self.queue.entries.get(workload)
+        return self.trying.why(entry, self.now) if entry else None
+
+    @contextmanager
+    def keeping(self, holding: Holding) -> Iterator[None]:
+        """Have decisions look away from what is kept for others, while members of a workload are moved."""
+        self._engine.barred = self.admission.bars(holding, self.now, self.queue.promised())
+        try:
+            yield
+        finally:
+            self._engine.barred = None
+
+    def held(self, holding: Holding) -> None:
+        """Count what a workload holds."""
+        if self._counts:
+            self.admission.count(holding, self.now)
+
+    def left(self, holding: Holding) -> None:
+        """Count it no more."""
+        if self._counts:
+            self.admission.discount(holding, self.now)
+
+    def take(self, other: "Turns") -> None:
+        """Have it be as another is, for a copy of its engine."""
+        self.now, self.number, self._counts = other.now, other.number, True
+        self.admission.take(other.admission)
+        for entry in other.queue.entries.values():
+            self.queue.put(but(entry))
+
+    def state(self) -> TurnsState:
+        """Return all of it that does not follow from who sits where."""
+        return TurnsState(
+            now=self.now,
+            number=self.number,
+            books=self.admission.quota.books(),
+            bookings=tuple(self.admission.calendar.bookings.values()),
+            entries=tuple(but(one) for one in self.queue.entries.values()),
+            stops=tuple(self.admission.stops),
+        )
+
+    def restore(self, state: TurnsState) -> None:
+        """Have it be so, with those sitting who sat there then."""
+        self.now, self.number = state.now, state.number
+        admission = self.admission
+        admission.quota.restore(state.books)
+        for booking in state.bookings:
+            admission.calendar.put(booking)
+            if booking.wanted is not None:
+                owner = booking.wanted
+                admission.quota.book(
+                    admission.quota.project(owner.organization, owner.project), booking.milli
+                )
+        admission.domains.clear()
+        admission.labels.count_domains()
+        admission.stops = list(state.stops)
+        for entry in state.entries:
+            self.queue.put(but(entry))
+
+    def _released(self, workload: str, now: int) -> bool:
+        holding = self._engine.unseat(workload)
+        if holding is None:
+            return self.queue.drop(workload) is not None
+        self.admission.labels.promote(self.admission.owner(holding.wish), now)
+        return True
+
+    def _cancelled(self, name: str, now: int) -> bool:
+        return self.queue.drop(name) is not None or self.bookings.cancel(name, now)
+
+    def _set(self, given: QuotaSet, now: int) -> None:
+        quota, built = self.admission.quota, self.admission.domains.built()
+        check(quota, given, self.trying.whole.gpu, built)
+        quota.set(given)
+        self.admission.labels.count_anew(now)
+
+    def _tick(self, found: list[Followed], now: int) -> None:
+        found += [Due(workload=one) for one in self.admission.due(now, DUE_MAX)]
+        begun, evicted = self.bookings.begin(now)
+        found += [self.trying.gave_way(holding, name, now) for name, holding in evicted]
+        found += begun
+
+    def _settle(self, found: list[Followed]) -> Advanced | Noted:
+        """Have the queue move, and return what followed."""
+        self.trying.settle(self.now, found)
+        return Advanced(outcomes=tuple(found)) if found else Noted()
+
+    def _at(self, at: int) -> int:
+        """Return what time it is: it does not go back."""
+        self.now = max(self.now, at)
+        return self.now
