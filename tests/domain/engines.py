@@ -132,15 +132,16 @@ class Inputs:
             members=chance.choice((1, 1, 1, 2, 3, 5)),
             near=chance.choice(NEAR),
             elastic=chance.random() < 0.5,
+            priority=chance.choice((0, 0, 100)),
+            preemptible=chance.random() < 0.3,
+            queue=chance.random() < 0.5,
             terms=terms,
             group=chance.choice(("", "one", "two")),
             apart=chance.choice(("node", "rack")),
             dislike=(self._name(),) if chance.random() < 0.2 else (),
             home=(self._name(),) if chance.random() < 0.2 else (),
         )
-        # Of those that are to make way some may have no seats: then it cannot be.
-        ways = self._living[:1] if chance.random() < 0.1 else []
-        return Asked(wish=wish, at=self._at(), instead_of=tuple(ways))
+        return Asked(wish=wish, at=self._at())
 
     def _find(self) -> Found:
         self._found += 1

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.redo import as_decided
+from placement.domain.engine.redo import Decided, have
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Input, Outcome, Placed, Refused
 
@@ -59,8 +59,7 @@ def test_what_was_decided_is_had_again_without_being_decided(seed: int) -> None:
         given = inputs.next()
         outcome = said(engine, given)
         if not isinstance(outcome, str):
-            for one in as_decided(again, given, outcome):
-                again.apply(one)
+            have(again, Decided(given, outcome))
         for name in ("free", "closed", "silent"):
             assert getattr(again.site, name).tolist() == getattr(engine.site, name).tolist()
         assert again.power.state() == engine.power.state()

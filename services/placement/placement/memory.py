@@ -19,9 +19,9 @@ from meshkit.telemetry import METRICS
 from placement import logbook, reading, sums
 from placement.domain.built import built_of, found, spec_of, turned
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.redo import alone, as_decided
+from placement.domain.engine.redo import Decided, have, undo
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.wish import Input, NodePut, Outcome, Placed, Released
+from placement.domain.engine.wish import Input, NodePut, Outcome
 from placement.domain.fleet import Server
 from placement.domain.kept import snapshot_of
 from placement.logbook import Row
@@ -53,7 +53,7 @@ class Memory:
         """What came out otherwise than it was decided, if anything did."""
         self._engine: Engine | None = None
         self._base = Engine().snapshot()
-        self._since: list[Input] = []
+        self._since: list[Input | Decided] = []
         self._pending: list[Row] = []
         self._tx: Transaction | None = None
         self._spoilt = False
@@ -160,13 +160,11 @@ class Memory:
         self.differs = self.differs or f"decision {row.seq} of {self.site} comes out otherwise"
         METRICS.count("mesh_placement_replay_differs_total")
         logger.error("decision %d of %s comes out otherwise than it was", row.seq, self.site)
-        if not alone(given):
+        if not undo(self.engine, given, outcome):
             self._restore()
-        elif isinstance(outcome, Placed):
-            self.engine.apply(Released(workload=outcome.workload, at=0))
-        for one in as_decided(self.engine, given, _outcome.decode(row.outcome)):
-            self.engine.apply(one)
-            self._since.append(one)
+        decided = Decided(given, _outcome.decode(row.outcome))
+        have(self.engine, decided)
+        self._since.append(decided)
 
     async def _write(self) -> None:
         if self._pending:
@@ -202,7 +200,10 @@ class Memory:
         """Make the engine anew from what is committed, and what this transaction has given so far."""
         engine = Engine.from_snapshot(self._base)
         for given in self._since:
-            engine.apply(given)
+            if isinstance(given, Decided):
+                have(engine, given)
+            else:
+                engine.apply(given)
         self._engine = engine
         self._spoilt = False
 

@@ -193,12 +193,16 @@ class Admission:
 
     def resume(self, wish: Wish, parts: tuple[Part, ...], at: int, number: int) -> None:
         """Count a workload that sits there already: what its quota has no room for is borrowed where it can be."""
-        granted, until = self.grant(wish, at), self.until(wish, at)
+        granted = self.grant(wish, at)
         firm = isinstance(granted, Granted) and not granted.borrowed
+        self.sits(Entry(wish, number, at), parts, at, borrowed=wish.preemptible and not firm)
+
+    def sits(self, entry: Entry, parts: tuple[Part, ...], at: int, *, borrowed: bool) -> None:
+        """Count a workload that sits there since ``at``, on these terms."""
+        until = self.until(entry.wish, at)
         if until is not None:
-            insort(self.stops, (until, wish.workload))
-        borrowed = wish.preemptible and not firm
-        self.engine.resume(Holding(wish, parts, at, until, borrowed, number))
+            insort(self.stops, (until, entry.wish.workload))
+        self.engine.resume(Holding(entry.wish, parts, at, until, borrowed, entry.number))
 
     def restart(self, holding: Holding, parts: tuple[Part, ...], now: int) -> None:
         """Count a workload that begins anew, where its members sit by now."""

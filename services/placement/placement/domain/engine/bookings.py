@@ -19,7 +19,7 @@ from placement.domain.engine.notice import Booked, Maintained, NotBooked, Short
 from placement.domain.engine.queue import Queue
 from placement.domain.engine.site import Bools
 from placement.domain.engine.size import MILLI_PER_GPU
-from placement.domain.engine.wish import Reserved, Wish
+from placement.domain.engine.wish import Input, Reserved, Wish
 
 if TYPE_CHECKING:
     from placement.domain.engine.engine import Holding
@@ -131,6 +131,19 @@ class Bookings:
             self._put(other)
             told.append(self._booked(other))
         return told
+
+    def have(self, told: Booked, given: Input) -> None:
+        """Have what is booked be as it was told once."""
+        rows = self._calendar.rows_of(told.nodes, ())
+        booking = self._calendar.bookings.get(told.name)
+        if booking is not None:
+            self._take_back(booking)
+        elif isinstance(given, Reserved):
+            booking = Booking(name=told.name, rows=rows, start=given.start, end=given.end, wanted=given)
+        if booking is not None:
+            milli = int(self._engine.site.cards[list(rows)].sum()) * MILLI_PER_GPU
+            milli = 0 if booking.wanted is None else milli
+            self._put(msgspec.structs.replace(booking, rows=rows, milli=milli))
 
     def _find(self, given: Reserved, held: Bools) -> Found | Short:
         if len(self._calendar.bookings) >= BOOKINGS_MAX:

@@ -1,7 +1,14 @@
 """Where a workload is found, on a site that did not put it there."""
 
+from collections.abc import Iterable
+
 from placement.domain.engine.site import Part, Site
-from placement.domain.engine.wish import Found
+from placement.domain.engine.wish import Found, Seat
+
+
+def parts_of(site: Site, seats: Iterable[Seat]) -> tuple[Part, ...]:
+    """Return seats by the rows of their nodes."""
+    return tuple(Part(site.row_of[seat.node], seat.cards, seat.milli_each) for seat in seats)
 
 
 def found_parts(site: Site, given: Found) -> tuple[Part, ...]:

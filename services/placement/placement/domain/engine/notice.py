@@ -113,13 +113,14 @@ class Queued(msgspec.Struct, frozen=True, kw_only=True, tag="queued", omit_defau
     """It waits. ``position`` 1 is tried first (null: further behind than is counted).
 
     It starts at ``start`` at the latest, unless what has precedence comes or nodes go; null where nobody
-    knows. ``short``: what its quota lacks; without it, it is room.
+    knows. ``short``: what its quota lacks; without it, it is room, and ``why`` says of what, when it is asked for.
     """
 
     workload: str
     position: int | None
     start: int | None
     short: Short | None = None
+    why: Told | None = None
 
 
 class Preempted(msgspec.Struct, frozen=True, kw_only=True, tag="preempted"):

@@ -58,8 +58,9 @@ def lower(wish: Wish) -> May:
 def plan(engine: "Engine", wish: Wish, may: May | None, now: int) -> Plan | None:
     """Return whom to preempt so that the wish has its seats; nobody where it has them anyway.
 
-    ``None`` where that is so with nobody's going, or the search finds no way. ``may`` is asked about everybody
-    once; without it, it is ``lower``. Nothing is changed.
+    ``None`` where that is so with nobody's going, or the search finds no way. ``may`` is asked once about
+    everybody that is preemptible and has run as long as it was promised; without it, it is ``lower``. Nothing
+    is changed.
     """
     wish = alike(wish)
     trial = Trial(engine)

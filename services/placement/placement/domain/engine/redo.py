@@ -1,53 +1,124 @@
 """What was decided once, had again where it comes out otherwise now: it stands, whatever is decided today."""
 
+from collections.abc import Sequence
+
+import msgspec
+
 from placement.domain.engine.engine import Engine
+from placement.domain.engine.finding import parts_of
+from placement.domain.engine.queue import Entry
+from placement.domain.engine.replace import lost_rows
 from placement.domain.engine.wish import (
+    Advanced,
     Asked,
-    Found,
+    Booked,
+    Followed,
     Input,
     NodesLost,
-    NodeTurned,
+    NotBooked,
     Outcome,
     Placed,
-    Released,
-    Replaced,
+    Preempted,
+    Queued,
+    Refused,
     Reseated,
+    Reserved,
+    Stranded,
 )
 
 
-def alone(given: Input) -> bool:
-    """Return whether an input decides about nobody but the workload it names."""
-    return isinstance(given, Asked) and not given.instead_of
+class Decided(msgspec.Struct, frozen=True):
+    """An input, and what was decided on it."""
+
+    given: Input
+    outcome: Outcome
 
 
-def as_decided(engine: Engine, given: Input, decided: Outcome) -> list[Input]:
-    """Return the inputs that have ``engine``, as it was before ``given``, be as was decided then."""
-    match given, decided:
-        case Asked(), Placed():
-            ends: list[Input] = [Released(workload=one, at=given.at) for one in given.instead_of]
-            return [*ends, Found(wish=given.wish, seats=decided.seats, at=given.at)]
-        case Asked(), _:
-            return []
-        case NodesLost(), Replaced():
-            return _replaced(engine, given, decided)
+def have(engine: Engine, one: Decided) -> None:
+    """Have ``engine``, as it was before the input, be as was decided then."""
+    given, outcome, turns = one.given, one.outcome, engine.turns
+    turns.still = True
+    try:
+        match given:
+            case Asked():
+                turns.now = max(turns.now, given.at)
+                turns.number += not isinstance(outcome, Refused)
+            case NodesLost():
+                turns.now = max(turns.now, given.at)
+                for row in lost_rows(engine, given):
+                    turns.trying.promises.forget(row)
+            case _:
+                engine.apply(given)
+    finally:
+        turns.still = False
+    followed: Sequence[Followed] = ()
+    if isinstance(outcome, Advanced):
+        followed = outcome.outcomes
+    elif isinstance(outcome, Placed | Queued | Booked | NotBooked):
+        followed = (outcome,)
+    for told in followed:
+        _follow(engine, told, given)
+
+
+def undo(engine: Engine, given: Input, outcome: Outcome) -> bool:
+    """Have it be as if ``given`` had not been asked; false, with nothing changed, where more followed from it."""
+    turns = engine.turns
+    if not isinstance(given, Asked) or len(turns.queue) > isinstance(outcome, Queued):
+        return False
+    match outcome:
+        case Placed(preempted=()):
+            engine.unseat(outcome.workload)
+        case Queued():
+            turns.queue.drop(outcome.workload)
+        case Refused():
+            return True
         case _:
-            return [given]
+            return False
+    turns.number -= 1
+    return True
 
 
-def _replaced(engine: Engine, given: NodesLost, decided: Replaced) -> list[Input]:
-    site = engine.site
-    turned: list[Input] = []
-    for node in given.nodes:
-        silent = bool(site.silent[site.row_of[node]])
-        turned.append(NodeTurned(node=node, closed=True, silent=silent))
-    ends: list[Input] = []
-    sits: list[Input] = []
-    for one in decided.outcomes:
-        if isinstance(one, Reseated) or one.released:
-            ends.append(Released(workload=one.workload, at=given.at))
-        if isinstance(one, Reseated):
-            holding = engine.holdings[one.workload]
-            anew = len(one.members) == len(one.seats)
-            at = given.at if anew else holding.at
-            sits.append(Found(wish=holding.wish, seats=one.seats, at=at))
-    return [*turned, *ends, *sits]
+def _follow(engine: Engine, told: Followed, given: Input) -> None:
+    turns = engine.turns
+    match told:
+        case Placed():
+            for workload in told.preempted:
+                _gave_way(engine, workload, queued=True)
+            entry = _entry(engine, told.workload, given)
+            turns.queue.drop(told.workload)
+            parts = parts_of(engine.site, told.seats)
+            turns.admission.sits(entry, parts, turns.now, borrowed=told.borrowed)
+        case Queued():
+            entry = _entry(engine, told.workload, given)
+            turns.queue.put(entry)
+            entry.told, entry.place = told.start, told.position
+        case Preempted() | Stranded(released=True):
+            _gave_way(engine, told.workload, queued=told.queued)
+        case Reseated():
+            holding, parts = engine.holdings[told.workload], parts_of(engine.site, told.seats)
+            engine.leave(holding.wish, holding.parts)
+            engine.sit(holding.wish, parts)
+            if len(told.members) == len(parts):
+                turns.admission.restart(holding, parts, turns.now)
+            else:
+                engine.hold(holding._replace(parts=parts))
+        case Booked():
+            turns.bookings.have(told, given)
+        case NotBooked() if isinstance(given, Reserved):
+            turns.bookings.cancel(told.name, turns.now)
+
+
+def _entry(engine: Engine, workload: str, given: Input) -> Entry:
+    """Return the one who waits by a name, or just asks."""
+    turns = engine.turns
+    entry = turns.queue.entries.get(workload)
+    if entry is not None:
+        return entry
+    assert isinstance(given, Asked), "who did not wait asks"
+    return Entry(given.wish, turns.number, turns.now)
+
+
+def _gave_way(engine: Engine, workload: str, *, queued: bool) -> None:
+    holding = engine.unseat(workload)
+    if holding is not None and queued:
+        engine.turns.trying.waits(holding, engine.turns.now)

@@ -8,6 +8,7 @@ import numpy as np
 
 from placement.domain.engine.ends import SEVERAL, Lines
 from placement.domain.engine.fit import BIT
+from placement.domain.engine.knowing import know
 from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.relax_wish import Lack
 from placement.domain.engine.room import ROOM
@@ -15,7 +16,7 @@ from placement.domain.engine.score import needed_w
 from placement.domain.engine.site import POWER, Bools, Ints
 from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.tenancy import ISOLATING
-from placement.domain.engine.wish import Capped, Input, NodeTurned, Relaxation, Released
+from placement.domain.engine.wish import Capped, Known, NodeTurned, Relaxation, Released
 
 if TYPE_CHECKING:
     from placement.domain.engine.engine import Engine
@@ -75,7 +76,7 @@ def least_workload(lack: Lack) -> Relaxation | None:
     return None
 
 
-def inputs_of(engine: "Engine", relaxation: Relaxation, at: int = 0) -> tuple[Input, ...]:
+def inputs_of(engine: "Engine", relaxation: Relaxation, at: int = 0) -> tuple[Known | Released, ...]:
     """Return what the engine is told once the operator has done it; nothing for what the asker gives up."""
     names = relaxation.names
     match relaxation.kind:
@@ -103,19 +104,21 @@ def done(engine: "Engine", relaxation: Relaxation) -> Iterator[None]:
             row = engine.site.row_of[relaxation.names[0]]
             closed, silent = bool(engine.site.closed[row]), bool(engine.site.silent[row])
             back = NodeTurned(node=relaxation.names[0], closed=closed, silent=silent)
-            undo: tuple[Input, ...] = (back,)
+            undo: tuple[Known, ...] = (back,)
         case "power":
             level, domain = relaxation.names
             undo = (Capped(level=level, domain=domain, watts=engine.power.cap_of(level, domain)),)
         case _:
             undo = ()
+    # The site alone is told: nobody who waits has a turn, no reservation moves.
     for given in inputs_of(engine, relaxation):
-        engine.apply(given)
+        assert not isinstance(given, Released), "it was done above"
+        know(engine, given)
     try:
         yield
     finally:
         for given in undo:
-            engine.apply(given)
+            know(engine, given)
 
 
 def _short(lack: Lack, rows: Ints) -> Ints:

@@ -1,14 +1,16 @@
 """Which workloads end so that every cap holds again: the least valuable first, gangs whole, none too many."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Container
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from placement.domain.engine.site import NOWHERE, POWER
-from placement.domain.engine.wish import Released
+from placement.domain.engine.wish import Kind
 
 if TYPE_CHECKING:
     from placement.domain.engine.engine import Engine, Holding
 
+KINDS: tuple[str, ...] = get_args(Kind)
 COST_SCALE = 1 << 32
 """Restart costs are compared by the watt, in whole numbers of this part."""
 
@@ -24,8 +26,8 @@ class Shed(NamedTuple):
     left: tuple[tuple[str, str, int], ...] = ()
 
 
-def shed(engine: "Engine") -> Shed:
-    """Return what has to end, as things are; the engine stays as it is.
+def shed(engine: "Engine", kinds: Container[str] = KINDS) -> Shed:
+    """Return which work of these kinds has to end, as things are; the engine stays as it is.
 
     Of the work in a domain above its cap the lowest priority ends first; of equals that whose restart costs
     least by the watt it frees there, then what was placed last. Work without watts does not end. The
@@ -34,17 +36,18 @@ def shed(engine: "Engine") -> Shed:
     """
     if not engine.power.breaches():
         return Shed()
-    trial = engine.copy()
+    # Nobody who waits gets what comes free.
+    trial = engine.twin()
     before = int(trial.power.planned["site"].sum())
     ended: list[Holding] = []
     for level in POWER:
         names = list(trial.site.domains[level])
         above = [name for at_level, name, _ in trial.power.breaches() if at_level == level]
         for name in sorted(above, key=names.index):
-            for holding in _by_worth(trial, level, names.index(name)):
+            for holding in _by_worth(trial, level, names.index(name), kinds):
                 if trial.power.room_of(level, name) >= 0:
                     break
-                trial.apply(Released(workload=holding.wish.workload, at=0))
+                trial.unseat(holding.wish.workload)
                 ended.append(holding)
     left = trial.power.breaches()
     order = {holding.wish.workload: number for number, holding in enumerate(ended)}
@@ -52,7 +55,7 @@ def shed(engine: "Engine") -> Shed:
     for holding in sorted(ended, key=lambda one: (-one.wish.priority, -order[one.wish.workload])):
         trial.resume(holding)
         if trial.power.breaches() != left:
-            trial.apply(Released(workload=holding.wish.workload, at=0))
+            trial.unseat(holding.wish.workload)
             needed.append(holding.wish.workload)
     return Shed(
         workloads=tuple(sorted(needed, key=order.__getitem__)),
@@ -61,8 +64,8 @@ def shed(engine: "Engine") -> Shed:
     )
 
 
-def _by_worth(engine: "Engine", level: str, domain: int) -> list["Holding"]:
-    """Return the workloads that draw watts in a domain, those first that are to end first.
+def _by_worth(engine: "Engine", level: str, domain: int, kinds: Container[str]) -> list["Holding"]:
+    """Return the workloads of these kinds that draw watts in a domain, those first that are to end first.
 
     The watts of a card are shared evenly among those who hold a part of it.
     """
@@ -78,7 +81,7 @@ def _by_worth(engine: "Engine", level: str, domain: int) -> list["Holding"]:
             for part in parts
             for card in part.cards
         )
-        if watts:
+        if watts and holding.wish.kind in kinds:
             cost = holding.wish.restart_cost * COST_SCALE * COST_SCALE // watts
             found.append((holding.wish.priority, cost, -number, holding))
     found.sort(key=lambda one: one[:3])

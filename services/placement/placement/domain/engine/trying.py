@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
+from msgspec.structs import replace as but
 
 from placement.domain.engine import fair
 from placement.domain.engine.admission import Admission, why_not
@@ -106,6 +106,7 @@ class Trying:
         granted = place.granted
         if isinstance(granted, Short):
             waits = self._wait(entry, place.position, granted)
+            entry.place = place.position
             if isinstance(waits, Queued):
                 return waits
             return Refused(workload=wish.workload, why=Told(()), short=waits)
@@ -118,22 +119,22 @@ class Trying:
                     self.gave_way(holding, wish.workload, now)
                 return placed
             missed = placed
+        known = place.position is not None or not may_wait(wish)
+        why, short = self._lacking(entry, granted, missed, now) if known else (None, None)
         waits = self._wait(entry, place.position, None)
         if isinstance(waits, Queued):
             self.promises.keep(entry, granted, place.ahead, now)
-            entry.told = entry.start
-            return told(entry, place.position)
-        if missed is None:
-            missed = self._admission.lacks(wish, now, self.promises.over(entry, granted))
-        if missed is None and waits is None:
-            want = fair.amount(wish.size, wish.members).gpu
-            waits = Short(code="promised", name="queue", have=0, want=want)
-        return Refused(workload=wish.workload, why=self._why(wish, missed), short=waits)
+            entry.told, entry.place = entry.start, place.position
+            return but(told(entry, place.position), short=short, why=why)
+        return Refused(workload=wish.workload, why=why or Told(()), short=waits or short)
 
-    def settle(self, now: int, found: list[Followed]) -> None:
-        """Go through those who wait; add to ``found`` who got seats, gave way, and has other prospects."""
+    def settle(self, now: int, found: list[Followed], *, positions: bool = False) -> None:
+        """Go through those who wait; add to ``found`` who got seats, gave way, and has other prospects.
+
+        Who has but moved up is told so where ``positions`` are to be told.
+        """
         left = Left()
-        while self._queue and not self._pass(found, left, now):
+        while self._queue and not self._pass(found, left, now, positions=positions):
             pass
 
     def gave_way(self, holding: Holding, by: str, now: int) -> Preempted:
@@ -146,14 +147,6 @@ class Trying:
         if waits:
             self._queue.put(Entry(holding.wish, holding.number, now))
         return waits
-
-    def why(self, entry: Entry, now: int) -> Told:
-        """Return why one who waits has no seat now: what each node lacks for it. Nothing is changed."""
-        granted = self._admission.grant(entry.wish, now)
-        if isinstance(granted, Short):
-            return Told(())
-        missed = self._admission.lacks(entry.wish, now, self.promises.over(entry, granted))
-        return self._why(entry.wish, missed)
 
     def _place(self, entry: Entry, now: int) -> "Place | None":
         """Return where one who comes stands; ``None`` beyond what is looked at."""
@@ -171,9 +164,9 @@ class Trying:
         self._queue.drop(entry.wish.workload)
         return found
 
-    def _pass(self, found: list[Followed], left: Left, now: int) -> bool:
+    def _pass(self, found: list[Followed], left: Left, now: int, *, positions: bool) -> bool:
         """Go through the queue once; return whether it was gone through, or somebody gave way and joined it."""
-        order, ahead = self.order(now), 0
+        order, ahead, seated = self.order(now), 0, 0
         news: list[tuple[Entry, int]] = []
         for entry in order:
             if order.seen > SEEN_MAX or left.tries <= 0:
@@ -186,19 +179,22 @@ class Trying:
                 placed, gone = self._try(entry, granted, left, now)
                 if isinstance(placed, Placed):
                     self._queue.drop(entry.wish.workload)
-                    found.append(placed)
                     found += [self.gave_way(one, entry.wish.workload, now) for one in gone]
+                    found.append(placed)
                     if gone:
                         return False
                     order.count(entry, seated=True)
+                    seated += 1
                     continue
                 self.promises.keep(entry, granted, ahead, now)
                 ahead += 1
-            if entry.start != entry.told:
-                news.append((entry, order.seen))
+            position = order.seen - seated
+            moved = entry.place == 0 or (positions and entry.place != position)
+            if entry.start != entry.told or moved:
+                news.append((entry, position))
             order.count(entry)
         for entry, position in news:
-            entry.told = entry.start
+            entry.told, entry.place = entry.start, position
             found.append(told(entry, position))
         return True
 
@@ -233,7 +229,7 @@ class Trying:
         placed = admission.settle(wish, granted, now, chosen, entry.number)
         if self._queue:
             self.promises.give_up(entry, before)
-        return (msgspec.structs.replace(placed, preempted=victims) if gone else placed), gone
+        return (but(placed, preempted=victims) if gone else placed), gone
 
     def _find(
         self, wish: Wish, granted: Granted, kept: Bools | None, left: Left, now: int, *, fits: bool
@@ -271,11 +267,17 @@ class Trying:
         self._queue.put(entry)
         return told(entry, position)
 
-    def _why(self, wish: Wish, missed: Missed | None) -> Told:
-        """Return why there was no seat; while others wait, whatever comes free may be theirs."""
+    def _lacking(
+        self, entry: Entry, granted: Granted, missed: Missed | None, now: int
+    ) -> tuple[Told, Short | None]:
+        """Return why there is no seat; while others wait, whatever comes free may be theirs."""
+        wish = entry.wish
         if missed is None:
-            return Told(())
-        return why_not(self._engine, wish, missed, OWN if self._queue else KINDS)
+            missed = self._admission.lacks(wish, now, self.promises.over(entry, granted))
+        if missed is None:
+            want = fair.amount(wish.size, wish.members).gpu
+            return Told(()), Short(code="promised", name="queue", have=0, want=want)
+        return why_not(self._engine, wish, missed, OWN if self._queue else KINDS), None
 
 
 def told(entry: Entry, position: int | None) -> Queued:

@@ -38,6 +38,7 @@ from placement.domain.engine.queue import Entry, Queue
 from placement.domain.engine.quota import Books
 from placement.domain.engine.replace import hit, lost_rows, replace
 from placement.domain.engine.share import check
+from placement.domain.engine.shed import shed
 from placement.domain.engine.trying import SEEN_MAX, Trying, told
 from placement.domain.engine.wish import (
     Advanced,
@@ -55,7 +56,6 @@ from placement.domain.engine.wish import (
     Released,
     Reserved,
     Stranded,
-    Told,
 )
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Turns:
         self.queue = Queue()
         self.bookings = Bookings(self.admission, self.queue)
         self.trying = Trying(engine, self.admission, self.queue)
-        self.now = 0
-        self.number = 0
+        self.now = self.number = 0
+        self.still = False
+        """Nobody has a turn: what was decided once is had again as it was."""
 
     def asked(self, given: Asked) -> Placed | Refused | Queued:
         """Give a wish its seats, or have it wait, or refuse it."""
@@ -142,7 +143,7 @@ class Turns:
                 self._set(given, now)
             case Ticked():
                 self._tick(found, now)
-        return self._settle(found)
+        return self._settle(found, positions=isinstance(given, Ticked))
 
     def knew(self, given: Known) -> Advanced | Noted:
         """Look anew at what was promised, after the site was built, turned or capped otherwise."""
@@ -151,10 +152,12 @@ class Turns:
             case NodeTurned():
                 row = self._engine.site.row_of[given.node]
                 self.trying.promises.forget(row)
-                if self._engine.site.closed[row]:
+                if self._engine.site.closed[row] and not self.still:
                     found += self.bookings.mend(row)
             case NodePut() | Capped():
                 self.trying.promises.forget(None)
+                if isinstance(given, Capped) and given.sheds and not self.still:
+                    found += self._shed(given)
                 self.trying.built()
                 self.admission.labels.count_domains()
             case _:
@@ -196,11 +199,6 @@ class Turns:
                 break
             order.count(one)
         return told(entry, None)
-
-    def why(self, workload: str) -> Told | None:
-        """Return why one who waits has no seat now; ``None`` for who does not wait. Costs one decision."""
-        entry = self.queue.entries.get(workload)
-        return self.trying.why(entry, self.now) if entry else None
 
     @contextmanager
     def keeping(self, holding: Holding) -> Iterator[None]:
@@ -279,9 +277,19 @@ class Turns:
         found += [self.trying.gave_way(holding, name, now) for name, holding in evicted]
         found += begun
 
-    def _settle(self, found: list[Followed]) -> Advanced | Noted:
+    def _shed(self, given: Capped) -> Iterator[Followed]:
+        """Have jobs make way so that a cap holds; leases and endpoints are not the engine's to end."""
+        for workload in shed(self._engine, ("job",)).workloads:
+            holding = self._engine.unseat(workload)
+            assert holding is not None, "only who sits draws watts"
+            self.admission.labels.promote(self.admission.owner(holding.wish), self.now)
+            by = f"the power cap of {given.level} {given.domain}"
+            yield self.trying.gave_way(holding, by, self.now)
+
+    def _settle(self, found: list[Followed], *, positions: bool = False) -> Advanced | Noted:
         """Have the queue move, and return what followed."""
-        self.trying.settle(self.now, found)
+        if not self.still:
+            self.trying.settle(self.now, found, positions=positions)
         return Advanced(outcomes=tuple(found)) if found else Noted()
 
     def _at(self, at: int) -> int:

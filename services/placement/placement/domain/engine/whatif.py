@@ -9,7 +9,15 @@ from msgspec.structs import replace
 
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.shed import Shed, shed
-from placement.domain.engine.wish import Asked, Input, NodePut, NodeTurned, Outcome, Released, Wish
+from placement.domain.engine.wish import (
+    Asked,
+    Input,
+    NodePut,
+    NodeTurned,
+    Outcome,
+    Released,
+    Wish,
+)
 
 NODES_MAX = 10_000
 """Nodes that a question may add."""

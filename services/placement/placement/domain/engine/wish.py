@@ -128,12 +128,16 @@ class NodeTurned(msgspec.Struct, frozen=True, kw_only=True, tag="node.turned"):
     silent: bool = False
 
 
-class Capped(msgspec.Struct, frozen=True, kw_only=True, tag="capped"):
-    """A domain may draw so many watts (null: as many as it likes)."""
+class Capped(msgspec.Struct, frozen=True, kw_only=True, tag="capped", omit_defaults=True):
+    """A domain may draw so many watts (null: as many as it likes).
+
+    With ``sheds`` jobs end so that it holds, the least valuable first.
+    """
 
     level: str
     domain: str
     watts: int | None
+    sheds: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
