@@ -42,8 +42,8 @@ class Admission:
         self.calendar = Calendar(engine.site)
         self.labels = Labels(engine, self.quota, self.domains, self.calendar)
         self._nears: dict[int, tuple[Start, Bools]] = {}
-        self.soft = 0
-        """How many workloads can be preempted."""
+        self.soft: dict[str, None] = {}
+        """The workloads that can be preempted, in the order they got their seats."""
         self.ends: list[tuple[int, str]] = []
         """When each workload with a known end has left its seats, in order."""
         self.stops: list[tuple[int, str]] = []
@@ -55,7 +55,7 @@ class Admission:
         self.domains.take(other.domains)
         for booking in other.calendar.bookings.values():
             self.calendar.put(booking)
-        self.soft, self.ends, self.stops = other.soft, other.ends.copy(), other.stops.copy()
+        self.soft, self.ends, self.stops = other.soft.copy(), other.ends.copy(), other.stops.copy()
 
     def owner(self, wish: Wish) -> Project:
         """Return the project of a wish."""
@@ -231,7 +231,8 @@ class Admission:
         """Count what a workload holds against its project's quota."""
         wish = holding.wish
         booked = bool(wish.reservation)
-        self.soft += wish.preemptible
+        if wish.preemptible:
+            self.soft[wish.workload] = None
         self.quota.charge(wish.workload, wish, now, borrowed=holding.borrowed, booked=booked)
         if self._pins(wish, holding.borrowed):
             self.domains.enter(self.owner(wish), holding.parts)
@@ -241,7 +242,7 @@ class Admission:
     def discount(self, holding: Holding, now: int) -> None:
         """Count it no more."""
         wish = holding.wish
-        self.soft -= wish.preemptible
+        self.soft.pop(wish.workload, None)
         self.quota.discharge(wish.workload, wish, now)
         if self._pins(wish, holding.borrowed):
             self.domains.leave(self.owner(wish), holding.parts)

@@ -5,7 +5,7 @@ tried: with exactly these gone, the site admits the wish. Where few can make way
 that is tried too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,18 +55,19 @@ def lower(wish: Wish) -> May:
     return cost
 
 
-def plan(engine: "Engine", wish: Wish, may: May | None, now: int) -> Plan | None:
+def plan(
+    engine: "Engine", wish: Wish, may: May | None, now: int, among: Iterable[str] | None = None
+) -> Plan | None:
     """Return whom to preempt so that the wish has its seats; nobody where it has them anyway.
 
     ``None`` where that is so with nobody's going, or the search finds no way. ``may`` is asked once about
-    everybody that is preemptible and has run as long as it was promised; without it, it is ``lower``. Nothing
-    is changed.
+    everybody, or about those ``among`` whom they must be; without it, it is ``lower``. Nothing is changed.
     """
     wish = alike(wish)
     trial = Trial(engine)
     if engine.gangs.admits(wish):
         return Plan((), 0)
-    costs = _costs(trial, engine, wish, may, now)
+    costs = _costs(trial, wish, may, now, engine.holdings if among is None else among)
     soft = costs != HARD
     if not soft.any():
         return None
@@ -78,7 +79,7 @@ def plan(engine: "Engine", wish: Wish, may: May | None, now: int) -> Plan | None
     return Plan(tuple(trial.roster.those(best)), int(costs[best].sum()))
 
 
-def _costs(trial: Trial, engine: "Engine", wish: Wish, may: May | None, now: int) -> Ints:
+def _costs(trial: Trial, wish: Wish, may: May | None, now: int, among: Iterable[str]) -> Ints:
     """Return what it costs to preempt each holder: int[holder]."""
     roster = trial.roster
     if may is None:
@@ -86,10 +87,10 @@ def _costs(trial: Trial, engine: "Engine", wish: Wish, may: May | None, now: int
         soft &= (roster.of("until") <= now) & roster.here
         return np.where(soft, roster.of("cost"), HARD)
     found = np.full(len(roster.names), HARD, np.int64)
-    numbers = np.flatnonzero(roster.here)
-    holdings = engine.holdings
-    costs = [may(holdings[roster.names[number]], now) for number in numbers.tolist()]
-    found[numbers] = [HARD if cost is None else cost for cost in costs]
+    for workload in among:
+        cost = may(trial.holdings[workload], now)
+        if cost is not None:
+            found[roster.number(workload)] = cost
     return found
 
 

@@ -24,7 +24,7 @@ def reclaim(
     engine = admission.engine
     may = may_give_way(admission, wish, granted, kept)
     engine.barred = bits(kept, None)
-    planned = plan(engine, wish, may, now)
+    planned = plan(engine, wish, may, now, admission.soft)
     engine.barred = None
     if planned is None or not planned.victims:
         return None
@@ -52,13 +52,13 @@ def may_give_way(admission: Admission, wish: Wish, granted: Granted, kept: Bools
 
     def cost(holding: Holding, now: int) -> int | None:
         other = holding.wish
+        if other.reservation or now - holding.at < other.min_run_ms:
+            return None
         own = (other.organization, other.project) == (wish.organization, wish.project)
         below = rank_of(other.priority) - rank
         lower = other.preemptible and below > 0 and (own or shared)
         lent = firm and holding.borrowed and (below >= 0 or not own)
         if not lower and not lent:
-            return None
-        if other.reservation or now - holding.at < other.min_run_ms:
             return None
         if kept is not None and all(kept[part.row] for part in holding.parts):
             return None

@@ -176,6 +176,10 @@ class Roster:
         """All cards held, by those who are gone too."""
         return Cards(*(column.values for column in self._cards))
 
+    def number(self, workload: str) -> int:
+        """Return the number of a holder."""
+        return self._numbers[workload]
+
     def those(self, which: Bools) -> Iterator[str]:
         """Yield the names of some holders, in order."""
         for number in np.flatnonzero(which).tolist():

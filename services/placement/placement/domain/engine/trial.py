@@ -34,7 +34,7 @@ class Trial:
 
     def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self.site = engine.site
+        self.site, self.holdings = engine.site, engine.holdings
         self.roster: Roster = engine.roster.sync(engine.holdings, engine.site.tenants)
 
     def without(self, gone: Bools) -> Gangs:
