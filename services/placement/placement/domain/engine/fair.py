@@ -112,9 +112,10 @@ class Account:
         if grain > self.at:
             self.means = self.lately(at, half_life)
             self.at = grain
-        self.gpu += sign * one.gpu
-        self.cpu += sign * one.cpu
-        self.memory += sign * one.memory
+        gpu, cpu, memory = one
+        self.gpu += sign * gpu
+        self.cpu += sign * cpu
+        self.memory += sign * memory
 
     def lately(self, at: int, half_life: int) -> tuple[int, int, int]:
         """Return the mean of each resource up to a moment, in parts of ``MEAN``."""

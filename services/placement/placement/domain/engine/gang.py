@@ -220,6 +220,7 @@ def _failed(capacity: Capacity, also: Ints | None) -> tuple[int, ...]:
 
 def told(last: Choice | NoChoice | Gang | NoGang, relaxation: Relaxation | None = None) -> Told:
     """Return why, of what was found."""
+    if isinstance(last, Choice):
+        return Told(last.failed, last.best, last.second)
     together = last.together if isinstance(last, Gang | NoGang) else None
-    best, second = (last.best, last.second) if isinstance(last, Choice) else (None, None)
-    return Told(last.failed, best, second, relaxation, together)
+    return Told(last.failed, None, None, relaxation, together)

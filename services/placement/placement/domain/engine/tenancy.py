@@ -28,7 +28,7 @@ class Tenancy:
         self._shared: dict[int, dict[int, int]] = {}
         self.holder: dict[str, Ints] = {level: np.zeros(0, np.int64) for level in ISOLATING}
         self._alone: dict[str, Ints] = {level: np.zeros(0, np.int64) for level in ISOLATING}
-        self._locks = 0
+        self._locks, self._sized = 0, -1
 
     @property
     def locked(self) -> bool:
@@ -192,6 +192,9 @@ class Tenancy:
 
     def _size(self) -> None:
         """Have room for nodes and domains that were added."""
+        if self._sized == self._site.puts:
+            return
+        self._sized = self._site.puts
         rows = self._site.rows
         if len(self._members) < rows:
             self._members = _longer(self._members, rows, 0)

@@ -93,21 +93,21 @@ class Turns:
 
     def asked(self, given: Asked) -> Placed | Refused | Queued:
         """Give a wish its seats, or have it wait, or refuse it."""
-        now = self._at(given.at)
-        if given.wish.workload in self._engine.holdings:
-            raise ValueError(f"{given.wish.workload} has its seats already")
-        if given.wish.workload in self.queue.entries:
-            raise ValueError(f"{given.wish.workload} waits already")
-        if not 1 <= given.wish.members <= MEMBERS_MAX or given.wish.near.segment < 1:
+        wish, now = given.wish, self._at(given.at)
+        if wish.workload in self._engine.holdings:
+            raise ValueError(f"{wish.workload} has its seats already")
+        if wish.workload in self.queue.entries:
+            raise ValueError(f"{wish.workload} waits already")
+        if not 1 <= wish.members <= MEMBERS_MAX or wish.near.segment < 1:
             raise ValueError(
-                f"{given.wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
+                f"{wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
             )
         number = self.number + 1
         found: Placed | Refused | Queued | None = None
-        if not self.queue:
-            found = self.admission.seat_freely(given.wish, now, number)
+        if not self.queue.entries:
+            found = self.admission.seat_freely(wish, now, number)
         if found is None:
-            found = self.trying.ask(Entry(given.wish, number, now), now)
+            found = self.trying.ask(Entry(wish, number, now), now)
         if not isinstance(found, Refused):
             self.number = number
         return found
