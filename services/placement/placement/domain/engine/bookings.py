@@ -143,7 +143,8 @@ class Bookings:
         if booking is not None:
             milli = int(self._engine.site.cards[list(rows)].sum()) * MILLI_PER_GPU
             milli = 0 if booking.wanted is None else milli
-            self._put(msgspec.structs.replace(booking, rows=rows, milli=milli))
+            clears = booking.wanted is not None and (booking.clears or bool(told.remain))
+            self._put(msgspec.structs.replace(booking, rows=rows, milli=milli, clears=clears))
 
     def _find(self, given: Reserved, held: Bools) -> Found | Short:
         if len(self._calendar.bookings) >= BOOKINGS_MAX:
