@@ -15,6 +15,7 @@ from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import (
+    Advanced,
     Asked,
     Input,
     NodePut,
@@ -22,7 +23,6 @@ from placement.domain.engine.wish import (
     Placed,
     Refused,
     Released,
-    Replaced,
     Reseated,
     Wish,
 )
@@ -205,7 +205,7 @@ async def test_what_was_decided_for_those_on_lost_nodes_holds_where_it_comes_out
     store = await start()
     given = (node("n1"), node("n2"), node("n3"), ask("a", 8))
     *_, lost = await give(store, *given, NodesLost(nodes=("n1",), at=9))
-    assert isinstance(lost, Replaced)
+    assert isinstance(lost, Advanced)
     assert isinstance(lost.outcomes[0], Reseated)
     assert [seat.node for seat in lost.outcomes[0].seats] == ["n2"]
     async with store.transaction() as tx:
