@@ -9,7 +9,6 @@ from placement.domain.engine.admission import Admission
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.notice import Cancelled, Maintained, Preempted, QuotaSet, Ticked
 from placement.domain.engine.queue import PRIORITIES
-from placement.domain.engine.redo import Decided, have
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.turns import TurnsState
@@ -285,22 +284,3 @@ def test_nobody_is_moved_to_what_is_kept_for_others() -> None:
     hall.reserve("beta", 2 * HOUR, 3 * HOUR, nodes=("d2n0",))
     assert "does not fit" in move(hall, moves, "d2n0", (0,))
     assert move(hall, moves, "d1n0", (0,)) == Noted()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_what_was_decided_about_turns_is_had_again_without_being_decided(seed: int) -> None:
-    week, hall, again = Week(seed), Hall(domains=4), Hall(domains=4).engine
-    for _ in range(150):
-        given = week.next()
-        try:
-            outcome = hall.engine.apply(given)
-        except ValueError:
-            continue
-        have(again, Decided(given, outcome))
-        assert again.site.free.tolist() == hall.engine.site.free.tolist()
-        assert {name: (one.parts, one.at) for name, one in again.holdings.items()} == {
-            name: (one.parts, one.at) for name, one in hall.engine.holdings.items()
-        }
-        assert again.turns.queue.entries.keys() == hall.engine.turns.queue.entries.keys()
-        bookings = again.turns.admission.calendar.bookings
-        assert bookings == hall.engine.turns.admission.calendar.bookings
