@@ -26,6 +26,12 @@ PERMISSIONS: dict[str, frozenset[str]] = {
         {
             "endpoint.read",
             "endpoint.write",
+            "job.read",
+            "job.write",
+            "lease.read",
+            "lease.write",
+            "quota.read",
+            "site.read",
             "model.call",
             "usage.read",
             "price.read",

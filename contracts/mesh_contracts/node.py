@@ -20,6 +20,9 @@ from mesh_contracts.units import (
 Verdict = Literal["pass", "warn", "fail", "inconclusive"]
 Quality = Literal["measured", "estimated"]
 
+Level = Literal["nvlink", "rack", "leaf", "rail", "pdu", "row", "hall"]
+"""Parts of a site that a server stands in: of the fabric (NVLink domain, leaf, rail), of power and space."""
+
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """One accelerator. ``rehearsal`` devices are doubles, and say so wherever they appear."""
@@ -46,7 +49,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NodeJoined(Fact, frozen=True, kw_only=True, tag="agent.node.joined/1"):
-    """An agent started on its server. Its key, as of every fact of an agent, is the node's id."""
+    """An agent started on its server. Its key, as of every fact of an agent, is the node's id.
+
+    ``place`` names the part of the site that it stands in, by ``Level`` (a level that a reader does
+    not know is left alone); ``assurances`` what the place is certified for. ``idle_w`` is what the
+    server draws when it does nothing, ``gpu_w`` what each GPU at work adds (0: not known).
+    """
 
     node_id: NodeId
     name: Name
@@ -56,6 +64,10 @@ class NodeJoined(Fact, frozen=True, kw_only=True, tag="agent.node.joined/1"):
     cpus: Count
     address: str
     agent_version: str
+    place: dict[Name, Name] = msgspec.field(default_factory=dict)
+    assurances: list[Name] = msgspec.field(default_factory=list)
+    idle_w: Count = 0
+    gpu_w: Count = 0
 
 
 class HealthChanged(Fact, frozen=True, kw_only=True, tag="agent.health.changed/1"):
@@ -85,10 +97,11 @@ class WorkloadReady(Fact, frozen=True, kw_only=True, tag="agent.workload.ready/1
 
 
 class WorkloadStopped(Fact, frozen=True, kw_only=True, tag="agent.workload.stopped/1"):
-    """The engine was stopped as wished."""
+    """The engine was stopped as wished; or (``exit_code`` 0) the member of a job ran to its end."""
 
     node_id: NodeId
     workload_id: WorkloadId
+    exit_code: int | None = None
 
 
 class WorkloadFailed(Fact, frozen=True, kw_only=True, tag="agent.workload.failed/1"):
@@ -98,6 +111,20 @@ class WorkloadFailed(Fact, frozen=True, kw_only=True, tag="agent.workload.failed
     workload_id: WorkloadId
     reason: Text
     exit_code: int | None = None
+
+
+class ErasureRecorded(Fact, frozen=True, kw_only=True, tag="agent.erasure.recorded/1"):
+    """What a lease left on a server is gone (``erased``), or the server is shown to be as it should (``attested``).
+
+    ``method`` says how (a power cycle, an overwrite, a signed measurement); ``evidence`` is what shows it.
+    """
+
+    node_id: NodeId
+    workload_id: WorkloadId
+    step: Literal["erased", "attested"]
+    verdict: Verdict
+    method: Text
+    evidence: dict[str, int | float | str | list[int]] = msgspec.field(default_factory=dict)
 
 
 class DeviceEnergy(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,8 @@ KeyId = Id
 NodeId = Id
 EndpointId = Id
 WorkloadId = Id
+LeaseId = Id
+JobId = Id
 RequestId = Id
 DeviceId = Annotated[str, Meta(min_length=1, max_length=128)]
 """A device's own UUID as its driver gives it (``GPU-…``), or ``rehearsal-…``."""

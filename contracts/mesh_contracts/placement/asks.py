@@ -2,12 +2,14 @@
 
 from typing import Any, ClassVar
 
+import msgspec
+
 from mesh_contracts.ask import Ask, Page
+from mesh_contracts.placement.explanation import Explanation
 from mesh_contracts.placement.nouns import (
     Endpoint,
     Endpoints,
     Engine,
-    Explanation,
     Model,
     Node,
     Nodes,
@@ -16,7 +18,9 @@ from mesh_contracts.placement.nouns import (
     Resources,
     Routing,
 )
+from mesh_contracts.placement.shapes import Changes, Isolation, Members, Names, Near, Priority
 from mesh_contracts.units import (
+    Count,
     Name,
     Sequence,
     Text,
@@ -115,6 +119,22 @@ class CordonNode(Ask, frozen=True, kw_only=True, tag="placement.node.cordon"):
     generation: Sequence | None = None
 
 
+class DrainNode(Ask, frozen=True, kw_only=True, tag="placement.node.drain"):
+    """Wish that a node is emptied: its replicas and jobs go elsewhere, leases stay until they end.
+
+    Jobs that are not preemptible may go on for ``grace_s``. Once nothing runs there it is ``repairing``.
+    """
+
+    permission: ClassVar[str] = "node.write"
+    reply: ClassVar[Any] = Node
+    changes: ClassVar[bool] = True
+
+    node: Text
+    reason: Text
+    grace_s: Count = 3_600
+    generation: Sequence | None = None
+
+
 class ReturnNode(Ask, frozen=True, kw_only=True, tag="placement.node.return"):
     """Wish that a cordoned node takes work again; it is checked first."""
 
@@ -138,10 +158,20 @@ class CheckNode(Ask, frozen=True, kw_only=True, tag="placement.node.check"):
 
 
 class ExplainPlacement(Ask, frozen=True, kw_only=True, tag="placement.placement.explain"):
-    """Ask where one more replica of this shape would go, without placing it."""
+    """Ask where so many members of this shape would go, without placing them.
+
+    What is ``supposed`` to happen happens to a copy of the site first, one after the other; the site
+    stays as it is.
+    """
 
     permission: ClassVar[str] = "endpoint.read"
     reply: ClassVar[Any] = Explanation
 
     resources: Resources = Resources()
     residency: Residency = Residency()
+    members: Members = 1
+    near: Near = Near()
+    isolation: Isolation = "none"
+    assurances: Names = msgspec.field(default_factory=list)
+    priority: Priority = 100
+    supposed: Changes = msgspec.field(default_factory=list)

@@ -31,6 +31,12 @@ class NodeReturned(Fact, frozen=True, kw_only=True, tag="placement.node.returned
     node_id: NodeId
 
 
+class NodeDrained(Fact, frozen=True, kw_only=True, tag="placement.node.drained/1"):
+    """Nothing runs on the node any more: it may be opened, moved or switched off."""
+
+    node_id: NodeId
+
+
 class NodeLost(Fact, frozen=True, kw_only=True, tag="placement.node.lost/1"):
     """The node fell silent while placement's own connection was whole."""
 

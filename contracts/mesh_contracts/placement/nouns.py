@@ -1,4 +1,4 @@
-"""Nodes, endpoints, workloads, and what stands in the buckets ``intents`` and ``routes``."""
+"""Nodes, endpoints, workloads, and what stands in the bucket ``routes``."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,6 @@ from mesh_contracts.node import (
 )
 from mesh_contracts.units import (
     Count,
-    DeviceId,
     EndpointId,
     Name,
     NodeId,
@@ -116,45 +115,19 @@ class Routing(
 class Resources(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """What one replica takes: whole ``gpus`` or a fraction (``gpu_milli``), and memory."""
+    """What one replica or member takes: whole ``gpus`` or a fraction (``gpu_milli``), memory, CPU."""
 
     gpus: Count = 0
     gpu_milli: Count = 0
     gpu_model: str | None = None
     memory_mib: Count = 256
+    cpu_milli: Count = 0
 
 
 class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the data may be (ISO 3166-1 alpha-2); a hard constraint."""
 
     jurisdictions: list[str] = msgspec.field(default_factory=lambda: ["FR"])
-
-
-class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only."""
-
-    workload_id: WorkloadId
-    endpoint_id: EndpointId
-    organization: OrganizationId
-    project: ProjectId
-    name: Name
-    model: Model
-    engine: Engine
-    resources: Resources
-    devices: list[DeviceId]
-    api_key: str
-
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Bucket ``intents``, key ``<node id>``: all that the node should run and do, level-triggered.
-
-    ``check`` rises when a health check is wished for; the node runs one when it is above the
-    last it ran. A workload that is no longer listed is stopped.
-    """
-
-    node_id: NodeId
-    workloads: list[WorkloadSpec] = []
-    check: Sequence = 0
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -235,7 +208,7 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One server as placement last saw it."""
+    """One server as placement last saw it; where it stands, for what, and at how many watts, as in ``NodeJoined``."""
 
     id: NodeId
     name: Name
@@ -253,6 +226,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seen_at: Time | None = None
     reasons: list[Reason] = []
     checks: list[Check] = []
+    cpus: Count = 0
+    place: dict[Name, Name] = {}
+    assurances: list[Name] = []
+    idle_w: Count = 0
+    gpu_w: Count = 0
 
 
 class Nodes(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,12 +238,3 @@ class Nodes(msgspec.Struct, frozen=True, kw_only=True):
 
     items: list[Node]
     next: str | None = None
-
-
-class Explanation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a replica would go, and what each constraint left over, in order."""
-
-    fits: bool
-    survivors: list[Reason]
-    node: Name | None = None
-    reasons: list[Reason] = []

@@ -1,0 +1,71 @@
+"""What stands in the bucket ``intents``: all that a node should run, and be."""
+
+from typing import Literal
+
+import msgspec
+
+from mesh_contracts.placement.jobs import Command
+from mesh_contracts.placement.nouns import Engine, Model, Resources
+from mesh_contracts.units import (
+    Count,
+    DeviceId,
+    EndpointId,
+    Id,
+    Name,
+    NodeId,
+    OrganizationId,
+    ProjectId,
+    Sequence,
+    WorkloadId,
+)
+
+
+class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only."""
+
+    workload_id: WorkloadId
+    endpoint_id: EndpointId
+    organization: OrganizationId
+    project: ProjectId
+    name: Name
+    model: Model
+    engine: Engine
+    resources: Resources
+    devices: list[DeviceId]
+    api_key: str
+
+
+class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One member of a job, or one server of a lease: the ``number``-th of ``members``.
+
+    Of a job the node runs ``command`` on ``devices``; ``attempt`` counts from 1, and above it the job
+    goes on from its last checkpoint. Of a lease (``kind``) the whole server is the tenant's, and is
+    to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
+    """
+
+    workload_id: WorkloadId
+    kind: Literal["job", "lease"]
+    owner_id: Id
+    organization: OrganizationId
+    project: ProjectId
+    name: Name
+    number: Count
+    members: Count
+    devices: list[DeviceId]
+    attempt: Count = 1
+    resources: Resources | None = None
+    command: Command | None = None
+    step: Literal["hold", "erase", "attest"] = "hold"
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Bucket ``intents``, key ``<node id>``: all that the node should run and do, level-triggered.
+
+    ``check`` rises when a health check is wished for; the node runs one when it is above the
+    last it ran. A workload, or a member of a job, that is no longer listed is stopped.
+    """
+
+    node_id: NodeId
+    workloads: list[WorkloadSpec] = []
+    check: Sequence = 0
+    members: list[MemberSpec] = []
