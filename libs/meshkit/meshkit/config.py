@@ -66,6 +66,7 @@ T = TypeVar("T", bound=Settings)
 def load(kind: type[T], environ: Mapping[str, str] | None = None) -> T:
     """Return the settings of ``kind`` from the environment.
 
+    A type of its own reads itself with a class method ``of_text`` that raises ``ValueError``.
     Raises ``ConfigError``, which names every variable that is missing or unusable.
     """
     environ = os.environ if environ is None else environ
@@ -96,6 +97,9 @@ def _dec_hook(kind: type, value: Any) -> Any:
         return Secret(str(value))
     if issubclass(kind, Path):
         return Path(str(value))
+    read = getattr(kind, "of_text", None)
+    if read is not None:
+        return read(str(value))
     message = f"no setting of type {kind.__name__}"
     raise TypeError(message)
 

@@ -201,6 +201,10 @@ class Agent:
             cpus=os.cpu_count() or 1,
             address=settings.agent_address,
             agent_version=version("mesh-node-agent"),
+            place=dict(settings.agent_place),
+            assurances=list(settings.agent_assurances),
+            idle_w=settings.agent_idle_w,
+            gpu_w=settings.agent_gpu_w,
         )
 
     def _wished(self, intent: Intent) -> None:

@@ -1,16 +1,62 @@
 """What an agent is told, read once from the environment."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from mesh_contracts.units import Name
+import msgspec
+from mesh_contracts.node import Level
+from mesh_contracts.units import NAME_PATTERN, Name
 from meshkit.config import Settings
 from msgspec import Meta
 
 NOT_HELD = Path("/dev/null")
+LEVELS: tuple[str, ...] = get_args(Level)
+ASSURANCES_MAX = 32
 
 Whole = Annotated[int, Meta(ge=0, le=64)]
+Watts = Annotated[int, Meta(ge=0, le=1_000_000)]
 Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Place(dict[str, str]):
+    """Parts of the site by level: ``rack=r1,pdu=p1``."""
+
+    @classmethod
+    def of_text(cls, text: str) -> "Place":
+        """Return what a text says. Raises ``ValueError`` for what names no part of a site."""
+        place = cls()
+        for said in filter(None, (one.strip() for one in text.split(","))):
+            level, _, name = said.partition("=")
+            if level not in LEVELS:
+                raise ValueError(f"{said!r} names no level: write rack=r1, of {', '.join(LEVELS)}")
+            if level in place:
+                raise ValueError(f"{level} stands there twice: a server stands in one of each")
+            place[level] = _named(name, said)
+        return place
+
+
+class Assurances(tuple[str, ...]):
+    """What a place is certified for: ``secnumcloud,hds``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of_text(cls, text: str) -> "Assurances":
+        """Return what a text names, each once, in its order. Raises ``ValueError`` for what is no name."""
+        said = filter(None, (one.strip() for one in text.split(",")))
+        names = dict.fromkeys(_named(one, one) for one in said)
+        if len(names) > ASSURANCES_MAX:
+            raise ValueError(f"{len(names)} names: at most {ASSURANCES_MAX}")
+        return cls(names)
+
+
+def _named(name: str, said: str) -> str:
+    if not re.match(NAME_PATTERN, name):
+        raise ValueError(
+            f"{said!r}: a name has lower case letters, digits, dots and dashes, at most 63"
+        )
+    return name
 
 
 class AgentSettings(Settings, frozen=True, kw_only=True):
@@ -19,6 +65,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_join_token_file`` is needed until the node is enrolled. ``agent_devices`` is
     ``rehearsal`` only where somebody says so. ``agent_lifeline_fd`` is a descriptor whose end is the
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
+    ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
+    ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
     """
 
     nats_credentials: Path = NOT_HELD
@@ -37,6 +85,10 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_jurisdiction: str = "FR"
     agent_address: str = "127.0.0.1"
     agent_credential_life_s: Seconds = 3_600.0
+    agent_place: Place = msgspec.field(default_factory=Place)
+    agent_assurances: Assurances = Assurances()
+    agent_idle_w: Watts = 0
+    agent_gpu_w: Watts = 0
 
     @property
     def bus_key(self) -> Path:

@@ -55,6 +55,11 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     lifeline: bool = False
 
 
+NODES_PER_RACK = 2
+IDLE_W, GPU_W = 300, 625
+"""What a rehearsed server draws when it does nothing, and what each of its GPUs at work adds."""
+
+
 def nodes_of(count: int) -> list[str]:
     """Return the names of ``count`` nodes."""
     return [f"node-{number}" for number in range(1, count + 1)]
@@ -127,6 +132,13 @@ def service(
     )
 
 
+def place_of(name: str) -> str:
+    """Return where a rehearsed node stands: two nodes a rack, each rack one NVLink domain, all on one PDU."""
+    _, _, number = name.rpartition("-")
+    rack = (int(number) + 1) // NODES_PER_RACK if number.isdigit() else 1
+    return f"rack=rack-{rack},nvlink=rack-{rack},pdu=pdu-1,row=row-1,hall=hall-1"
+
+
 def agent(layout: Layout, told: Told, name: str) -> Spec:
     """Return the process of one node's agent."""
     folder = layout.nodes / name
@@ -134,6 +146,9 @@ def agent(layout: Layout, told: Told, name: str) -> Spec:
         "AGENT_DEVICES": "rehearsal",
         "AGENT_REHEARSAL_GPUS": "2",
         "AGENT_JURISDICTION": "FR",
+        "AGENT_PLACE": place_of(name),
+        "AGENT_IDLE_W": str(IDLE_W),
+        "AGENT_GPU_W": str(GPU_W),
         "AGENT_ADDRESS": "127.0.0.1",
         "AGENT_ENERGY_INTERVAL_S": str(ENERGY_INTERVAL_S),
         **_common(layout, told, name, folder / "bus.nk"),
