@@ -74,8 +74,8 @@ async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 8.0) 
 class Node:
     """A node's agent as placement hears it: it tells what the test has it tell."""
 
-    def __init__(self, bus: Bus, name: str, gpus: int = 1) -> None:
-        self.bus, self.name, self.gpus = bus, name, gpus
+    def __init__(self, bus: Bus, name: str, gpus: int = 1, **joins: Any) -> None:
+        self.bus, self.name, self.gpus, self.joins = bus, name, gpus, joins
         self.id = test_id("node", name)
         self._versions = count(1)
 
@@ -112,6 +112,7 @@ class Node:
                 cpus=2,
                 address="127.0.0.1",
                 agent_version="test",
+                **self.joins,
             ),
         )
 
@@ -156,8 +157,11 @@ class Node:
             ),
         )
 
-    async def stopped(self, workload_id: str) -> None:
-        await tell(self.bus, WorkloadStopped(**self._born(), node_id=self.id, workload_id=workload_id))
+    async def stopped(self, workload_id: str, **fields: Any) -> None:
+        born = self._born()
+        await tell(
+            self.bus, WorkloadStopped(**born, node_id=self.id, workload_id=workload_id, **fields)
+        )
 
     def beat(self, *statuses: WorkloadStatus) -> Heartbeat:
         return Heartbeat(

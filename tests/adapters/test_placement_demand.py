@@ -15,7 +15,7 @@ from meshkit.config import Secret
 from meshkit.store import Store
 from meshkit.telemetry import METRICS
 from meshkit.testing import FrozenClock, envelope, test_id, wish
-from placement import asks, demands, handlers, reading, settle, turns
+from placement import asks, demands, handlers, intents, reading, settle, turns
 from placement.app import MIGRATIONS
 from placement.domain.fleet import Wanted
 
@@ -109,8 +109,8 @@ class Theatre(Hall):
 
     async def intended(self) -> list[str]:
         async with self.store.transaction() as tx:
-            intents = await settle.all_intents(tx)
-        return sorted(item.workload_id for intent in intents.values() for item in intent.workloads)
+            held = await intents.all_intents(tx)
+        return sorted(item.workload_id for intent in held.values() for item in intent.workloads)
 
     async def beat(self, seconds: int) -> None:
         """Let time pass; nodes list what they run."""

@@ -78,16 +78,23 @@ def ask(name: str, gpus: int = 1) -> Asked:
     return Asked(wish=one, at=0)
 
 
+async def decide(tx: Transaction, given: Input) -> Any:
+    """Return what is decided; what follows from it nobody has to see to here."""
+    outcome = await memory.apply(tx, SITE, given)
+    (await memory.hold(tx, SITE)).followed.clear()
+    return outcome
+
+
 async def give(store: Store, *inputs: Input) -> list[Any]:
     async with store.transaction() as tx:
-        return [await memory.apply(tx, SITE, one) for one in inputs]
+        return [await decide(tx, one) for one in inputs]
 
 
 async def give_up(store: Store, *inputs: Input) -> None:
     """Give inputs in a transaction that is rolled back."""
     async with store.transaction() as tx:
         for one in inputs:
-            await memory.apply(tx, SITE, one)
+            await decide(tx, one)
         raise Unwell
 
 
@@ -108,7 +115,7 @@ async def test_a_start_decides_all_again_and_comes_to_the_same(start: Open) -> N
         async with store.transaction() as tx:
             for _ in range(5):
                 try:
-                    await memory.apply(tx, SITE, inputs.next())
+                    await decide(tx, inputs.next())
                 except ValueError:
                     continue
     before, again = await held(store), await held(await start())
@@ -134,12 +141,12 @@ async def test_what_was_rolled_back_has_not_been(start: Open) -> None:
 async def test_what_cannot_be_changes_nothing_and_what_came_before_it_stays(start: Open) -> None:
     store = await start()
     async with store.transaction() as tx:
-        await memory.apply(tx, SITE, node("n1"))
-        await memory.apply(tx, SITE, ask("a", 2))
+        await decide(tx, node("n1"))
+        await decide(tx, ask("a", 2))
         for impossible in (ask("a"), node("n1", gpus=1), node("n1", gpus=40)):
             with pytest.raises(ValueError, match=r"n1|a has"):
-                await memory.apply(tx, SITE, impossible)
-        await memory.apply(tx, SITE, ask("b"))
+                await decide(tx, impossible)
+        await decide(tx, ask("b"))
     assert len(await rows(store)) == 3
     assert (await held(await start())).engine.snapshot() == (await held(store)).engine.snapshot()
 

@@ -9,7 +9,7 @@ from mesh_contracts.placement import CreateEndpoint, Model, Resources
 from meshkit.config import Secret
 from meshkit.store import Store
 from meshkit.testing import FrozenClock, envelope, test_id, wish
-from placement import asks, handlers, memory, reading
+from placement import asks, handlers, memory, nodes, reading
 from placement.app import MIGRATIONS
 from placement.domain.engine.wish import Released
 
@@ -110,7 +110,7 @@ async def test_a_device_that_is_gone_leaves_its_position_to_the_next_one(hall: H
         async with store.transaction() as tx:
             await tx.change("UPDATE node SET state = 'ready'")
             [server] = await reading.load_servers(tx, [node_id])
-            await memory.know(tx, server)
+            await nodes.know(tx, server)
 
     await join("one", "two", "three")
     await open_again()

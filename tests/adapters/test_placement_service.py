@@ -107,7 +107,10 @@ async def test_a_node_takes_no_work_before_its_first_check_passed(site: Site) ->
     await node_is(site, node, "validating")
     made = await site.create()
     assert made.state == "pending"
-    assert [(reason.code, bool(reason.unblock)) for reason in made.reasons] == [("no_ready_node", True)]
+    assert [(reason.code, bool(reason.unblock)) for reason in made.reasons] == [
+        ("no_ready_node", True),
+        ("would_fit", True),
+    ]
 
     await node.check()
     await node_is(site, node, "ready")

@@ -7,10 +7,12 @@ import msgspec
 from mesh_contracts.placement import Engine, Model, Replicas, Residency, Resources
 from meshkit.testing import NOW
 from placement.domain import plan as planning
-from placement.domain.decide import Grant, Refusal, answer_of, wish_of
-from placement.domain.engine.wish import Asked, Found, Noted, Seat
+from placement.domain.decide import Grant, Refusal, answer_of
+from placement.domain.engine.wish import Asked, Found, Refused, Seat
+from placement.domain.engine.wish import Placed as Seated
 from placement.domain.fleet import Placed, Server, Wanted
 from placement.domain.plan import Plan
+from placement.domain.wishes import wish_of
 
 from tests.domain.test_placement_decide import occupied
 
@@ -68,8 +70,9 @@ def plan(endpoint: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server],
             engine.apply(Found(wish=wish, seats=(Seat(item.node_id, (), 0),), at=0))
 
     def seek(number: int, failed_on: Sequence[str]) -> Grant | Refusal:
-        outcome = engine.apply(Asked(wish=wish_of(endpoint, f"more-{number}", failed_on), at=0))
-        assert not isinstance(outcome, Noted)
-        return answer_of(outcome, endpoint.resources, endpoint.residency)
+        wish = wish_of(endpoint, f"more-{number}", failed_on)
+        outcome = engine.apply(Asked(wish=wish, at=0))
+        assert isinstance(outcome, Seated | Refused)
+        return answer_of(engine.site, wish, outcome)
 
     return planning.plan(endpoint, workloads, seek, now)

@@ -1,5 +1,6 @@
 """Quota while work comes and goes: nothing is exceeded, and borrowing keeps nobody from what is guaranteed."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.queue import PRIORITIES
@@ -7,6 +8,8 @@ from placement.domain.engine.wish import Placed
 
 from tests.domain.halls import HOUR, Hall
 from tests.domain.test_placement_quota import shared
+
+pytestmark = pytest.mark.slow
 
 PROJECTS = ("acme/red", "acme/blue", "beta/one", "gamma/none")
 

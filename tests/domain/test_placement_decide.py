@@ -10,11 +10,12 @@ from mesh_contracts.placement import Engine, Intent, Model, Residency, Resources
 from meshkit.testing import NOW, test_id
 from meshkit.transaction import MESSAGE_BYTES_MAX
 from placement.domain.built import built_of
-from placement.domain.decide import WORKLOADS_PER_NODE_MAX, Grant, Refusal, answer_of, wish_for
+from placement.domain.decide import Grant, Refusal, answer_of
 from placement.domain.engine import engine as deciding
 from placement.domain.engine.size import Size
 from placement.domain.engine.wish import Found, Seat, Wish
-from placement.domain.fleet import Card, Server
+from placement.domain.fleet import WORKLOADS_PER_NODE_MAX, Card, Server
+from placement.domain.wishes import size_of, terms_of
 
 STATES = st.sampled_from(["ready", "ready", "ready", "cordoned", "validating", "lost"])
 
@@ -78,8 +79,17 @@ def decide(
     crowd: Mapping[str, int] | None = None,
 ) -> Grant | Refusal:
     dislike = tuple(node for node, count in (crowd or {}).items() for _ in range(count))
-    wish = msgspec.structs.replace(wish_for(resources, residency), workload="w", dislike=dislike)
-    return answer_of(occupied(fleet).would(wish), resources, residency)
+    wish = Wish(
+        workload="w",
+        organization="o",
+        project="p",
+        kind="endpoint",
+        size=size_of(resources),
+        terms=terms_of(residency.jurisdictions, (), "o", "none"),
+        dislike=dislike,
+    )
+    engine = occupied(fleet)
+    return answer_of(engine.site, wish, engine.would(wish))
 
 
 cards = st.lists(

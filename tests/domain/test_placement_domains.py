@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.fit import CONSTRAINTS
@@ -11,6 +12,8 @@ from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.wish import NodePut, Placed, Refused
 
 from tests.domain.halls import HOUR, MODEL, Hall, started
+
+pytestmark = pytest.mark.slow
 
 
 def shared(domains: int = 4, nodes: int = 1) -> Hall:

@@ -22,6 +22,8 @@ from placement.domain.engine.size import Size
 
 from tests.domain.halls import HOUR, MINUTE, Hall, started
 
+pytestmark = pytest.mark.slow
+
 WHOLE = Amount(1_000_000, 1_000_000, 1_000_000)
 SEED = 11
 

@@ -29,6 +29,8 @@ from tests.domain.gang_rules import (
 )
 from tests.domain.gang_world import GPU_W, ask, racks, wish
 
+pytestmark = pytest.mark.slow
+
 TRAY = Size(gpus=4)
 
 

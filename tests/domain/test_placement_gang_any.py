@@ -3,6 +3,7 @@
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from placement.domain.engine.engine import Engine
@@ -27,6 +28,8 @@ from tests.domain.gang_rules import (
     segments_hold,
 )
 from tests.domain.gang_world import ask, drawn_wish, site
+
+pytestmark = pytest.mark.slow
 
 TRAY = Size(gpus=4)
 

@@ -1,6 +1,7 @@
 """An engine that is kept and made again goes on as if nothing had been."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.engine import Engine
@@ -9,6 +10,8 @@ from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import Input, Outcome, Placed, Refused
 
 from tests.domain.engines import Inputs
+
+pytestmark = pytest.mark.slow
 
 
 def said(engine: Engine, given: Input) -> Outcome | str:
@@ -20,12 +23,12 @@ def said(engine: Engine, given: Input) -> Outcome | str:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25)
+@settings(max_examples=8)
 def test_an_engine_made_of_another_s_state_decides_what_the_other_would_have_decided(seed: int) -> None:
     inputs = Inputs(seed)
     engine = Engine()
     outcomes: list[Outcome | str] = []
-    for number in range(120):
+    for number in range(90):
         given = inputs.next()
         outcomes.append(said(engine, given))
         if number % 30 == 29:
@@ -52,7 +55,7 @@ def test_the_same_inputs_give_the_same_decisions_bit_for_bit(seed: int) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=25)
+@settings(max_examples=10)
 def test_what_was_decided_is_had_again_without_being_decided(seed: int) -> None:
     inputs, engine, again = Inputs(seed), Engine(), Engine()
     for _ in range(120):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from placement.domain.engine import preempt
@@ -13,6 +14,8 @@ from placement.domain.engine.wish import Asked, Placed, Refused, Released, Wish
 
 from tests.domain.gang_rules import columns
 from tests.domain.gang_world import ask, drawn_wish, send_away, site
+
+pytestmark = pytest.mark.slow
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -30,7 +30,7 @@ def full(nodes: int = 4, hours: int = 0) -> tuple[Hall, list[str]]:
 
 def test_classes_are_from_their_number_up_to_the_next() -> None:
     assert [rank_of(number) for number in PRIORITIES.values()] == [0, 1, 2, 3]
-    assert [rank_of(number) for number in (5_000, 999, 99, -1, -5_000)] == [0, 1, 2, 3, 3]
+    assert [rank_of(number) for number in (5_000, 500, 199, 99, -5_000)] == [0, 1, 2, 3, 3]
 
 
 def test_who_does_not_wish_to_wait_is_refused() -> None:

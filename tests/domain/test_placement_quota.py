@@ -166,10 +166,10 @@ def test_cutting_a_gpu_counts_by_its_slices() -> None:
 @pytest.mark.parametrize(
     ("quota", "says"),
     [
-        ({"project": "red", "gpus": 7}, "its other projects 2000"),
-        ({"gpus": 5}, "guaranteed 6000 milli already"),
-        ({"gpus": 11}, "6000 are guaranteed to others"),
-        ({"gpus": 8, "limit": 7}, "less than the 8000 guaranteed"),
+        ({"project": "red", "gpus": 7}, "its other projects 2 GPUs"),
+        ({"gpus": 5}, "guaranteed 6 GPUs already"),
+        ({"gpus": 11}, "6 GPUs are guaranteed to others"),
+        ({"gpus": 8, "limit": 7}, "less than the 8 GPUs guaranteed"),
         ({"gpus": 8, "domains": 2}, "guarantee as many"),
         ({"gpus": 8, "weight": -1}, "not negative"),
     ],
@@ -192,7 +192,7 @@ def test_no_more_domains_are_promised_than_an_organisation_has_or_the_site() -> 
     bigger = Hall(domains=3)
     bigger.engine.apply(bigger.heard[0])
     bigger.quota("acme", gpus=16, domains=2)
-    with pytest.raises(ValueError, match="the site has 24000 milli"):
+    with pytest.raises(ValueError, match="the site has 24 GPUs"):
         bigger.quota("beta", gpus=16, domains=2)
 
 

@@ -25,6 +25,8 @@ from placement.domain.engine.wish import (
 from tests.domain.gang_rules import cards_left, columns, place, segments_hold
 from tests.domain.gang_world import ask, drawn_wish, racks, site, wish
 
+pytestmark = pytest.mark.slow
+
 SEEDS = st.integers(0, 2**32 - 1)
 TRAY = Size(gpus=4)
 KINDS = ("job", "lease", "endpoint")

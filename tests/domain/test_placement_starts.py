@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.calendar import TURNAROUND_MS
@@ -11,6 +12,8 @@ from placement.domain.engine.size import Terms
 from placement.domain.engine.wish import Capped, NodePut, Placed
 
 from tests.domain.halls import HOUR, MINUTE, Hall, started
+
+pytestmark = pytest.mark.slow
 
 JOB = TURNAROUND_MS["job"]
 

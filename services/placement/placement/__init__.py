@@ -11,8 +11,9 @@ table ``decision``, in commit order, and comes out the same when it is decided a
 
 How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``).
 
-``domain/engine`` holds a site of any size in memory and decides with power, tenancy and explanation; it is
-measured (``mesh bench placement``), and not what the doors above call yet.
+``domain/engine`` holds a site of any size in memory and decides: where each replica, job and lease goes, who
+waits, who gives way, and why (``memory.py`` has it decide within a transaction, and its log begins again from there).
 
-What it does not do yet: quota, preemption, gangs, topology, power, draining nodes by deadline.
+Jobs and leases are judged anew whenever anything of them changes (``domain.jobs``, ``domain.leases``,
+``work.py``), within power caps and quota (``site_asks.py``).
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
 from mesh_contracts.inference import DemandChanged
 from mesh_contracts.node import (
+    ErasureRecorded,
     HealthChanged,
     NodeJoined,
     WorkloadFailed,
@@ -13,23 +14,51 @@ from mesh_contracts.node import (
     WorkloadStopped,
 )
 from mesh_contracts.placement import (
+    CancelJob,
     ChangeEndpoint,
     CheckNode,
     CordonNode,
     CreateEndpoint,
     DeleteEndpoint,
+    DrainNode,
     ExplainPlacement,
     GetEndpoint,
+    GetJob,
+    GetLease,
     GetNode,
+    GetSite,
+    ListCaps,
     ListEndpoints,
+    ListJobs,
+    ListLeases,
     ListNodes,
+    ListQuotas,
+    ListSites,
+    RearmBreaker,
+    ReleaseLease,
+    RequestLease,
     ReturnNode,
+    SetCap,
+    SetQuota,
+    SubmitJob,
 )
 from meshkit.clock import Clock, SystemClock
 from meshkit.config import StoreSettings
 from meshkit.service import Service
 
-from placement import asks, handlers, memory, remembering, settle
+from placement import (
+    asks,
+    breaking,
+    explaining,
+    handlers,
+    intents,
+    job_asks,
+    lease_asks,
+    memory,
+    remembering,
+    settle,
+    site_asks,
+)
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
 
@@ -48,6 +77,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.reads(WorkloadReady, handlers.on_workload_ready)
     service.reads(WorkloadStopped, handlers.on_workload_stopped)
     service.reads(WorkloadFailed, handlers.on_workload_failed)
+    service.reads(ErasureRecorded, handlers.on_erasure_recorded)
     service.reads(DemandChanged, handlers.on_demand_changed)
 
     service.answers(CreateEndpoint, asks.create_endpoint)
@@ -55,17 +85,34 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.answers(GetEndpoint, asks.get_endpoint)
     service.answers(ChangeEndpoint, asks.change_endpoint)
     service.answers(DeleteEndpoint, asks.delete_endpoint)
-    service.answers(ExplainPlacement, asks.explain_placement)
+    service.answers(ExplainPlacement, explaining.explain_placement)
+
+    service.answers(SubmitJob, job_asks.submit_job)
+    service.answers(ListJobs, job_asks.list_jobs)
+    service.answers(GetJob, job_asks.get_job)
+    service.answers(CancelJob, job_asks.cancel_job)
+    service.answers(RequestLease, lease_asks.request_lease)
+    service.answers(ListLeases, lease_asks.list_leases)
+    service.answers(GetLease, lease_asks.get_lease)
+    service.answers(ReleaseLease, lease_asks.release_lease)
+    service.answers(ListSites, site_asks.list_sites)
+    service.answers(GetSite, site_asks.get_site)
+    service.answers(SetCap, site_asks.set_cap)
+    service.answers(RearmBreaker, breaking.rearm_breaker)
+    service.answers(ListCaps, site_asks.list_caps)
+    service.answers(SetQuota, site_asks.set_quota)
+    service.answers(ListQuotas, site_asks.list_quotas)
 
     pulse = Pulse(settings.mesh_site, clock, lambda: service.store, lambda: service.bus.whole_since)
     nodes = NodeAsks(pulse)
     service.answers(ListNodes, nodes.list_nodes)
     service.answers(GetNode, nodes.get_node)
     service.answers(CordonNode, nodes.cordon_node)
+    service.answers(DrainNode, nodes.drain_node)
     service.answers(ReturnNode, nodes.return_node)
     service.answers(CheckNode, nodes.check_node)
 
-    service.writes("intents", settle.all_intents)
+    service.writes("intents", intents.all_intents)
     service.writes("routes", settle.all_routes)
     service.hears("agent.heartbeat", pulse.on_heartbeat)
     site = settings.mesh_site

@@ -3,6 +3,7 @@
 from mesh_contracts.identity import NodeEnrolled, ProjectAdmitted
 from mesh_contracts.inference import DemandChanged
 from mesh_contracts.node import (
+    ErasureRecorded,
     HealthChanged,
     NodeJoined,
     WorkloadFailed,
@@ -15,11 +16,14 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, memory, reading, store
+from placement import breaking, demands, leasestore, members, memory, nodes, reading, store, work
 from placement.domain.fleet import Placed, Server
-from placement.domain.health import on_checked, on_joined
+from placement.domain.health import on_checked, on_joined, on_unclean
+from placement.domain.leases import after_erasure
+from placement.domain.members import WorkloadFact, after
+from placement.intents import put_intent
 from placement.scaling import rescale
-from placement.settle import move, put_intent, settle
+from placement.settle import move, settle
 from placement.turns import now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
@@ -27,8 +31,6 @@ FORGED = "mesh_placement_forged_facts_total"
 
 UNKNOWN = "mesh_placement_unknown_endpoints_total"
 """Endpoints of which a gateway tells demand, and which are not (or no longer) known here."""
-
-WorkloadFact = WorkloadStarted | WorkloadReady | WorkloadStopped | WorkloadFailed
 
 
 async def on_project_admitted(fact: ProjectAdmitted, tx: Transaction, clock: Clock) -> None:  # noqa: ARG001
@@ -40,7 +42,7 @@ async def on_node_enrolled(fact: NodeEnrolled, tx: Transaction, clock: Clock) ->
     """Know the node; it takes no work before its agent joined and its first check passed."""
     await memory.hold(tx, fact.site)
     await store.keep_node(tx, fact.node_id, fact.name, fact.site, clock.now())
-    await memory.know(tx, await _server(tx, fact.node_id))
+    await nodes.know(tx, await _server(tx, fact.node_id))
     await put_intent(tx, fact.node_id)
 
 
@@ -66,6 +68,12 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
             failed.append(item.endpoint_id)
     server = await _server(tx, fact.node_id)
     await turn_node(tx, fact, now, server, on_joined(server))
+    for member in await members.on_node(tx, fact.node_id):
+        gone = [held.device_id for held in member.devices if held.device_id not in present]
+        if gone and member.going:
+            reason = Reason(code="device_gone", detail=f"{fact.name} has no device {gone[0]} any more")
+            await members.move(tx, member, "failed", now, (reason,))
+            await work.look_at(tx, fact, now, member.owner_id)
     await settle(tx, fact, now, endpoints=failed, node_id=fact.node_id)
 
 
@@ -81,13 +89,16 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
         METRICS.count(FORGED, kind="health_changed")
         return
     await store.keep_checks(tx, fact.node_id, fact.checks)
-    await turn_node(tx, fact, now, server, on_checked(server, fact))
+    to = await breaking.through(tx, fact, now, server, on_checked(server, fact))
+    await turn_node(tx, fact, now, server, to)
     await settle(tx, fact, now, node_id=fact.node_id)
 
 
 async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clock) -> None:
     """Note that the engine's process runs; one that was ready has begun anew, at another address."""
     await memory.hold(tx, fact.site)
+    if await _of_member(fact, tx, clock):
+        return
     item = await _own(fact, tx)
     if item is not None and item.draining:
         # What it was to finish died with the process before.
@@ -102,6 +113,8 @@ async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clo
 async def on_workload_ready(fact: WorkloadReady, tx: Transaction, clock: Clock) -> None:
     """Route requests to the replica; its predecessor may go."""
     await memory.hold(tx, fact.site)
+    if await _of_member(fact, tx, clock):
+        return
     item = await _own(fact, tx)
     if item is not None:
         await now_ready(tx, fact, clock.now(), item, scheme=fact.scheme, address=fact.address)
@@ -110,6 +123,8 @@ async def on_workload_ready(fact: WorkloadReady, tx: Transaction, clock: Clock) 
 async def on_workload_stopped(fact: WorkloadStopped, tx: Transaction, clock: Clock) -> None:
     """Free what the workload held; one that nobody wished to stop has failed."""
     await memory.hold(tx, fact.site)
+    if await _of_member(fact, tx, clock):
+        return
     item = await _own(fact, tx)
     if item is not None:
         reason = Reason(code="engine_stopped", detail="the engine was stopped on its node, unasked")
@@ -119,11 +134,34 @@ async def on_workload_stopped(fact: WorkloadStopped, tx: Transaction, clock: Clo
 async def on_workload_failed(fact: WorkloadFailed, tx: Transaction, clock: Clock) -> None:
     """Free what the workload held, and place a successor, with growing pauses."""
     await memory.hold(tx, fact.site)
+    if await _of_member(fact, tx, clock):
+        return
     item = await _own(fact, tx)
     if item is not None:
         ended = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
         reason = Reason(code="engine_failed", detail=f"{fact.reason}{ended}")
         await now_ended(tx, fact, clock.now(), item, reason)
+
+
+async def on_erasure_recorded(fact: ErasureRecorded, tx: Transaction, clock: Clock) -> None:
+    """Take a leased server one step on to its next tenant; one that is not shown to be clean to none."""
+    now = clock.now()
+    await memory.hold(tx, fact.site)
+    item = await members.load(tx, fact.workload_id)
+    if item is None or item.node_id != fact.node_id or fact.key != fact.node_id:
+        METRICS.count(FORGED, kind="erasure_recorded")
+        return
+    if item.step != {"erased": "erase", "attested": "attest"}[fact.step]:
+        return
+    step, unclean = after_erasure(fact.step, fact.verdict, fact.method)
+    await members.step(tx, item, step, now, () if unclean is None else (unclean,))
+    if unclean is not None:
+        await leasestore.spoil(tx, item.owner_id, unclean)
+        server = await _server(tx, fact.node_id)
+        await turn_node(tx, fact, now, server, on_unclean(server, unclean))
+    await put_intent(tx, fact.node_id)
+    await work.look_at(tx, fact, now, item.owner_id)
+    await settle(tx, fact, now, node_id=fact.node_id)
 
 
 async def on_demand_changed(fact: DemandChanged, tx: Transaction, clock: Clock) -> None:
@@ -146,6 +184,23 @@ async def _server(tx: Transaction, node_id: str) -> Server:
     server = await reading.load_server(tx, node_id)
     assert server is not None, "it was kept in this transaction"
     return server
+
+
+async def _of_member(fact: WorkloadFact, tx: Transaction, clock: Clock) -> bool:
+    """Tell whether a fact is of a member of a job or a lease; where it is, do what follows from it."""
+    item = await members.load(tx, fact.workload_id)
+    if item is None:
+        return False
+    if item.node_id != fact.node_id or fact.key != fact.node_id:
+        METRICS.count(FORGED, kind=type(fact).__name__)
+        return True
+    came = after(item, fact)
+    if came is not None:
+        now = clock.now()
+        await members.come(tx, item, came, now)
+        await work.look_at(tx, fact, now, item.owner_id)
+        await settle(tx, fact, now, node_id=item.node_id)
+    return True
 
 
 async def _own(fact: WorkloadFact, tx: Transaction) -> Placed | None:

@@ -5,27 +5,28 @@
 what is committed. A start goes on from the newest snapshot and decides all that follows it again: the
 same must come out, and what does not is said, and not ready. Whoever finds the table ahead of the
 engine (a standby, or a commit that nobody knew the end of) catches up in the same way.
+
+What an input leads to beside its own answer (who waited and begins, who gives way) is in ``followed`` until
+somebody sees to it: ``work`` does. A transaction that leaves some of it undone does not commit.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
 from typing import Final
 
 import msgspec
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import logbook, reading, sums
-from placement.domain.built import built_of, found, spec_of, turned
+from placement import beginning, logbook, reading
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.redo import Decided, have, undo
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.wish import Input, NodePut, Outcome
-from placement.domain.fleet import Server
+from placement.domain.engine.wish import Advanced, Followed, Input, Outcome, Placed, Preempted
 from placement.domain.kept import snapshot_of
+from placement.domain.standing import positions
 from placement.logbook import Row
-from placement.sums import Devices, Take
 
 BASE_EVERY: Final = 4_096
 """Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
@@ -48,13 +49,19 @@ class Memory:
         self.seq = 0
         """The last decision in the engine, of the transaction at work where there is one."""
         self.generations: dict[str, int] = {}
-        """Nodes' generations as far as they are known here; see ``generation``."""
+        """Nodes' generations as far as they are known here."""
+        self.names: dict[str, str] = {}
+        """Nodes' names by their ids."""
+        self.late: set[str] = set()
+        """Nodes that are known as they were, as somebody still has what they lack."""
+        self.followed: deque[Followed] = deque()
         self.differs: str | None = None
         """What came out otherwise than it was decided, if anything did."""
         self._engine: Engine | None = None
         self._base = Engine().snapshot()
         self._since: list[Input | Decided] = []
         self._pending: list[Row] = []
+        self._stand: tuple[int, dict[str, int]] = (-1, {})
         self._tx: Transaction | None = None
         self._spoilt = False
         self._kept_at = 0
@@ -80,7 +87,36 @@ class Memory:
         self._since.append(given)
         self.seq += 1
         self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
+        if isinstance(outcome, Advanced):
+            self.followed.extend(outcome.outcomes)
+        elif isinstance(outcome, Placed):
+            # Those who gave way have left before the other comes.
+            waits = self.engine.turns.queue.entries
+            self.followed.extend(
+                Preempted(workload=one, by=outcome.workload, queued=one in waits)
+                for one in outcome.preempted
+            )
         return outcome
+
+    def is_due(self, at: int) -> bool:
+        """Tell whether the moment ``at`` may have something follow: time is over, a booking begins, somebody waits."""
+        if self._engine is None:
+            return False
+        admission = self._engine.turns.admission
+        stops = bool(admission.stops and admission.stops[0][0] <= at)
+        return stops or admission.calendar.next_event() <= at or bool(self._engine.turns.queue)
+
+    def positions(self) -> dict[str, int]:
+        """Return the place in line of those who wait, as it is now, by workload."""
+        if self._engine is None or not self._engine.turns.queue:
+            return {}
+        if self._stand[0] != self.seq:
+            self._stand = (self.seq, positions(self._engine))
+        return self._stand[1]
+
+    def called(self, node_id: str) -> str:
+        """Return a node's name, its id where it has none yet."""
+        return self.names.get(node_id, node_id)
 
     async def begin(self, tx: Transaction) -> None:
         """Be where the database is, and follow ``tx`` to its end."""
@@ -91,7 +127,11 @@ class Memory:
         tx.before_commit(self._write)
         await self._catch_up(tx, await logbook.hold(tx, self.site))
         if self.seq == 0:
-            await self._build(tx)
+            # The log of a site that has none begins with what its tables say is there.
+            for given in await beginning.inputs(tx, self.site):
+                self.apply(given)
+        if len(self.names) < self.engine.site.rows:
+            self.names = await reading.names(tx, self.site)
 
     async def catch_up(self, tx: Transaction) -> None:
         """Decide again what was decided elsewhere. Raises ``ValueError`` where that cannot be."""
@@ -132,17 +172,6 @@ class Memory:
         self._restore()
         self.seq = self._kept_at = 0 if kept is None else kept[0]
 
-    async def _build(self, tx: Transaction) -> None:
-        """Begin the log of a site that has none: with what its tables say is there."""
-        servers = {server.node_id: server for server in await reading.load_fleet(tx, self.site)}
-        for node_id in sorted(servers):
-            for given in built_of(servers[node_id]):
-                self.apply(given)
-        wanted = {one.endpoint_id: one for one in await reading.all_wanted(tx)}
-        for item in await reading.load_running(tx):
-            if item.node_id in servers:
-                self.apply(found(wanted[item.endpoint_id], item, servers[item.node_id]))
-
     def _again(self, row: Row) -> None:
         """Decide again what was decided; where it comes out otherwise have it as it was decided, and say so."""
         assert row.seq == self.seq + 1, "no decision is missing behind the newest snapshot"
@@ -167,6 +196,7 @@ class Memory:
         self._since.append(decided)
 
     async def _write(self) -> None:
+        assert not self.followed, "what follows from a decision is seen to in the same transaction"
         if self._pending:
             assert self._tx is not None
             await logbook.write(self._tx, self.site, self._pending)
@@ -183,6 +213,7 @@ class Memory:
             del self._since[-count:]
             self._spoilt = True
         self._pending = []
+        self.followed.clear()
         self._tx = None
 
     def _advance(self) -> None:
@@ -259,30 +290,6 @@ async def hold(tx: Transaction, site: str) -> Memory:
 async def apply(tx: Transaction, site: str, given: Input) -> Outcome:
     """Return what is decided, and have it be so once ``tx`` commits."""
     return (await hold(tx, site)).apply(given)
-
-
-async def know(tx: Transaction, server: Server) -> None:
-    """Have the engine know a node as it is now, where it does not."""
-    held = await hold(tx, server.site)
-    site = held.engine.site
-    row, spec, turn = site.row_of.get(server.node_id), spec_of(server), turned(server)
-    if row is None or site.specs[row] != spec:
-        held.apply(NodePut(spec=spec))
-        row = site.row_of[server.node_id]
-    if (turn.closed, turn.silent) != (bool(site.closed[row]), bool(site.silent[row])):
-        held.apply(turn)
-
-
-async def take(tx: Transaction, site: str, takes: Sequence[Take]) -> Devices:
-    """Have the tables say, too, what the engine has given; return the devices."""
-    held = await hold(tx, site)
-    unknown = {one.node_id for one in takes} - held.generations.keys()
-    if unknown:
-        held.generations |= await reading.generations(tx, sorted(unknown))
-    devices = await sums.take(tx, takes, held.generations)
-    for one in takes:
-        held.moved(one.node_id)
-    return devices
 
 
 async def copy(tx: Transaction, site: str) -> Engine:

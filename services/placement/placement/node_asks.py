@@ -1,21 +1,32 @@
 """The door for questions and wishes about nodes, one function each."""
 
+from datetime import timedelta
 from typing import TypeVar
 
 from mesh_contracts.ask import Principal, Problem
-from mesh_contracts.placement import CheckNode, CordonNode, GetNode, ListNodes, Node, Nodes, ReturnNode
+from mesh_contracts.placement import (
+    CheckNode,
+    CordonNode,
+    DrainNode,
+    GetNode,
+    ListNodes,
+    Node,
+    Nodes,
+    ReturnNode,
+)
 from meshkit.clock import Clock
 from meshkit.store import Transaction
 
-from placement import memory, reading
+from placement import memory, reading, store
+from placement.domain.admit_work import TIME_MAX_S
 from placement.domain.fleet import Server
-from placement.domain.health import Turn, on_check_wished, on_cordoned, on_returned
+from placement.domain.health import Turn, on_check_wished, on_cordoned, on_draining, on_returned
 from placement.domain.show import show_node
 from placement.pulse import Pulse
 from placement.settle import settle
-from placement.turns import turn_node
+from placement.turns import now_drained, turn_node
 
-A = TypeVar("A", CordonNode, ReturnNode, CheckNode)
+A = TypeVar("A", CordonNode, DrainNode, ReturnNode, CheckNode)
 
 
 class NodeAsks:
@@ -55,6 +66,23 @@ class NodeAsks:
             return server
         return await self._turned(ask, tx, clock, server, on_cordoned(server, ask.reason))
 
+    async def drain_node(
+        self, ask: DrainNode, principal: Principal, tx: Transaction, clock: Clock
+    ) -> Node | Problem:
+        """Empty the node: its replicas and jobs go elsewhere, at the deadline those that cannot be preempted, too."""
+        del principal
+        server = await self._server(ask, tx)
+        if isinstance(server, Problem):
+            return server
+        if server.state == "repairing":
+            return _wrong_state(server, "it is empty already")
+        now = clock.now()
+        await store.drain_by(tx, server.node_id, now + timedelta(seconds=min(ask.grace_s, TIME_MAX_S)))
+        node = await self._turned(ask, tx, clock, server, on_draining(server, ask.reason))
+        await now_drained(tx, ask, now, server.node_id)
+        after = await reading.load_server(tx, server.node_id)
+        return node if after is None else self._shown(after, clock)
+
     async def return_node(
         self, ask: ReturnNode, principal: Principal, tx: Transaction, clock: Clock
     ) -> Node | Problem:
@@ -63,8 +91,8 @@ class NodeAsks:
         server = await self._server(ask, tx)
         if isinstance(server, Problem):
             return server
-        if server.state not in {"cordoned", "repairing"}:
-            return _wrong_state(server, "only a cordoned node is returned")
+        if server.state not in {"cordoned", "draining", "repairing"}:
+            return _wrong_state(server, "only a node that was cordoned or drained is returned")
         return await self._turned(ask, tx, clock, server, on_returned(server))
 
     async def check_node(

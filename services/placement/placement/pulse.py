@@ -8,6 +8,8 @@ from typing import get_args
 from mesh_contracts.node import Heartbeat, WorkloadStatus
 from mesh_contracts.placement import (
     EndpointState,
+    JobState,
+    LeaseState,
     NodeState,
     Reason,
     SilenceSuspected,
@@ -18,13 +20,18 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, memory, reading, store
+from placement import breaking, demands, jobstore, leasestore, members, memory, reading, store, work
 from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
+from placement.domain.jobs import OVER as JOB_OVER
+from placement.domain.leases import OVER as LEASE_OVER
+from placement.domain.members import LOST_FOR_S, Came, Member
 from placement.domain.silence import Judgement, judge
+from placement.domain.wishes import milliseconds
+from placement.intents import put_intent
 from placement.scaling import rescale
-from placement.settle import put_intent, settle
-from placement.turns import now_ended, now_lost, now_ready, turn_node, turn_silent
+from placement.settle import settle
+from placement.turns import now_drained, now_ended, now_lost, now_ready, turn_node, turn_silent
 
 TICK_S = 1.0
 COMPARE_EVERY = 5
@@ -39,6 +46,8 @@ SHOWN = {
     "nodes": get_args(NodeState),
     "endpoints": [state for state in get_args(EndpointState) if state != "stopped"],
     "replicas": [state for state in get_args(WorkloadState) if state not in {"stopped", "failed"}],
+    "jobs": [state for state in get_args(JobState) if state not in JOB_OVER],
+    "leases": [state for state in get_args(LeaseState) if state not in LEASE_OVER],
 }
 WATCHED_STATES = ("ready", "validating", "cordoned", "draining", "repairing")
 
@@ -101,6 +110,8 @@ class Pulse:
             due = await reading.due(tx, self._site, self._clock.now())
             looks = await demands.to_look_at(tx, self._site, self._clock.now())
             drained = await demands.drained(tx, self._site, self._clock.now())
+            owners = await self._owners_in_need(tx)
+            empty = await reading.drained(tx, self._site)
             if self._ticks % COMPARE_EVERY == 1:
                 _show(await reading.tally(tx, self._site))
         judged = self._judge(_of(known, lambda state, _: state in WATCHED_STATES))
@@ -108,7 +119,10 @@ class Pulse:
         heard = [node for node in _of(known, lambda _, silent: silent) if self._speaks(node)]
         compares = self._ticks % COMPARE_EVERY == 0
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
-        if judged.lost or judged.suspected or back or heard or due or looks or drained or compares:
+        held = memory.of(self._opened().beside).at(self._site)
+        late = held.is_due(milliseconds(self._clock.now()))
+        calls = (judged.lost, judged.suspected, back, heard, due, looks, drained, owners, empty, late)
+        if any(calls) or compares:
             async with self._opened().transaction() as tx:
                 await memory.hold(tx, self._site)
                 await self._apply(tx, judged, back)
@@ -120,6 +134,10 @@ class Pulse:
                     await settle(tx, self._occasion(), self._clock.now(), endpoints=due)
                 for node_id in await demands.end_drains(tx, drained) if drained else ():
                     await put_intent(tx, node_id)
+                await work.look_at(tx, self._occasion(), self._clock.now(), *owners)
+                await work.tick(tx, self._occasion(), self._clock.now())
+                for node_id in empty:
+                    await now_drained(tx, self._occasion(), self._clock.now(), node_id)
                 if compares:
                     await self._repair(tx)
         if self._ticks % PRUNE_EVERY == 0:
@@ -128,6 +146,9 @@ class Pulse:
                 await store.forget_ended(tx, before, PRUNE_BATCH)
                 await store.forget_stopped(tx, before, PRUNE_BATCH)
                 await demands.forget(tx, self._clock.now(), PRUNE_BATCH)
+                await breaking.forget(tx, self._clock.now())
+                await jobstore.forget(tx, before, PRUNE_BATCH)
+                await leasestore.forget(tx, before, PRUNE_BATCH)
             self._forget(set(_of(known, lambda *_: True)))
 
     def _judge(self, watched: list[str]) -> Judgement:
@@ -198,11 +219,45 @@ class Pulse:
                 reason = Reason(code="engine_absent", detail=detail)
                 await now_ended(tx, self._occasion(), now, item, reason)
 
-    def _speaks_for(self, item: Placed) -> bool:
+        for member in await members.on_node(tx):
+            if self._speaks_for(member) and (came := self._seen(member, now)) is not None:
+                await members.come(tx, member, came, now)
+                await work.look_at(tx, self._occasion(), now, member.owner_id)
+
+    def _seen(self, member: Member, now: datetime) -> Came | None:
+        """Return what a member has come to by its node's heartbeats, where no fact told it.
+
+        One that was never begun waits: its agent may not have read of it yet.
+        """
+        status = self._statuses[member.node_id].get(member.workload_id)
+        if status is not None:
+            runs = status.state == "ready" or (status.state == "starting" and member.kind == "job")
+            if member.kind == "lease" and member.state == "stopping" and member.started_at is None:
+                return Came(state="stopping", reasons=member.reasons, begun=True)
+            late = now - member.since > timedelta(seconds=ABSENT_AFTER_S)
+            goes = late and runs and member.going and member.state != "ready"
+            return Came(state="ready", begun=True) if goes else None
+        begun = member.state in {"starting", "ready", "stopping"}
+        if not begun or self._absent_s(member, now) <= ABSENT_AFTER_S:
+            return None
+        if member.state == "stopping":
+            return Came(state="stopped", reasons=member.reasons)
+        detail = f"{member.node} has not listed member {member.number} for {int(ABSENT_AFTER_S)} s"
+        return Came(state="failed", reasons=(Reason(code="member_absent", detail=detail),))
+
+    async def _owners_in_need(self, tx: Transaction) -> list[str]:
+        """Return the jobs and leases that time alone has something happen to."""
+        now = self._clock.now()
+        lost_before = now - timedelta(seconds=LOST_FOR_S)
+        owners = await members.owners_in_need(tx, self._site, lost_before, now)
+        owners += await leasestore.due(tx, self._site, now)
+        return owners + await jobstore.due(tx, self._site, now)
+
+    def _speaks_for(self, item: Placed | Member) -> bool:
         heard = self._heard.get(item.node_id)
         return heard is not None and self._clock.monotonic() - heard < COMPARE_EVERY * TICK_S
 
-    def _absent_s(self, item: Placed, now: datetime) -> float:
+    def _absent_s(self, item: Placed | Member, now: datetime) -> float:
         """Return for how long a workload's node has spoken without listing it, at least since we began."""
         since_change = (now - item.since).total_seconds()
         listed = self._listed.get(item.node_id, {})

@@ -25,8 +25,11 @@ WINDOWS = ("target", "up_after_ms", "down_after_ms", "sleep_after_ms")
 
 _SERVER = (
     "SELECT node_id, name, site, state, since, generation, reasons, checks, jurisdiction, memory_mib,"
-    " memory_taken_mib, cpus, check_wished, check_needed, silent, (SELECT count(*) FROM workload w"
-    "  WHERE w.node_id = node.node_id AND w.state NOT IN ('stopped', 'failed')) AS workloads FROM node"
+    " memory_taken_mib, cpus, place, assurances, idle_w, gpu_w, check_wished, check_needed, silent,"
+    " (SELECT count(*) FROM workload w"
+    "  WHERE w.node_id = node.node_id AND w.state NOT IN ('stopped', 'failed'))"
+    " + (SELECT count(*) FROM member m WHERE m.node_id = node.node_id"
+    "  AND (m.holds OR m.state NOT IN ('stopped', 'failed'))) AS workloads FROM node"
 )
 _WANTED = (
     "SELECT e.*, p.name AS project_name FROM endpoint e JOIN project p ON p.project_id = e.project"
@@ -106,6 +109,8 @@ def _server(row: Row, cards: tuple[Card, ...]) -> Server:
     taken = fields.pop("memory_taken_mib")
     fields["reasons"] = tuple(loads(fields["reasons"], list[Reason]))
     fields["checks"] = tuple(loads(fields["checks"], list[Check]))
+    fields["place"] = loads(fields["place"], dict[str, str])
+    fields["assurances"] = tuple(loads(fields["assurances"], list[str]))
     return Server(**fields, memory_free_mib=row["memory_mib"] - taken, cards=cards)
 
 
@@ -220,14 +225,33 @@ async def nodes_by_state(tx: Transaction, site: str) -> dict[tuple[str, bool], l
     return {(row["state"], row["silent"]): row["nodes"] for row in rows}
 
 
+async def names(tx: Transaction, site: str) -> dict[str, str]:
+    """Return the names of a site's nodes by their ids."""
+    rows = await tx.rows("SELECT node_id, name FROM node WHERE site = $1", site)
+    return {row["node_id"]: row["name"] for row in rows}
+
+
+async def drained(tx: Transaction, site: str) -> list[str]:
+    """Return the nodes that are being emptied, and on which nothing is left."""
+    rows = await tx.rows(
+        f"SELECT node_id FROM ({_SERVER} WHERE site = $1 AND state = 'draining') AS n WHERE workloads = 0"
+        " ORDER BY node_id",
+        site,
+    )
+    return [row["node_id"] for row in rows]
+
+
 async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:
-    """Return how many of what (``nodes``, ``endpoints``, ``replicas``) are in each state, at a site."""
+    """Return how many of what (``SHOWN`` of ``pulse``) are in each state, at a site; none that has ended."""
     rows = await tx.rows(
         "SELECT 'nodes' AS what, state, count(*) AS many FROM node WHERE site = $1 GROUP BY state"
         " UNION ALL SELECT 'endpoints', state, count(*) FROM endpoint"
         "  WHERE site = $1 AND state <> 'stopped' GROUP BY state"
         " UNION ALL SELECT 'replicas', w.state, count(*) FROM workload w JOIN node n USING (node_id)"
-        "  WHERE n.site = $1 AND w.state NOT IN ('stopped', 'failed') GROUP BY w.state",
+        "  WHERE n.site = $1 AND w.state NOT IN ('stopped', 'failed') GROUP BY w.state"
+        " UNION ALL SELECT 'jobs', state, count(*) FROM job WHERE site = $1 AND ended_at IS NULL GROUP BY state"
+        " UNION ALL SELECT 'leases', state, count(*) FROM lease"
+        "  WHERE site = $1 AND ended_at IS NULL GROUP BY state",
         site,
     )
     return {(row["what"], row["state"]): row["many"] for row in rows}

@@ -10,7 +10,6 @@ from mesh_contracts import wire
 from mesh_contracts.fact import born_of
 from mesh_contracts.placement import (
     EndpointChanged,
-    Intent,
     Reason,
     WorkloadAssigned,
     WorkloadMoved,
@@ -19,14 +18,15 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import memory, reading, store
-from placement.domain.built import milliseconds
-from placement.domain.decide import Grant, Refusal, answer_of, wish_of
+from placement import memory, nodes, reading, store, work
+from placement.domain.decide import Grant, Refusal, answer_of
 from placement.domain.engine.wish import Asked, Refused, Released
 from placement.domain.engine.wish import Placed as Seated
 from placement.domain.fleet import ENDED, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
-from placement.domain.show import intent_of, route_of
+from placement.domain.show import route_of
+from placement.domain.wishes import milliseconds, wish_of
+from placement.intents import put_intent
 from placement.sums import Take
 
 KEY_BYTES = 32
@@ -50,6 +50,8 @@ async def settle(
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_id``, and at those that lack replicas.
 
+    Then at jobs and leases, those on ``node_id`` and those that wait.
+
     What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion).
     """
     held = await memory.hold(tx, cause.site)
@@ -57,6 +59,9 @@ async def settle(
     for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id):
         workloads = await reading.load_workloads(tx, wanted.endpoint_id)
         answer = plan(wanted, workloads, _seeker(held, cause, wanted, now), now)
+        if held.followed:
+            # Whoever gave way to it leaves first.
+            await work.look_at(tx, cause, now)
         await _start(tx, cause, now, wanted, answer=answer, draw=draw)
         for item in answer.returns:
             await move(tx, item, "ready", now)
@@ -70,8 +75,10 @@ async def settle(
         await put_route(tx, wanted.endpoint_id)
         touched |= {place.grant.node_id for place in answer.places}
         touched |= {item.node_id for item in answer.stops}
+    await nodes.know_late(tx, cause.site)
     for touched_id in sorted(touched):
         await put_intent(tx, touched_id)
+    await work.advance(tx, cause, now, node_id)
 
 
 async def move(
@@ -103,14 +110,6 @@ async def tell_moved(tx: Transaction, cause: Any, now: datetime, wanted: Wanted,
     )
 
 
-async def put_intent(tx: Transaction, node_id: str) -> None:
-    """Have the bucket hold all that a node should run."""
-    row = await tx.row("SELECT check_wished FROM node WHERE node_id = $1", node_id)
-    if row is None:
-        return
-    await tx.put("intents", node_id, await _intent(tx, node_id, row["check_wished"]))
-
-
 async def put_route(tx: Transaction, endpoint_id: str) -> None:
     """Have the bucket hold an endpoint's route, where it is another than the last put."""
     wanted = await reading.load_wanted(tx, endpoint_id)
@@ -128,29 +127,12 @@ async def put_route(tx: Transaction, endpoint_id: str) -> None:
         await store.note_route(tx, endpoint_id, digest)
 
 
-async def all_intents(tx: Transaction) -> dict[str, Intent]:
-    """Return the whole bucket ``intents``."""
-    return {
-        row["node_id"]: await _intent(tx, row["node_id"], row["check_wished"])
-        for row in await reading.all_nodes(tx)
-    }
-
-
 async def all_routes(tx: Transaction) -> dict[str, Any]:
     """Return the whole bucket ``routes``."""
     return {
         wanted.endpoint_id: route_of(wanted, await reading.load_workloads(tx, wanted.endpoint_id))
         for wanted in await reading.all_wanted(tx)
     }
-
-
-async def _intent(tx: Transaction, node_id: str, check: int) -> Intent:
-    running = []
-    for item in await reading.load_running(tx, node_id):
-        wanted = await reading.load_wanted(tx, item.endpoint_id)
-        assert wanted is not None, "the table's foreign key holds"
-        running.append((wanted, item))
-    return intent_of(node_id, check, running)
 
 
 def _seeker(held: memory.Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
@@ -162,8 +144,8 @@ def _seeker(held: memory.Memory, cause: Any, wanted: Wanted, now: datetime) -> S
         workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
         wish = wish_of(wanted, workload_id, failed_on)
         outcome = held.apply(Asked(wish=wish, at=milliseconds(now)))
-        assert isinstance(outcome, Seated | Refused), "what does not wait is granted or refused"
-        return answer_of(outcome, wanted.resources, wanted.residency)
+        assert isinstance(outcome, Seated | Refused), "a replica does not wait in line"
+        return answer_of(held.engine.site, wish, outcome, held.called)
 
     return seek
 
@@ -181,7 +163,7 @@ async def _start(
         return
     grants = [place.grant for place in answer.places]
     takes = [Take(one.node_id, one.memory_mib, one.cards, one.milli_each) for one in grants]
-    devices = await memory.take(tx, wanted.site, takes)
+    devices = await nodes.take(tx, wanted.site, takes)
     for place in answer.places:
         grant = place.grant
         await store.place(tx, wanted, place, devices=devices, api_key=draw(), now=now)
@@ -191,7 +173,7 @@ async def _start(
                 workload_id=grant.workload_id,
                 endpoint_id=wanted.endpoint_id,
                 node_id=grant.node_id,
-                reasons=list(grant.survivors),
+                reasons=[*grant.survivors, *grant.why],
             )
         )
 

@@ -52,9 +52,10 @@ async def keep_node(tx: Transaction, node_id: str, name: str, site: str, now: da
 async def keep_hardware(tx: Transaction, fact: NodeJoined) -> None:
     """Know what a node consists of now. A device that is gone stays, absent, until nothing holds it."""
     await tx.change(
-        "UPDATE node SET name = $2, jurisdiction = $3, memory_mib = $4, address = $5, cpus = $6"
-        " WHERE node_id = $1",
+        "UPDATE node SET name = $2, jurisdiction = $3, memory_mib = $4, address = $5, cpus = $6, place = $7,"
+        " assurances = $8, idle_w = $9, gpu_w = $10 WHERE node_id = $1",
         *(fact.node_id, fact.name, fact.jurisdiction, fact.memory_mib, fact.address, fact.cpus),
+        *(dumps(fact.place), dumps(fact.assurances), fact.idle_w, fact.gpu_w),
     )
     await tx.change(
         "UPDATE device SET present = false WHERE node_id = $1 AND device_id <> ALL ($2)",
@@ -86,13 +87,19 @@ async def turn(tx: Transaction, server: Server, to: Turn, now: datetime) -> None
     """Make a node what it turns into. Raises StaleSnapshot when it moved since it was read."""
     changed = await tx.change(
         "UPDATE node SET state = $3, reasons = $4, check_wished = $5, check_needed = $6,"
-        " since = CASE WHEN state = $3 THEN since ELSE $7 END, generation = generation + 1"
+        " since = CASE WHEN state = $3 THEN since ELSE $7 END, generation = generation + 1,"
+        " drain_until = CASE WHEN $3 = 'draining' THEN drain_until END"
         " WHERE node_id = $1 AND generation = $2",
         *(server.node_id, server.generation, to.state, dumps(to.reasons)),
         *(to.check_wished, to.check_needed, now),
     )
     if changed == 0:
         raise StaleSnapshot(server.node_id)
+
+
+async def drain_by(tx: Transaction, node_id: str, until: datetime) -> None:
+    """Note until when jobs that cannot be preempted may go on, on a node that is being emptied."""
+    await tx.change("UPDATE node SET drain_until = $2 WHERE node_id = $1", node_id, until)
 
 
 async def note_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool) -> None:

@@ -10,15 +10,17 @@ from meshkit.store import Transaction
 _TAKE = """
 WITH nodes AS (
     UPDATE node SET memory_taken_mib = memory_taken_mib + wanted.memory_mib,
+        cpu_taken_milli = cpu_taken_milli + wanted.cpu_milli,
         generation = node.generation + wanted.times
-    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])
-        AS wanted (node_id, generation, memory_mib, times)
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+        AS wanted (node_id, generation, memory_mib, cpu_milli, times)
     WHERE node.node_id = wanted.node_id AND node.generation = wanted.generation
         AND memory_taken_mib + wanted.memory_mib <= node.memory_mib
+        AND (cpu_taken_milli + wanted.cpu_milli <= node.cpus * 1000 OR wanted.cpu_milli = 0)
     RETURNING node.node_id
 ), devices AS (
     UPDATE device SET taken_milli = taken_milli + wanted.milli
-    FROM unnest($5::text[], $6::integer[], $7::integer[]) AS wanted (node_id, card, milli)
+    FROM unnest($6::text[], $7::integer[], $8::integer[]) AS wanted (node_id, card, milli)
     WHERE device.node_id = wanted.node_id AND device.card = wanted.card AND present
     RETURNING device.node_id, device.card, device_id
 )
@@ -28,12 +30,13 @@ UNION ALL SELECT node_id, card, device_id FROM devices
 
 
 class Take(NamedTuple):
-    """What one member takes of its node: memory, and so many milli of each of its cards."""
+    """What one member takes of its node: memory, so many milli of each of its cards, CPU."""
 
     node_id: str
     memory_mib: int
     cards: tuple[int, ...]
     milli_each: int
+    cpu_milli: int = 0
 
 
 Devices = dict[tuple[str, int], str]
@@ -47,17 +50,20 @@ async def take(tx: Transaction, takes: Sequence[Take], generations: dict[str, in
     ``CheckViolationError`` where a device has not so much: then the engine and the tables differ.
     """
     memory: Counter[str] = Counter()
+    cpu: Counter[str] = Counter()
     times = Counter(one.node_id for one in takes)
     milli: Counter[tuple[str, int]] = Counter()
     for one in takes:
         memory[one.node_id] += one.memory_mib
+        cpu[one.node_id] += one.cpu_milli
         for card in one.cards:
             milli[one.node_id, card] += one.milli_each
     nodes, places = sorted(times), sorted(milli)
     rows = await tx.rows(
         _TAKE,
         *(nodes, [generations[node_id] for node_id in nodes]),
-        *([memory[node_id] for node_id in nodes], [times[node_id] for node_id in nodes]),
+        *([memory[node_id] for node_id in nodes], [cpu[node_id] for node_id in nodes]),
+        [times[node_id] for node_id in nodes],
         *([node_id for node_id, _ in places], [card for _, card in places]),
         [milli[place] for place in places],
     )

@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 from mesh_contracts.fact import born_of
-from mesh_contracts.placement import NodeCordoned, NodeLost, NodeReturned, Reason
+from mesh_contracts.placement import NodeCordoned, NodeDrained, NodeLost, NodeReturned, Reason
 from meshkit.store import Transaction
 
-from placement import memory, reading, store
+from placement import memory, nodes, reading, store
 from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
-from placement.domain.health import Turn, on_lost
+from placement.domain.health import Turn, on_drained, on_lost
 from placement.domain.plan import after_failure
 from placement.settle import move, settle, tell_moved
 
@@ -60,7 +60,14 @@ async def turn_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool)
     """Note of nodes whether they are silent with too many others to be given up: such take nothing new."""
     await store.note_silent(tx, node_ids, silent=silent)
     for server in await reading.load_servers(tx, node_ids):
-        await memory.know(tx, server)
+        await nodes.know(tx, server)
+
+
+async def now_drained(tx: Transaction, cause: Any, now: datetime, node_id: str) -> None:
+    """Note that nothing is left on a node that is being emptied."""
+    server = await reading.load_server(tx, node_id)
+    if server is not None and server.state == "draining" and server.workloads == 0:
+        await turn_node(tx, cause, now, server, on_drained(server))
 
 
 async def turn_node(
@@ -69,13 +76,16 @@ async def turn_node(
     """Make a node what it turns into, and tell what others should know of it."""
     await store.turn(tx, server, to, now)
     (await memory.hold(tx, server.site)).moved(server.node_id)
-    await memory.know(tx, msgspec.structs.replace(server, state=to.state))
+    await nodes.know(tx, msgspec.structs.replace(server, state=to.state))
     codes = {reason.code for reason in server.reasons}
-    if to.state == "cordoned" and (
+    if to.state in {"cordoned", "draining"} and (
         server.state not in LEAVING or {reason.code for reason in to.reasons} - codes
     ):
         born = born_of(cause, now, NodeCordoned, key=server.node_id)
         await tx.tell(NodeCordoned(**born, node_id=server.node_id, reasons=list(to.reasons)))
+    if to.state == "repairing" and server.state == "draining":
+        born = born_of(cause, now, NodeDrained, key=server.node_id)
+        await tx.tell(NodeDrained(**born, node_id=server.node_id))
     if to.state == "ready" and server.state != "ready":
         born = born_of(cause, now, NodeReturned, key=server.node_id)
         await tx.tell(NodeReturned(**born, node_id=server.node_id))

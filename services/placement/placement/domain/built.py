@@ -1,22 +1,26 @@
 """A server and its workloads as the engine knows them."""
 
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 
-from placement.domain.decide import WORKLOADS_PER_NODE_MAX, wish_of
+import msgspec
+
 from placement.domain.engine.mix import CARDS_MAX
 from placement.domain.engine.site import NodeSpec
-from placement.domain.engine.wish import Found, Input, NodePut, NodeTurned, Seat
-from placement.domain.fleet import MILLI_PER_GPU, Placed, Server, Wanted
+from placement.domain.engine.wish import Found, Input, NodePut, NodeTurned, Seat, Wish
+from placement.domain.fleet import MILLI_PER_GPU, WORKLOADS_PER_NODE_MAX, Placed, Server, Wanted
+from placement.domain.members import Member
+from placement.domain.wishes import milliseconds, wish_of
 
 MILLI_PER_CPU = 1_000
 
 
-def spec_of(server: Server) -> NodeSpec:
+def spec_of(server: Server, held: Collection[int] = ()) -> NodeSpec:
     """Return a node as it is built: its devices at their positions, the first ``CARDS_MAX`` of them.
 
     A node with GPUs of several models is of none that could be asked for: it takes only what will run on any.
+    ``held`` are positions that somebody holds: they are there until that one has ended, also where the device is gone.
     """
-    cards = {card.card for card in server.cards if card.card < CARDS_MAX}
+    cards = {card.card for card in server.cards if card.card < CARDS_MAX} | set(held)
     positions = max(cards, default=-1) + 1
     models = sorted({card.model for card in server.cards})
     return NodeSpec(
@@ -27,6 +31,10 @@ def spec_of(server: Server) -> NodeSpec:
         cpu_milli=server.cpus * MILLI_PER_CPU,
         memory_mib=server.memory_mib,
         jurisdiction=server.jurisdiction,
+        assurances=server.assurances,
+        place=server.place,
+        idle_w=server.idle_w,
+        gpu_w=server.gpu_w,
         slots=WORKLOADS_PER_NODE_MAX,
     )
 
@@ -57,6 +65,14 @@ def found(wanted: Wanted, item: Placed, server: Server) -> Found:
     return Found(wish=wish, seats=(seat,), at=milliseconds(item.created_at))
 
 
-def milliseconds(at: datetime) -> int:
-    """Return a moment as the engine counts time."""
-    return int(at.timestamp() * 1_000)
+def found_members(wish: Wish, members: Sequence[Member], servers: Mapping[str, Server]) -> Found:
+    """Return a job or a lease whose members sit on their devices already."""
+    seats = []
+    for member in sorted(members, key=lambda one: one.number):
+        positions = {card.device_id: card.card for card in servers[member.node_id].cards}
+        cards = sorted(positions[one.device_id] for one in member.devices if one.device_id in positions)
+        milli = member.devices[0].milli if member.devices else 0
+        seats.append(Seat(node=member.node_id, cards=tuple(cards), milli_each=milli))
+    at = min(member.created_at for member in members)
+    wish = msgspec.structs.replace(wish, members=len(seats))
+    return Found(wish=wish, seats=tuple(seats), at=milliseconds(at))

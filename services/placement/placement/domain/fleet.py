@@ -28,6 +28,10 @@ LEAVING = ("cordoned", "draining", "repairing", "retired")
 """States of a node whose workloads are handed over. A validating one keeps what it has."""
 
 
+WORKLOADS_PER_NODE_MAX = 256
+"""Whatever their size: all that a node should run is one message, and so is its heartbeat."""
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """One device, and the thousandths of it that are free; ``card`` is its position for the engine."""
 
@@ -43,7 +47,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """One node as placement last saw it; ``generation`` counts its changes.
 
-    ``silent``: nobody hears it, but it fell silent with too many others to be given up.
+    ``silent``: nobody hears it, but it fell silent with too many others to be given up. ``place`` is
+    where it stands, by level; ``idle_w`` and ``gpu_w`` are its watts idle, and of each GPU at work.
     """
 
     node_id: str
@@ -63,6 +68,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     silent: bool = False
     reasons: tuple[Reason, ...] = ()
     checks: tuple[Check, ...] = ()
+    place: dict[str, str] = {}
+    assurances: tuple[str, ...] = ()
+    idle_w: int = 0
+    gpu_w: int = 0
 
     @property
     def free_milli(self) -> int:

@@ -9,6 +9,8 @@ from placement.domain.fleet import LEAVING, Server
 REASONS_MAX = 16
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
 
+STAY = "wait until it is empty; POST /api/v1/nodes/{id}:return takes it back before"
+
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What the node is from now on; the checks that were wished for and are needed."""
@@ -59,6 +61,26 @@ def on_returned(server: Server) -> Turn:
 def on_cordoned(server: Server, why: str) -> Turn:
     """Return what a node becomes that somebody wants free of work."""
     reason = Reason(code="cordoned_by_operator", detail=why, unblock=RETURN_IT)
+    return _turn(server, "cordoned", (reason,))
+
+
+def on_draining(server: Server, why: str) -> Turn:
+    """Return what a node becomes that somebody wants emptied."""
+    reason = Reason(code="draining_by_operator", detail=why, unblock=STAY)
+    return _turn(server, "draining", (reason,))
+
+
+def on_drained(server: Server) -> Turn:
+    """Return what a node becomes on which nothing runs any more, as was wished."""
+    why = "; ".join(reason.detail for reason in server.reasons)
+    detail = f"nothing runs on it any more{why and f': {why}'}"
+    return _turn(server, "repairing", (Reason(code="drained", detail=detail, unblock=RETURN_IT),))
+
+
+def on_unclean(server: Server, reason: Reason) -> Turn:
+    """Return what a node becomes that may hold what its last tenant left."""
+    if server.state in LEAVING and server.state != "cordoned":
+        return _turn(server, server.state, (*server.reasons, reason)[-REASONS_MAX:])
     return _turn(server, "cordoned", (reason,))
 
 

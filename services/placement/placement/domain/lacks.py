@@ -1,18 +1,69 @@
-"""What a quota or the calendar lacks for a wish, in words."""
+"""Why something waits or is refused, in words: what the site lacks, or what a quota or the calendar does."""
+
+from collections.abc import Callable
 
 from mesh_contracts.placement import Reason
 
-from placement.domain.engine.notice import Short
+from placement.domain.engine.explain import refused
+from placement.domain.engine.notice import Short, Told
+from placement.domain.engine.share import gpus
+from placement.domain.engine.wish import Wish
 
-UNITS = {"domains": "NVLink domains", "nodes": "nodes", "time": "ms"}
+RAISE = "have an operator raise the quota, or ask for less"
+WAIT = "wait until others of yours end, or have an operator raise the quota"
+WORDS = {
+    "queue": ("queue_full", "so many wait already that no more may", "try again later"),
+    "promised": (
+        "kept_for_others",
+        "it would fit, but then others who wait would not start when they were told",
+        "wait, or give it a run_max_s: what ends before they start may go first",
+    ),
+    "reservation": ("not_reserved", "{name} is not open to it", "ask again once it has begun"),
+    "nodes": (
+        "not_enough_servers",
+        "{have} of {want} servers are free for all of that time{by}",
+        "ask for another time, or for fewer",
+    ),
+    "time": (
+        "reservation_too_short",
+        "{name} is open for {have} ms more, and {want} are asked for",
+        "ask for less time",
+    ),
+    "capacity": (
+        "site_too_small",
+        "this site would not hold it if it were empty: {want_gpus} are asked for, {have_gpus} are built",
+        "ask for less, or less near to each other, or have nodes added",
+    ),
+}
+"""What is lacking that no quota gives: the code of a reason, what it says, what helps."""
 
 
 def short_of(short: Short) -> Reason:
     """Return what is lacking, who holds most of it, and what helps."""
-    unit = UNITS.get(short.code, "thousandths of GPUs")
-    holders = ", ".join(f"{name} has {held}" for name, held in short.holders)
-    return Reason(
-        code=f"quota_{short.code}",
-        detail=f"{short.name}: {short.have} of {short.want} {unit}{holders and f' ({holders})'}",
-        unblock="wait until others end" if short.ever else "have an operator raise the quota",
-    )
+    holders = ", ".join(f"{holder} has {held}" for holder, held in short.holders)
+    by = f" ({holders})" if holders else ""
+    have = max(0, short.have)
+    known = WORDS.get(short.code)
+    if known is not None:
+        code, detail, unblock = known
+        words = {"name": short.name, "have": have, "want": short.want, "by": by}
+        detail = detail.format(**words, have_gpus=gpus(have), want_gpus=gpus(short.want))
+        return Reason(code=code, detail=detail, unblock=unblock)
+    detail = f"{gpus(short.want)} are asked for, {gpus(have)} of its quota are left{by}"
+    if short.code == "domains":
+        detail = f"{have} of {short.want} NVLink domains of its quota are left{by}"
+    unblock = WAIT if short.ever else RAISE
+    return Reason(code=f"quota_{short.code}", detail=f"{short.name}: {detail}", unblock=unblock)
+
+
+def why_not(
+    told: Told | None, short: Short | None, wish: Wish, called: Callable[[str], str] = str
+) -> tuple[Reason, ...]:
+    """Return why a wish waits or is refused, as its owner may know it: not whose work is in the way.
+
+    ``called`` gives a node's name by its id.
+    """
+    why = () if short is None else (short_of(short),)
+    if told is None or not told.failed:
+        return why
+    return (*why, *refused(wish, told, called=called, others=False))

@@ -47,6 +47,38 @@ WORKLOAD: dict[str, Limit] = {
 """States that a workload should leave."""
 WORKLOAD_AT_REST = ("ready", "stopped", "failed")
 
+MEMBER: dict[str, Limit] = {
+    "assigned": Limit(300, _AGENT),
+    "starting": Limit(
+        HOUR_S, "look at the log on its node: has it its image, does its power cycle end?"
+    ),
+    "stopping": Limit(600, _AGENT),
+}
+"""States that a member of a job, or a server of a lease, should leave."""
+MEMBER_AT_REST = ("ready", "stopped", "failed")
+
+JOB: dict[str, Limit] = {
+    "queued": Limit(
+        DAY_S, "do what its other reasons name, ask for less, or give it a higher priority"
+    ),
+    "admitted": Limit(HOUR_S // 2, "see the workloads' reasons: which member has not begun?"),
+    "preempted": Limit(900, "see the workloads' reasons: which member has not stopped?"),
+}
+"""States that a job should leave. Running it is bounded by its own ``run_max_s``."""
+JOB_AT_REST = ("running", "succeeded", "failed", "cancelled")
+
+_SERVERS = "see the workloads' reasons: which server is late?"
+LEASE: dict[str, Limit] = {
+    "requested": Limit(DAY_S, "do what its other reasons name, or ask for less"),
+    "reserved": Limit(900, _SERVERS),
+    "provisioning": Limit(2 * HOUR_S, _SERVERS),
+    "releasing": Limit(HOUR_S // 2, _SERVERS),
+    "erasing": Limit(8 * HOUR_S, _SERVERS),
+    "attesting": Limit(HOUR_S, _SERVERS),
+}
+"""States that a lease should leave. Active it is bounded by its own ``ends_at``."""
+LEASE_AT_REST = ("active", "ended", "refused", "failed")
+
 
 def stuck(limits: dict[str, Limit], state: str, since: datetime, now: datetime) -> tuple[Reason, ...]:
     """Return why something is listed as stuck, or nothing."""

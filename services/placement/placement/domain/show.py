@@ -9,6 +9,7 @@ from mesh_contracts.node import Device
 from mesh_contracts.placement import (
     Endpoint,
     Intent,
+    MemberSpec,
     Node,
     Reason,
     Replica,
@@ -101,6 +102,11 @@ def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
         seen_at=seen_at,
         reasons=[*known, *stuck(limits.NODE, server.state, server.since, now)],
         checks=list(server.checks),
+        cpus=server.cpus,
+        place=server.place,
+        assurances=list(server.assurances),
+        idle_w=server.idle_w,
+        gpu_w=server.gpu_w,
     )
 
 
@@ -163,11 +169,17 @@ def wakes(wanted: Wanted, workloads: Sequence[Placed]) -> bool:
     return wanted.failures < CRASH_LOOP_AFTER and (comes or tried_again)
 
 
-def intent_of(node_id: str, check: int, running: Sequence[tuple[Wanted, Placed]]) -> Intent:
+def intent_of(
+    node_id: str,
+    check: int,
+    running: Sequence[tuple[Wanted, Placed]],
+    members: Sequence[MemberSpec] = (),
+) -> Intent:
     """Return all that a node should run: what lives there, or finishes the requests it has."""
     return Intent(
         node_id=node_id,
         check=check,
+        members=list(members),
         workloads=[
             WorkloadSpec(
                 workload_id=item.workload_id,

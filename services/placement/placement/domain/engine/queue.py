@@ -18,7 +18,7 @@ from placement.domain.engine.notice import Short
 from placement.domain.engine.quota import FIRM, Granted, Quota
 from placement.domain.engine.wish import Wish
 
-PRIORITIES = {"system": 1_000, "high": 100, "normal": 0, "low": -100}
+PRIORITIES = {"system": 501, "high": 200, "normal": 100, "low": 0}
 """The classes, and the least priority in each: the mesh's own work; what people wait for; most; what can wait."""
 LEASTS = sorted(PRIORITIES.values())[1:]
 LAST = len(LEASTS)

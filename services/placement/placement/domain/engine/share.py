@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from placement.domain.engine.branches import Organization
 from placement.domain.engine.notice import QuotaSet
 from placement.domain.engine.quota import Quota
+from placement.domain.engine.size import MILLI_PER_GPU
 
 
 def check(
@@ -20,14 +21,14 @@ def check(
         raise ValueError(f"{name}: a quota is not negative")
     if given.limit_milli is not None and given.limit_milli < given.gpu_milli:
         raise ValueError(
-            f"{name}: the limit of {given.limit_milli} is less than the {given.gpu_milli} guaranteed"
+            f"{name}: the limit of {gpus(given.limit_milli)} is less than the {gpus(given.gpu_milli)} guaranteed"
         )
     inside = 0
     for kind, count in given.domains.items():
         inside += count * built.get(kind, (0, 0))[1]
     if inside > given.gpu_milli:
         raise ValueError(
-            f"{name}: {given.domains} NVLink domains hold {inside} milli of GPU: guarantee as many"
+            f"{name}: {given.domains} NVLink domains hold {gpus(inside)}: guarantee as many"
         )
     above = quota.organizations.get(given.organization)
     if given.project:
@@ -42,8 +43,8 @@ def _project(above: Organization | None, given: QuotaSet) -> None:
     promised = sum(one.guarantee for one in others)
     if promised + given.gpu_milli > has:
         raise ValueError(
-            f"{given.organization} is guaranteed {has} milli, its other projects {promised}:"
-            f" {given.gpu_milli} more is too much"
+            f"{given.organization} is guaranteed {gpus(has)}, its other projects {gpus(promised)}:"
+            f" {gpus(given.gpu_milli)} more are too many"
         )
     for kind, count in given.domains.items():
         has = above.domains.get(kind, 0) if above else 0
@@ -65,13 +66,13 @@ def _organization(
     projects = list(above.projects.values()) if above else []
     inside = sum(one.guarantee for one in projects)
     if given.gpu_milli < inside:
-        raise ValueError(f"{given.organization}: its projects are guaranteed {inside} milli already")
+        raise ValueError(f"{given.organization}: its projects are guaranteed {gpus(inside)} already")
     others = [one for one in quota.organizations.values() if one is not above]
     promised = sum(one.guarantee for one in others)
     if promised + given.gpu_milli > built_milli:
         raise ValueError(
-            f"the site has {built_milli} milli, {promised} are guaranteed to others:"
-            f" {given.gpu_milli} more is too much"
+            f"the site has {gpus(built_milli)}, {gpus(promised)} are guaranteed to others:"
+            f" {gpus(given.gpu_milli)} more are too many"
         )
     kinds = {kind: None for one in projects for kind in one.domains} | dict.fromkeys(given.domains)
     for kind in kinds:
@@ -88,3 +89,8 @@ def _organization(
                 f"the site has {has} NVLink domains of {kind}, {promised} are guaranteed to others:"
                 f" {count} more is too much"
             )
+
+
+def gpus(milli: int) -> str:
+    """Return thousandths of GPUs in words."""
+    return f"{milli / MILLI_PER_GPU:g} GPUs"

@@ -1,0 +1,231 @@
+"""What a job becomes: from what its members are, and what time it is. Start with ``judge``."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from mesh_contracts.placement import (
+    Command,
+    Isolation,
+    Job,
+    JobState,
+    Near,
+    Reason,
+    Residency,
+    Resources,
+)
+from mesh_contracts.units import is_id
+
+from placement.domain import limits
+from placement.domain.limits import stuck
+from placement.domain.members import Member, Place, Turn, is_lost, lost, must_leave, show_member
+
+OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
+"""States of a job that has ended."""
+BLAMELESS = ("node_lost", "node_unhealthy", "node_draining", "device_gone")
+"""Why a member ended through no fault of its job."""
+
+
+class JobWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was asked for, and never changes."""
+
+    command: Command
+    members: int
+    resources: Resources
+    residency: Residency
+    near: Near = Near()
+    isolation: Isolation = "none"
+    assurances: tuple[str, ...] = ()
+    preemptible: bool = True
+    min_run_s: int = 0
+    restart_loses_s: int = 3_600
+    restarts_max: int = 3
+    run_max_s: int = 0
+
+
+class WantedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One job: what was asked for, and what became of it so far."""
+
+    job_id: str
+    organization: str
+    project: str
+    project_name: str
+    name: str
+    site: str
+    wished: JobWish
+    priority: int
+    state: JobState
+    generation: int
+    created_at: datetime
+    since: datetime
+    attempt: int = 0
+    failures: int = 0
+    place: Place = "none"
+    position: int | None = None
+    expected_start_at: datetime | None = None
+    started_at: datetime | None = None
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended; members may still be stopping."""
+        return self.state in OVER
+
+
+def judge(job: WantedJob, members: Sequence[Member], now: datetime) -> Turn:
+    """Return what the job is now, given its members of all attempts: the same again changes nothing.
+
+    A gang goes on whole or not at all: where one member fails, or has to leave its node, all stop and
+    the job is queued again, from its last checkpoint. It has failed for good once its own failures
+    are more than ``restarts_max``; what befell a node is not the job's fault.
+    """
+    fails = tuple((one, lost(one)) for one in members if is_lost(one, now))
+    given_up = {one.workload_id for one, _ in fails}
+    living = [one for one in members if one.living and one.workload_id not in given_up]
+    mine = [one for one in members if one.attempt == job.attempt]
+    turn = Turn(state=job.state, reasons=job.reasons, fails=fails, failures=job.failures)
+    if job.state in {"admitted", "running"}:
+        turn = _at_work(job, mine, turn, now)
+    if turn.state in {"admitted", "running"}:
+        return turn
+    stops = tuple(one for one in living if one.going)
+    turn = msgspec.structs.replace(turn, stops=stops)
+    if living:
+        return turn
+    return _at_rest(job, turn)
+
+
+def cancelled(job: WantedJob) -> Turn:
+    """Return what a job becomes that nobody wants any more; one that has ended stays as it is."""
+    if job.over:
+        return Turn(state=job.state, reasons=job.reasons, failures=job.failures)
+    return Turn(state="cancelled", failures=job.failures, tell="cancel" if job.place == "waits" else "")
+
+
+def preempted(job: WantedJob, by: str) -> Turn:
+    """Return what a job becomes whose place another got, or for which a power cap leaves no watts."""
+    if is_id(by):
+        reason = Reason(
+            code="preempted",
+            detail=f"{by} is worth more and got its place",
+            unblock="give it a higher priority, or a quota that guarantees its place",
+        )
+    else:
+        reason = Reason(
+            code="power_shed",
+            detail=f"{by} leaves no watts for it",
+            unblock="have an operator raise the cap, or wait until other work under it ends",
+        )
+    return Turn(state="preempted", reasons=(reason,), failures=job.failures)
+
+
+def _at_work(job: WantedJob, mine: Sequence[Member], turn: Turn, now: datetime) -> Turn:
+    assert mine, "a job that has its place has members"
+    given_up = {one.workload_id: reason for one, reason in turn.fails}
+    why = [given_up[one.workload_id] for one in mine if one.workload_id in given_up]
+    why += [reason for one in mine if one.state == "failed" for reason in one.reasons[:1]]
+    left = [must_leave(one, now, preemptible=job.wished.preemptible) for one in mine]
+    own = [reason for reason in why if reason.code not in BLAMELESS]
+    if own:
+        return _failed(job, turn, own[0])
+    moved = [*why, *(reason for reason in left if reason is not None)]
+    if moved:
+        return msgspec.structs.replace(turn, state="preempted", reasons=(moved[0],))
+    if all(one.state == "stopped" for one in mine):
+        return msgspec.structs.replace(turn, state="succeeded", reasons=())
+    if job.due_at is not None and now >= job.due_at:
+        return msgspec.structs.replace(turn, state="failed", reasons=(time_over(job),))
+    if all(one.state in {"ready", "stopped"} for one in mine):
+        return msgspec.structs.replace(turn, state="running", reasons=())
+    waits = sum(one.state not in {"ready", "stopped"} for one in mine)
+    reason = Reason(
+        code="members_starting", detail=f"{waits} of {len(mine)} members do not run yet", count=waits
+    )
+    # One that ran and begins anew on its node has not ended: the job runs on meanwhile.
+    return msgspec.structs.replace(turn, reasons=(reason,))
+
+
+def _failed(job: WantedJob, turn: Turn, reason: Reason) -> Turn:
+    failures = job.failures + 1
+    if failures <= job.wished.restarts_max:
+        return msgspec.structs.replace(turn, state="preempted", reasons=(reason,), failures=failures)
+    reasons = (reason, _too_often(failures))
+    return msgspec.structs.replace(turn, state="failed", reasons=reasons, failures=failures)
+
+
+def _at_rest(job: WantedJob, turn: Turn) -> Turn:
+    """Return what follows once none of its members is there any more."""
+    if job.place == "sits":
+        state = "queued" if turn.state == "preempted" else turn.state
+        return msgspec.structs.replace(turn, state=state, tell="release")
+    if turn.state == "preempted":
+        turn = msgspec.structs.replace(turn, state="queued")
+    if turn.state == "queued" and job.place == "none":
+        return msgspec.structs.replace(turn, tell="ask")
+    if turn.state in OVER and job.place == "waits":
+        return msgspec.structs.replace(turn, tell="cancel")
+    return turn
+
+
+def time_over(job: WantedJob) -> Reason:
+    """Return why a job was ended that ran as long as it may."""
+    return Reason(
+        code="time_over",
+        detail=f"it ran for {job.wished.run_max_s} s, as long as it may",
+        unblock="submit it with a longer run_max_s; what it wrote as checkpoints is kept",
+    )
+
+
+def due_after(job: WantedJob, now: datetime) -> datetime | None:
+    """Return when a job that begins to run now is to stop; nothing where it may go on."""
+    return now + timedelta(seconds=job.wished.run_max_s) if job.wished.run_max_s else None
+
+
+def show_job(job: WantedJob, members: Sequence[Member], now: datetime) -> Job:
+    """Return a job as its owner sees it; ``members`` of its last attempt, and what still stops."""
+    wished = job.wished
+    late = stuck(limits.JOB, job.state, job.since, now)
+    return Job(
+        id=job.job_id,
+        name=job.name,
+        project_id=job.project,
+        organization_id=job.organization,
+        project=job.project_name,
+        site=job.site,
+        command=wished.command,
+        members=wished.members,
+        resources=wished.resources,
+        residency=wished.residency,
+        near=wished.near,
+        isolation=wished.isolation,
+        assurances=list(wished.assurances),
+        priority=job.priority,
+        preemptible=wished.preemptible,
+        min_run_s=wished.min_run_s,
+        restart_loses_s=wished.restart_loses_s,
+        restarts_max=wished.restarts_max,
+        run_max_s=wished.run_max_s,
+        state=job.state,
+        generation=job.generation,
+        created_at=job.created_at,
+        since=job.since,
+        reasons=[*job.reasons, *late],
+        position=job.position,
+        expected_start_at=job.expected_start_at,
+        attempt=job.attempt,
+        failures=job.failures,
+        started_at=job.started_at,
+        ended_at=job.ended_at,
+        workloads=[show_member(one, now) for one in members],
+    )
+
+
+def _too_often(failures: int) -> Reason:
+    return Reason(
+        code="restarts_used_up",
+        detail=f"it failed {failures} times, and is not tried again",
+        unblock="look at its log; submit it again once it is mended",
+        count=failures,
+    )

@@ -1,0 +1,183 @@
+"""Members of jobs and servers of leases: what each is, and when its node takes its place from it."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
+from mesh_contracts.placement import NodeState, Reason, Workload, WorkloadState
+
+from placement.domain.fleet import ENDED, LEAVING, Held
+from placement.domain.limits import MEMBER, stuck
+
+Place = Literal["none", "booked", "waits", "sits"]
+"""What the engine has of a job or a lease: nothing, a place in its queue, all its seats."""
+Step = Literal["hold", "erase", "attest", "done"]
+"""How far a server that was a tenant's has come on its way to the next."""
+
+WorkloadFact = WorkloadStarted | WorkloadReady | WorkloadStopped | WorkloadFailed
+
+LOST_FOR_S = 20.0
+"""How long a node is lost before its jobs begin elsewhere: its agent stops them by then, silent 30 s in all."""
+
+WAITING: dict[str, Reason] = {
+    "assigned": Reason(code="waiting_for_agent", detail="its node's agent has not begun yet"),
+    "starting": Reason(code="member_starting", detail="its node has begun, and is not done yet"),
+    "stopping": Reason(code="member_stopping", detail="it is being stopped"),
+}
+"""What a member waits for, where nothing more is known."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One member of a job, or one server of a lease: where, in which state, what it takes.
+
+    ``holds`` tells whether what it takes is taken: no longer once it has ended (a lease's: once its
+    server is clean), nor where another has been given it already.
+    """
+
+    workload_id: str
+    owner_id: str
+    kind: Literal["job", "lease"]
+    number: int
+    attempt: int
+    node_id: str
+    node: str
+    node_state: NodeState
+    node_since: datetime
+    state: WorkloadState
+    since: datetime
+    created_at: datetime
+    devices: tuple[Held, ...]
+    memory_mib: int
+    cpu_milli: int
+    step: Step = "hold"
+    holds: bool = True
+    started_at: datetime | None = None
+    exit_code: int | None = None
+    drain_until: datetime | None = None
+    node_reasons: tuple[Reason, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def living(self) -> bool:
+        """Whether its node still has it, or is to begin it."""
+        return self.state not in ENDED
+
+    @property
+    def going(self) -> bool:
+        """Whether it is meant to go on."""
+        return self.living and self.state != "stopping"
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a member is to sit, and what it takes there."""
+
+    workload_id: str
+    number: int
+    node_id: str
+    devices: tuple[Held, ...]
+    memory_mib: int
+    cpu_milli: int
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job or a lease is from now on, and what is to be done about its members.
+
+    ``fails`` are members that are given up, each with why; ``stops`` are told to end; ``steps`` go on to the
+    next. ``tell`` is what the engine should hear next: that it is asked for, holds nothing any more,
+    is not wanted any more.
+    """
+
+    state: str
+    reasons: tuple[Reason, ...] = ()
+    fails: tuple[tuple[Member, Reason], ...] = ()
+    stops: tuple[Member, ...] = ()
+    steps: tuple[tuple[Member, Step], ...] = ()
+    tell: Literal["", "reserve", "ask", "release", "cancel"] = ""
+    failures: int = 0
+    spoilt: bool = False
+
+
+class Came(msgspec.Struct, frozen=True, kw_only=True):
+    """What a member has come to. ``begun``: its node has had it, if it has not before."""
+
+    state: WorkloadState
+    reasons: tuple[Reason, ...] = ()
+    exit_code: int | None = None
+    begun: bool = False
+
+
+def after(member: Member, fact: WorkloadFact) -> Came | None:
+    """Return what a member has come to by what its node tells; nothing where that changes nothing.
+
+    A job's member does its work once its command runs. A leased server that failed, and is there
+    again, is the tenant's as before. One that is begun while it is being taken back has to be erased.
+    """
+    if isinstance(fact, WorkloadStarted | WorkloadReady):
+        return _begun(member, ready=isinstance(fact, WorkloadReady) or member.kind == "job")
+    if not member.living:
+        return None
+    if isinstance(fact, WorkloadStopped):
+        if member.state == "stopping" or (member.kind == "job" and fact.exit_code == 0):
+            return Came(state="stopped", reasons=member.reasons, exit_code=fact.exit_code)
+        reason = Reason(code="stopped_unasked", detail=f"{member.node} stopped it, unasked")
+        return Came(state="failed", reasons=(reason,), exit_code=fact.exit_code)
+    if member.state == "stopping":
+        return Came(state="stopped", reasons=member.reasons, exit_code=fact.exit_code)
+    code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
+    reason = Reason(code="member_failed", detail=f"member {member.number}: {fact.reason}{code}")
+    return Came(state="failed", reasons=(reason,), exit_code=fact.exit_code)
+
+
+def _begun(member: Member, *, ready: bool) -> Came | None:
+    if member.kind == "lease" and member.state == "stopping":
+        late = member.started_at is None
+        return Came(state="stopping", reasons=member.reasons, begun=True) if late else None
+    back = member.kind == "lease" and member.step == "hold" and not member.living
+    state: WorkloadState = "ready" if ready else "starting"
+    goes = (member.going or back) and member.state != state
+    return Came(state=state, begun=True) if goes else None
+
+
+def is_lost(member: Member, now: datetime) -> bool:
+    """Tell whether a member is given up because nobody has heard its node for so long."""
+    lost = member.node_state == "lost" and member.living
+    return lost and now - member.node_since >= timedelta(seconds=LOST_FOR_S)
+
+
+def lost(member: Member) -> Reason:
+    """Return why a member on a node that is lost is given up."""
+    return Reason(code="node_lost", detail=f"{member.node} fell silent")
+
+
+def must_leave(member: Member, now: datetime, *, preemptible: bool) -> Reason | None:
+    """Return why a job's member cannot stay on its node; nothing where it can.
+
+    A node whose arithmetic is wrong makes wrong results at once. One that is being emptied lets those
+    that cannot be preempted go on until its deadline; one that somebody only cordoned lets them end.
+    """
+    if not member.going or member.node_state not in LEAVING:
+        return None
+    sick = next((one for one in member.node_reasons if one.code.startswith("health_")), None)
+    if sick is not None:
+        detail = f"{member.node} did not pass its health check: {sick.detail}"
+        return Reason(code="node_unhealthy", detail=detail)
+    if member.node_state == "cordoned":
+        return None
+    if preemptible or member.drain_until is None or now >= member.drain_until:
+        return Reason(code="node_draining", detail=f"{member.node} is being emptied")
+    return None
+
+
+def show_member(member: Member, now: datetime) -> Workload:
+    """Return a member as its owner sees it."""
+    waits = (WAITING[member.state],) if member.state in WAITING else ()
+    late = stuck(MEMBER, member.state, member.since, now)
+    return Workload(
+        id=member.workload_id,
+        node=member.node,
+        node_id=member.node_id,
+        state=member.state,
+        since=member.since,
+        reasons=[*(member.reasons or waits), *late],
+    )

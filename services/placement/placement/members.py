@@ -1,0 +1,156 @@
+"""The SQL of members: what jobs and leases have on nodes, and what that takes of them."""
+
+# ruff: noqa: S608 - statements are put together from constants of this file alone
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from mesh_contracts.placement import Reason
+from meshkit.store import Row, Transaction
+
+from placement.domain.fleet import ENDED, Held
+from placement.domain.members import Came, Member, Step, Taken
+from placement.store import dumps, loads
+
+_MEMBER = (
+    "SELECT m.workload_id, coalesce(m.job_id, m.lease_id) AS owner_id,"
+    " CASE WHEN m.job_id IS NULL THEN 'lease' ELSE 'job' END AS kind, m.number, m.attempt, m.node_id,"
+    " m.state, m.step, m.holds, m.since, m.created_at, m.started_at, m.exit_code, m.reasons,"
+    " m.devices, m.memory_mib, m.cpu_milli, n.name AS node, n.state AS node_state, n.since AS node_since,"
+    " n.reasons AS node_reasons, n.drain_until FROM member m JOIN node n USING (node_id)"
+)
+_THERE = "(m.holds OR m.state NOT IN ('stopped', 'failed'))"
+
+
+async def of_owner(tx: Transaction, owner_id: str, attempt: int = 0) -> list[Member]:
+    """Return the members of a job (of that attempt, and what is still there of others) or of a lease."""
+    column = "job_id" if owner_id.startswith("job_") else "lease_id"
+    rows = await tx.rows(
+        f"{_MEMBER} WHERE m.{column} = $1 AND ({_THERE} OR m.attempt = $2 OR m.lease_id IS NOT NULL)"
+        " ORDER BY m.attempt, m.number",
+        *(owner_id, attempt),
+    )
+    return [_member(row) for row in rows]
+
+
+async def load(tx: Transaction, workload_id: str) -> Member | None:
+    """Return one member, or nothing."""
+    row = await tx.row(f"{_MEMBER} WHERE m.workload_id = $1", workload_id)
+    return None if row is None else _member(row)
+
+
+async def on_node(tx: Transaction, node_id: str | None = None) -> list[Member]:
+    """Return what is there of jobs and leases: on one node, or everywhere; oldest first."""
+    rows = await tx.rows(
+        f"{_MEMBER} WHERE {_THERE} AND ($1::text IS NULL OR m.node_id = $1)"
+        " ORDER BY m.created_at, m.workload_id",
+        node_id,
+    )
+    return [_member(row) for row in rows]
+
+
+async def owners_on(tx: Transaction, node_id: str) -> list[str]:
+    """Return the jobs and leases that have anything on a node."""
+    rows = await tx.rows(
+        f"SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m WHERE {_THERE}"
+        " AND m.node_id = $1 ORDER BY owner",
+        node_id,
+    )
+    return [row["owner"] for row in rows]
+
+
+async def owners_in_need(tx: Transaction, site: str, lost_before: datetime, now: datetime) -> list[str]:
+    """Return the jobs and leases with members on nodes long lost (a lease: once), and jobs on nodes to be empty."""
+    rows = await tx.rows(
+        "SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m JOIN node n USING (node_id)"
+        "  LEFT JOIN lease l USING (lease_id)"
+        " WHERE n.site = $1 AND m.state NOT IN ('stopped', 'failed') AND ("
+        "  (n.state = 'lost' AND n.since <= $2 AND (m.lease_id IS NULL"
+        "    OR (l.state IN ('reserved', 'provisioning', 'active') AND l.reasons NOT LIKE '%\"node_lost\"%')))"
+        "  OR (n.state = 'draining' AND n.drain_until <= $3 AND m.lease_id IS NULL AND m.state <> 'stopping'))"
+        " ORDER BY owner",
+        *(site, lost_before, now),
+    )
+    return [row["owner"] for row in rows]
+
+
+async def seat(
+    tx: Transaction, owner_id: str, seats: Sequence[Taken], *, attempt: int, now: datetime
+) -> None:
+    """Write members down where they sit; what they take is taken already (``memory.take``)."""
+    column = "job_id" if owner_id.startswith("job_") else "lease_id"
+    await tx.change_many(
+        f"INSERT INTO member (workload_id, {column}, number, attempt, node_id, state, since, created_at,"
+        " devices, memory_mib, cpu_milli) VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $6, $7, $8, $9)",
+        [
+            (
+                *(one.workload_id, owner_id, one.number, attempt, one.node_id, now),
+                *(dumps(one.devices), one.memory_mib, one.cpu_milli),
+            )
+            for one in seats
+        ],
+    )
+
+
+async def move(
+    tx: Transaction, item: Member, state: str, now: datetime, reasons: Sequence[Reason] = ()
+) -> None:
+    """Put a member in another state; a job's that has ended holds nothing any more."""
+    await tx.change(
+        "UPDATE member SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4,"
+        " holds = holds AND NOT (lease_id IS NULL AND $5) WHERE workload_id = $1",
+        *(item.workload_id, state, now, dumps(list(reasons)), state in ENDED),
+    )
+    if state in ENDED and item.kind == "job" and item.holds:
+        await _give_back(tx, item)
+
+
+async def come(tx: Transaction, item: Member, to: Came, now: datetime) -> None:
+    """Note what a member has come to, as its node tells it."""
+    await move(tx, item, to.state, now, to.reasons)
+    await tx.change(
+        "UPDATE member SET exit_code = $2, started_at = CASE WHEN $3 THEN coalesce(started_at, $4)"
+        " ELSE started_at END WHERE workload_id = $1",
+        *(item.workload_id, to.exit_code, to.begun, now),
+    )
+
+
+async def step(
+    tx: Transaction, item: Member, to: Step, now: datetime, reasons: Sequence[Reason] = ()
+) -> None:
+    """Take a leased server one step on; one that is done holds nothing any more."""
+    await tx.change(
+        "UPDATE member SET step = $2, since = $3, holds = $4, reasons = $5 WHERE workload_id = $1",
+        *(item.workload_id, to, now, item.holds and to != "done", dumps(list(reasons or item.reasons))),
+    )
+    if to == "done" and item.holds:
+        await _give_back(tx, item)
+
+
+async def yield_place(tx: Transaction, item: Member, now: datetime, reason: Reason) -> None:
+    """Tell a member to stop whose place another has got already."""
+    await move(tx, item, "stopping", now, (reason,))
+    await tx.change("UPDATE member SET holds = false WHERE workload_id = $1", item.workload_id)
+    if item.holds:
+        await _give_back(tx, item)
+
+
+async def _give_back(tx: Transaction, item: Member) -> None:
+    await tx.change(
+        "UPDATE node SET memory_taken_mib = memory_taken_mib - $2, cpu_taken_milli = cpu_taken_milli - $3"
+        " WHERE node_id = $1",
+        *(item.node_id, item.memory_mib, item.cpu_milli),
+    )
+    await tx.change_many(
+        "UPDATE device SET taken_milli = taken_milli - $3 WHERE node_id = $1 AND device_id = $2",
+        [(item.node_id, held.device_id, held.milli) for held in item.devices],
+    )
+
+
+def _member(row: Row) -> Member:
+    fields: dict[str, Any] = dict(row)
+    fields["devices"] = tuple(loads(fields["devices"], list[Held]))
+    fields["reasons"] = tuple(loads(fields["reasons"], list[Reason]))
+    fields["node_reasons"] = tuple(loads(fields["node_reasons"], list[Reason]))
+    return Member(**fields)

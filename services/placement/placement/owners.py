@@ -1,0 +1,98 @@
+"""What jobs and leases have in common: a wish, seats that they are given, facts that are told of them."""
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from mesh_contracts.fact import born_of
+from mesh_contracts.placement import Reason
+from mesh_contracts.units import derived_id
+from meshkit.store import Transaction
+
+from placement import jobstore, leasestore, members, memory, nodes, reading
+from placement.domain.engine.wish import Placed, Wish
+from placement.domain.fleet import Held
+from placement.domain.jobs import WantedJob
+from placement.domain.leases import WantedLease
+from placement.domain.members import Taken
+from placement.domain.telling import Told, begun
+from placement.domain.wishes import wish_of_job, wish_of_lease
+from placement.sums import Take
+
+Owner = WantedJob | WantedLease
+AnyOwner = TypeVar("AnyOwner", WantedJob, WantedLease)
+MILLI_PER_CPU = 1_000
+
+
+async def load(tx: Transaction, owner_id: str) -> Owner:
+    """Return a job or a lease that the engine knows."""
+    owner = await jobstore.load(tx, owner_id) or await leasestore.load(tx, owner_id)
+    assert owner is not None, "the engine knows it from here"
+    return owner
+
+
+async def wish_of(tx: Transaction, owner: Owner) -> Wish | Reason:
+    """Return what the engine is asked for; or why no server here, however empty, is such a one."""
+    if isinstance(owner, WantedJob):
+        return wish_of_job(owner)
+    return wish_of_lease(owner, await reading.load_fleet(tx, owner.site))
+
+
+def in_line(tx: Transaction, owner: AnyOwner) -> AnyOwner:
+    """Return a job or a lease with its place in line as it is now."""
+    if owner.place != "waits":
+        return owner
+    stand = memory.of(tx.beside).at(owner.site).positions()
+    return msgspec.structs.replace(owner, position=stand.get(name_of(owner)))
+
+
+def name_of(owner: Owner) -> str:
+    """Return what the engine calls a job or a lease."""
+    return owner.job_id if isinstance(owner, WantedJob) else owner.lease_id
+
+
+async def seat(
+    tx: Transaction, cause: Any, now: datetime, owner: Owner, outcome: Placed
+) -> list[Taken]:
+    """Write down that all members have their seats, and tell of it; return them."""
+    if isinstance(owner, WantedJob):
+        attempt, each = owner.attempt + 1, owner.wished.resources
+        needs = {one.node: (each.memory_mib, each.cpu_milli) for one in outcome.seats}
+        await jobstore.admit(tx, owner, now)
+    else:
+        # Nobody else is there: all of a leased server is taken.
+        attempt = 1
+        servers = await reading.load_servers(tx, [one.node for one in outcome.seats])
+        needs = {one.node_id: (one.memory_free_mib, one.cpus * MILLI_PER_CPU) for one in servers}
+        await leasestore.reserve(tx, owner, now)
+    takes = [
+        Take(one.node, needs[one.node][0], one.cards, one.milli_each, needs[one.node][1])
+        for one in outcome.seats
+    ]
+    devices = await nodes.take(tx, owner.site, takes)
+    caused_at = getattr(cause, "occurred_at", None) or cause.asked_at
+    taken = [
+        Taken(
+            workload_id=derived_id("workload", caused_at, outcome.workload, str(attempt), str(number)),
+            number=number,
+            node_id=one.node,
+            devices=tuple(Held(devices[one.node, card], one.milli_each) for card in one.cards),
+            memory_mib=needs[one.node][0],
+            cpu_milli=needs[one.node][1],
+        )
+        for number, one in enumerate(outcome.seats)
+    ]
+    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now)
+    await tell(tx, cause, now, owner, begun(owner, attempt, taken))
+    return taken
+
+
+async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told) -> None:
+    """Tell a fact of a job or a lease."""
+    kind, fields = told
+    key = name_of(owner)
+    scope = {"organization": owner.organization, "project": owner.project}
+    # One cause may have a job begin, give way and begin again: each attempt's facts are its own.
+    salt = str(owner.attempt) if isinstance(owner, WantedJob) else ""
+    born = born_of(cause, now, kind, key=key, salt=salt, **scope)
+    await tx.tell(kind(**born, **fields))

@@ -1,0 +1,265 @@
+"""Jobs and leases, from what changed to what follows: look at each, tell the engine, write down what it says.
+
+``look_at`` looks at those named; ``advance`` lets the engine see that something has changed, and begins
+what fits by now. Both go on until nothing follows any more, and put what nodes should run.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from mesh_contracts.placement import Reason
+from meshkit.store import Transaction
+
+from placement import jobstore, leasestore, members, memory, owners
+from placement.domain import jobs, leases
+from placement.domain.engine.notice import Cancelled, Due, NotBooked, Preempted, Queued, Ticked
+from placement.domain.engine.wish import (
+    Asked,
+    Followed,
+    Input,
+    Outcome,
+    Placed,
+    Refused,
+    Released,
+    Wish,
+)
+from placement.domain.jobs import WantedJob
+from placement.domain.lacks import short_of, why_not
+from placement.domain.leases import WantedLease
+from placement.domain.members import Turn
+from placement.domain.telling import Told, of_job, of_lease, queued
+from placement.domain.wishes import milliseconds, reserved, wish_of_job
+from placement.intents import put_intent
+from placement.owners import Owner
+
+ROUNDS_MAX = 10_000
+"""Looks at jobs and leases in one transaction: each leads to few others, and there is an end to it."""
+
+
+class Work:
+    """One transaction's look at jobs and leases; what follows is from ``cause``."""
+
+    def __init__(self, tx: Transaction, cause: Any, now: datetime) -> None:
+        self._tx, self._cause, self._now = tx, cause, now
+        self._site: str = cause.site
+        self._todo: deque[str] = deque()
+        self._touched: set[str] = set()
+
+    async def run(self, looked_at: Iterable[str] = ()) -> None:
+        """Look at some jobs and leases, and at all that follows from this and from whatever the engine was told before."""
+        self._todo.extend(looked_at)
+        held = await memory.hold(self._tx, self._site)
+        rounds = 0
+        while held.followed or self._todo:
+            rounds += 1
+            assert rounds < ROUNDS_MAX, "what follows comes to an end"
+            await self._heed_all()
+            if self._todo:
+                await self._look(self._todo.popleft())
+        for node_id in sorted(self._touched):
+            await put_intent(self._tx, node_id)
+
+    async def _heed_all(self) -> None:
+        """See to what followed from what the engine was told."""
+        held = await memory.hold(self._tx, self._site)
+        while held.followed:
+            await self._heed(held.followed.popleft())
+
+    async def _look(self, owner_id: str) -> None:
+        if owner_id.startswith("job_"):
+            job = await jobstore.load(self._tx, owner_id)
+            if job is not None:
+                there = await members.of_owner(self._tx, owner_id, job.attempt)
+                await self.turn_job(job, jobs.judge(job, there, self._now))
+            return
+        lease = await leasestore.load(self._tx, owner_id)
+        if lease is not None:
+            there = await members.of_owner(self._tx, owner_id)
+            await self.turn_lease(lease, leases.judge(lease, there, self._now))
+
+    async def turn_job(self, job: WantedJob, to: Turn) -> None:
+        """Make a job what it turns into, tell of it, and look at it again where the engine is to hear of it."""
+        await self._apply(to)
+        if (to.state, to.reasons, to.failures) != (job.state, job.reasons, job.failures):
+            await jobstore.turn(self._tx, job, to, self._now, jobs.due_after(job, self._now))
+            await self._tell(job, of_job(job, to))
+        match to.tell:
+            case "ask":
+                await self._ask(wish_of_job(job))
+            case "release" | "cancel":
+                await jobstore.set_place(self._tx, job.job_id, "none")
+                await self._let_go(job.job_id, to)
+
+    async def turn_lease(self, lease: WantedLease, to: Turn) -> None:
+        """Make a lease what it turns into, tell of it, and look at it again where the engine is to hear of it."""
+        await self._apply(to)
+        for item, step in to.steps:
+            await members.step(self._tx, item, step, self._now)
+            self._touched.add(item.node_id)
+        before = (lease.state, lease.reasons, lease.spoilt)
+        if (to.state, to.reasons, to.spoilt) != before:
+            await leasestore.turn(self._tx, lease, to, self._now)
+            await self._tell(lease, of_lease(lease, to))
+        match to.tell:
+            case "reserve":
+                await self._reserve(lease)
+            case "ask":
+                await self._ask_lease(lease)
+            case "release" | "cancel":
+                await leasestore.set_place(self._tx, lease.lease_id, "none")
+                await self._let_go(lease.lease_id, to)
+
+    async def _apply(self, to: Turn) -> None:
+        for item, reason in to.fails:
+            await members.move(self._tx, item, "failed", self._now, (reason,))
+            self._touched.add(item.node_id)
+        for item in to.stops:
+            await members.move(self._tx, item, "stopping", self._now, item.reasons)
+            self._touched.add(item.node_id)
+
+    async def _let_go(self, owner_id: str, to: Turn) -> None:
+        at = milliseconds(self._now)
+        if to.tell == "release":
+            await self.give(Released(workload=owner_id, at=at))
+        # Of a lease that was booked the rest of its time is anybody's.
+        await self.give(Cancelled(name=owner_id, at=at))
+        if to.state == "queued":
+            self._todo.append(owner_id)
+
+    async def _ask_lease(self, lease: WantedLease) -> None:
+        wish = await owners.wish_of(self._tx, lease)
+        if isinstance(wish, Reason):
+            await self._refuse(lease, (wish,))
+            return
+        if lease.place == "booked":
+            # What is booked begins with the time.
+            await self.give(Ticked(at=milliseconds(self._now)))
+        await self._ask(wish)
+
+    async def _reserve(self, lease: WantedLease) -> None:
+        """Have servers kept for a lease that starts later; refuse it where there will not be enough."""
+        wish = await owners.wish_of(self._tx, lease)
+        if isinstance(wish, Reason):
+            await self._refuse(lease, (wish,))
+            return
+        outcome = await memory.apply(self._tx, self._site, reserved(lease, wish, self._now))
+        if isinstance(outcome, NotBooked):
+            await self._refuse(lease, (short_of(outcome.short),))
+            return
+        await leasestore.set_place(self._tx, lease.lease_id, "booked")
+        to = Turn(state=lease.state, reasons=(leases.BOOKED,))
+        await leasestore.turn(self._tx, lease, to, self._now)
+
+    async def _ask(self, wish: Wish) -> None:
+        outcome = await memory.apply(self._tx, self._site, Asked(wish=wish, at=milliseconds(self._now)))
+        await self._heed_all()
+        await self._heed(outcome, wish)
+
+    async def give(self, given: Input) -> None:
+        """Give the engine one input; ``run`` sees to what follows."""
+        await memory.apply(self._tx, self._site, given)
+
+    async def _heed(self, outcome: Outcome | Followed, wish: Wish | None = None) -> None:
+        match outcome:
+            case Placed():
+                await self._seat(outcome)
+            case Queued():
+                await self._wait(outcome, wish)
+            case Refused():
+                await self._refused(outcome, wish)
+            case Preempted():
+                await self._preempt(outcome.workload, outcome.by, queued=outcome.queued)
+            case Due():
+                self._todo.append(outcome.workload)
+            case _:
+                pass
+
+    async def _seat(self, outcome: Placed) -> None:
+        owner = await owners.load(self._tx, outcome.workload)
+        taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
+        self._touched |= {one.node_id for one in taken}
+        self._todo.append(outcome.workload)
+
+    async def _wait(self, outcome: Queued, wish: Wish | None) -> None:
+        start = None if outcome.start is None else datetime.fromtimestamp(outcome.start / 1_000, UTC)
+        owner = await owners.load(self._tx, outcome.workload)
+        held = await memory.hold(self._tx, self._site)
+        why = owner.reasons
+        if outcome.short is not None:
+            why = (short_of(outcome.short),)
+        elif wish is not None:
+            why = why_not(outcome.why, None, wish, held.called)
+        waits = (owner.place, owner.reasons, owner.position, owner.expected_start_at)
+        if waits != ("waits", why, outcome.position, start):
+            kept = jobstore.wait if isinstance(owner, WantedJob) else leasestore.wait
+            await kept(self._tx, outcome.workload, why, outcome.position, start)
+        if wish is not None and isinstance(owner, WantedJob):
+            await self._tell(owner, queued(owner, why))
+
+    async def _refused(self, outcome: Refused, wish: Wish | None) -> None:
+        assert wish is not None, "only what was just asked for is refused"
+        called = (await memory.hold(self._tx, self._site)).called
+        why = why_not(outcome.why, outcome.short, wish, called)
+        owner = await owners.load(self._tx, outcome.workload)
+        if isinstance(owner, WantedJob):
+            await self.turn_job(owner, Turn(state="failed", reasons=why, failures=owner.failures))
+        else:
+            await self._refuse(owner, why)
+
+    async def _refuse(self, lease: WantedLease, why: Sequence[Reason]) -> None:
+        await self.turn_lease(lease, Turn(state="refused", reasons=tuple(why)))
+
+    async def _preempt(self, owner_id: str, by: str, *, queued: bool) -> None:
+        job = await jobstore.load(self._tx, owner_id)
+        if job is None or job.place != "sits":
+            return
+        to = jobs.preempted(job, by)
+        for item in await members.of_owner(self._tx, owner_id, job.attempt):
+            if item.holds:
+                await members.yield_place(self._tx, item, self._now, to.reasons[0])
+                self._touched.add(item.node_id)
+        await jobstore.turn(self._tx, job, to, self._now, None)
+        await jobstore.set_place(self._tx, owner_id, "waits" if queued else "none")
+        await self._tell(job, of_job(job, to))
+
+    async def _tell(self, owner: Owner, told: Told | None) -> None:
+        if told is not None:
+            await owners.tell(self._tx, self._cause, self._now, owner, told)
+
+
+async def turn(tx: Transaction, cause: Any, now: datetime, owner: Owner, to: Turn) -> None:
+    """Make a job or a lease what somebody wishes it to be, and do all that follows."""
+    work = Work(tx, cause, now)
+    if isinstance(owner, WantedJob):
+        await work.turn_job(owner, to)
+        await work.run([owner.job_id])
+    else:
+        await work.turn_lease(owner, to)
+        await work.run([owner.lease_id])
+
+
+async def give(tx: Transaction, cause: Any, now: datetime, given: Input) -> None:
+    """Tell the engine what has changed, and do all that follows."""
+    work = Work(tx, cause, now)
+    await work.give(given)
+    await work.run()
+
+
+async def tick(tx: Transaction, cause: Any, now: datetime) -> None:
+    """Have what follows from the time that has passed be so."""
+    held = await memory.hold(tx, cause.site)
+    if held.is_due(milliseconds(now)):
+        await give(tx, cause, now, Ticked(at=milliseconds(now)))
+
+
+async def look_at(tx: Transaction, cause: Any, now: datetime, *named: str) -> None:
+    """Look at jobs and leases, and at all that follows."""
+    await Work(tx, cause, now).run(named)
+
+
+async def advance(tx: Transaction, cause: Any, now: datetime, node_id: str | None = None) -> None:
+    """Begin what fits by now; look at what has anything on ``node_id`` first."""
+    there = [] if node_id is None else await members.owners_on(tx, node_id)
+    await Work(tx, cause, now).run(there)
