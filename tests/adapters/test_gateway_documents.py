@@ -84,6 +84,38 @@ async def describes(here: Town) -> None:
         assert await answer.read() == told_first
 
 
+@pytest.mark.slow
+async def test_the_document_says_what_these_paths_take_and_answer(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with (
+        town(tmp_path, nats_server.url) as here,
+        here.http.get(f"{here.base}/openapi.json") as answer,
+    ):
+        schema = json.loads(await answer.read())
+    paths = schema["paths"]
+    for path, methods in (
+        ("/api/v1/jobs", {"get", "post"}),
+        ("/api/v1/jobs/{job}", {"get", "delete"}),
+        ("/api/v1/leases", {"get", "post"}),
+        ("/api/v1/leases/{lease}", {"get", "delete"}),
+        ("/api/v1/quotas", {"get", "post"}),
+        ("/api/v1/sites", {"get"}),
+        ("/api/v1/sites/{site}", {"get"}),
+        ("/api/v1/sites/{site}/caps", {"get", "post"}),
+        ("/api/v1/nodes/{node}:drain", {"post"}),
+    ):
+        assert set(paths[path]) == methods, path
+    for path, method in (("/api/v1/jobs/{job}", "delete"), ("/api/v1/quotas", "post")):
+        headers = [one["name"] for one in paths[path][method]["parameters"] if one["in"] == "header"]
+        assert "If-Match" in headers, path
+    body = schema["components"]["schemas"]["NewJob"]
+    assert set(body["required"]) == {"name", "command"}
+    assert body["properties"]["members"]["maximum"] == 4_096
+    shape = schema["components"]["schemas"]["Shape"]["properties"]
+    assert {"members", "near", "isolation", "assurances", "priority", "changes"} <= set(shape)
+
+
 def _references(part: Any) -> set[str]:
     if isinstance(part, dict):
         own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()

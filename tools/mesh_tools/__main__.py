@@ -22,8 +22,16 @@ COMMANDS = {
     "project": ("mesh_tools.cli", "projects: list, create"),
     "key": ("mesh_tools.cli", "API keys: list, create, revoke"),
     "join-token": ("mesh_tools.cli", "with which nodes enrol: list, create"),
-    "node": ("mesh_tools.cli", "nodes: list, get, check, cordon, return; break and mend rehearsals"),
+    "node": (
+        "mesh_tools.cli",
+        "nodes: list, get, check, cordon, drain, return; break and mend rehearsals",
+    ),
     "endpoint": ("mesh_tools.cli", "models served: list, get, create, scale, delete, explain"),
+    "job": ("mesh_tools.cli", "gangs that run to their end: list, get, submit, cancel"),
+    "lease": ("mesh_tools.cli", "whole servers for one tenant: list, get, request, release"),
+    "quota": ("mesh_tools.cli", "what tenants are promised of the GPUs: list, set"),
+    "cap": ("mesh_tools.cli", "what racks, PDUs, rows and halls may draw: list, set"),
+    "site": ("mesh_tools.cli", "what a site offers, holds and draws: list, get"),
     "request": ("mesh_tools.cli", "one request explained"),
     "usage": ("mesh_tools.cli", "tokens and cost by project and model"),
     "price": ("mesh_tools.cli", "the price book"),
@@ -34,12 +42,9 @@ COMMANDS = {
     "dead-letter": ("mesh_tools.cli", "facts that could not be handled: list, redrive"),
 }
 NOT_YET = {
-    "lease": "bare-metal leases",
-    "job": "jobs",
     "audit": "the audit chain",
     "apply": "plans from a file",
     "simulate": "the simulator",
-    "site": "sites as objects",
     "invoice": "invoices",
     "console": "the console",
 }

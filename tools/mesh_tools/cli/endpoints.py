@@ -1,24 +1,19 @@
 """``mesh endpoint``: models served behind the gateway."""
 
 import argparse
-import sys
 import time
 from typing import Any
 
 from mesh_tools.cli import show
 from mesh_tools.cli.door import Door, Refused, part
+from mesh_tools.cli.explaining import OPTIONS, explain
 from mesh_tools.cli.leading import LEADING, SCALING, leading, scaling
 from mesh_tools.cli.show import age, field, reasons
+from mesh_tools.cli.terms import SHAPE, shape
 from mesh_tools.cli.verbs import Verbs, argument, door
 
 POLL_S = 0.2
 ENDPOINT = argument("endpoint", "its id, or its name in your project")
-SHAPE = (
-    argument("--gpus", "whole GPUs a replica", type=int, default=0),
-    argument("--gpu-milli", "thousandths of one GPU a replica", type=int, default=0),
-    argument("--memory-mib", "memory a replica (256)", type=int, default=256),
-    argument("--jurisdiction", "where the data may be; may be repeated (FR)", action="append"),
-)
 
 
 def verbs(noun: str) -> Verbs:
@@ -65,7 +60,7 @@ def verbs(noun: str) -> Verbs:
         *LEADING,
     )
     made.add("delete", delete, "stop serving", ENDPOINT)
-    made.add("explain", explain, "where one more replica would go, and why not elsewhere", *SHAPE)
+    made.add("explain", explain, "where one more replica would go, and why not elsewhere", *OPTIONS)
     return made
 
 
@@ -106,7 +101,7 @@ def create(wanted: argparse.Namespace) -> None:
         "model": {"id": wanted.model or wanted.name, "source": wanted.source},
         "engine": engine,
         "replicas": {**_replicas(wanted), **scaling(wanted)},
-        **_shape(wanted),
+        **shape(wanted),
     }
     if routing := leading(wanted):
         body["routing"] = routing
@@ -153,18 +148,6 @@ def delete(wanted: argparse.Namespace) -> None:
         print(f"{before['name']} is stopping")
 
 
-def explain(wanted: argparse.Namespace) -> None:
-    """Print what each constraint left over."""
-    told = door(wanted).call("POST", "/api/v1/placements:explain", _shape(wanted))
-    if wanted.json:
-        show.out(told)
-        return
-    columns = [("constraint", field("code")), ("nodes left", field("count")), ("", field("detail"))]
-    show.table(told["survivors"], columns, "there are no nodes")
-    fits = f"it would go to {told.get('node')}" if told["fits"] else f"it fits nowhere: {reasons(told)}"
-    print(fits, file=sys.stdout)
-
-
 def _get(mesh: Door, name: str) -> dict[str, Any]:
     found: dict[str, Any] = mesh.call("GET", f"/api/v1/endpoints/{part(name)}")
     return found
@@ -179,11 +162,6 @@ def _change(
 
 def _replicas(wanted: argparse.Namespace) -> dict[str, int]:
     return {"min": wanted.min, "max": max(wanted.min, 1) if wanted.max is None else wanted.max}
-
-
-def _shape(wanted: argparse.Namespace) -> dict[str, Any]:
-    resources = {"gpus": wanted.gpus, "gpu_milli": wanted.gpu_milli, "memory_mib": wanted.memory_mib}
-    return {"resources": resources, "residency": {"jurisdictions": wanted.jurisdiction or ["FR"]}}
 
 
 def _changed(wanted: argparse.Namespace, endpoint: dict[str, Any]) -> None:

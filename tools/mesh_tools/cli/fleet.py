@@ -37,6 +37,14 @@ def verbs(noun: str) -> Verbs:
         NODE,
         argument("--reason", "why", default="cordoned by hand"),
     )
+    made.add(
+        "drain",
+        drain,
+        "empty it: replicas and jobs go elsewhere, leases stay until they end",
+        NODE,
+        argument("--reason", "why", default="drained by hand"),
+        argument("--grace", "seconds that what cannot be preempted may go on (3600)", type=int),
+    )
     made.add("return", return_node, "take it back, once a fresh check passes", NODE, WAIT)
     made.add(
         "break",
@@ -65,6 +73,7 @@ def list_nodes(wanted: argparse.Namespace) -> None:
         ("free gpu_milli", field("gpu_milli_free")),
         ("free mib", field("memory_mib_free")),
         ("workloads", field("workloads")),
+        ("place", lambda node: " ".join(f"{k}={v}" for k, v in (node.get("place") or {}).items())),
         ("since", age("since")),
         ("reasons", reasons),
     ]
@@ -90,6 +99,15 @@ def cordon(wanted: argparse.Namespace) -> None:
     """Cordon a node."""
     node = _wish(door(wanted), wanted, "cordon", {"reason": wanted.reason})
     _say(wanted, node, "takes no new work; its replicas move")
+
+
+def drain(wanted: argparse.Namespace) -> None:
+    """Drain a node."""
+    body = {"reason": wanted.reason}
+    if wanted.grace is not None:
+        body["grace_s"] = wanted.grace
+    node = _wish(door(wanted), wanted, "drain", body)
+    _say(wanted, node, "takes no new work; what it has leaves" if node["workloads"] else "is empty")
 
 
 def return_node(wanted: argparse.Namespace) -> None:

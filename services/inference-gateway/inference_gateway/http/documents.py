@@ -18,7 +18,7 @@ from mesh_contracts.units import Wide
 
 from inference_gateway.domain.body import CHAT, COMPLETE, EMBED, Operation
 
-_VERB = re.compile(r"/(cordon|return|check|redrive)$")
+_VERB = re.compile(r"/(cordon|drain|return|check|redrive)$")
 _PROBLEM = {
     "description": "Refused, with a stable `code` and what to do.",
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -110,7 +110,7 @@ _IF_MATCH = {
     "description": "The object's `generation`, as it was last read; refused (412) where it has changed.",
     "schema": {"type": "string"},
 }
-_HEEDS_GENERATION = ("/api/v1/endpoints/{", "/api/v1/keys/{", "/api/v1/nodes/{")
+_HEEDS_GENERATION = re.compile(r"/api/v1/((endpoints|jobs|keys|leases|nodes|sites)/\{|quotas$)")
 
 _EVENTS: dict[str, Any] = {
     "tags": ["events"],
@@ -210,7 +210,7 @@ _SCHEMAS: dict[str, Any] = {
 def _asked(method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
     """Return a path under ``/api`` with its headers and refusals. The framework keeps its own document."""
     headers = [_IDEMPOTENCY] if method == "post" else []
-    if method != "get" and path.startswith(_HEEDS_GENERATION):
+    if method != "get" and _HEEDS_GENERATION.match(path):
         headers.append({**_IF_MATCH, "required": method == "patch"})
     answers = {status: one for status, one in operation["responses"].items() if status != "400"}
     return {

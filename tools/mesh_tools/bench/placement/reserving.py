@@ -18,11 +18,11 @@ from meshkit.clock import Clock
 from meshkit.config import StoreSettings, load
 from meshkit.store import Transaction
 from meshkit.together import Asked as TogetherAsked
-from placement import memory
+from placement import memory, nodes
 from placement.app import assemble
-from placement.domain.built import milliseconds
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Asked, Placed, Wish
+from placement.domain.wishes import milliseconds
 from placement.sums import Take
 
 
@@ -85,7 +85,7 @@ async def reserve(asked: Sequence[TogetherAsked], tx: Transaction, clock: Clock)
         )
         answers.append(Reserved(workload_id=workload_id, node_id=seat.node, cards=list(seat.cards)))
     if takes:
-        await memory.take(tx, site, takes)
+        await nodes.take(tx, site, takes)
         await tx.tell_all(facts)
     return answers
 

@@ -55,13 +55,6 @@ class EndpointChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routing: Routing | None = None
 
 
-class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a replica would take, and where it may be."""
-
-    resources: Resources = msgspec.field(default_factory=Resources)
-    residency: Residency = msgspec.field(default_factory=Residency)
-
-
 class Bounded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a budget or a limit is for; a project or an organization also by its name."""
 

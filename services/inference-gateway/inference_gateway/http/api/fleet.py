@@ -1,46 +1,19 @@
-"""Sites, nodes, endpoints and where things would go: placement's; and every owner's dead letters."""
+"""Nodes, endpoints and where things would go: placement's; and every owner's dead letters."""
 
 from typing import Any, Literal
 
-import msgspec
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from mesh_contracts import placement
 from mesh_contracts.ask import DeadLetters, Empty, ListDeadLetters, RedriveDeadLetter
-from mesh_contracts.units import Site
 
 from inference_gateway.http.api.asking import AnyRequest, Asking, Cursor, Limit, generation_of, page
-from inference_gateway.http.api.bodies import Cordon, EndpointChange, NewEndpoint, Nothing, Shape
+from inference_gateway.http.api.bodies import Cordon, EndpointChange, NewEndpoint, Nothing
+from inference_gateway.http.api.work_bodies import Drain, Shape
 from inference_gateway.http.problems import refused
 
 Owner = Literal["identity", "placement", "metering", "carbon"]
 """Who reads facts, and so may have dead letters."""
-
-
-class SiteShown(msgspec.Struct, frozen=True):
-    """A hall."""
-
-    id: Site
-
-
-class SitesShown(msgspec.Struct, frozen=True):
-    """The sites this door speaks for."""
-
-    items: list[SiteShown]
-    next: str | None = None
-
-
-class Sites(Controller):
-    """Halls. One today: the site that this gateway stands in."""
-
-    path = "/sites"
-    tags = ["placement"]  # noqa: RUF012 - the framework's way
-
-    @get()
-    async def list(self, request: AnyRequest, asker: Asking) -> SitesShown:
-        """List the sites."""
-        asker.caller_of(request)
-        return SitesShown([SiteShown(asker.site)])
 
 
 class Nodes(Controller):
@@ -77,6 +50,28 @@ class Nodes(Controller):
         return shown(
             await asker(
                 request, placement.CordonNode, node=node, reason=why, generation=generation_of(request)
+            ),
+            202,
+        )
+
+    @post("/{node:str}/drain", status_code=202)
+    async def drain(
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        node: FromPath[str],
+        data: JSONBody[Drain | None] = None,
+    ) -> Response[placement.Node]:
+        """Empty a node: replicas and jobs go elsewhere, at the deadline those that cannot be preempted, too."""
+        wished = data or Drain()
+        return shown(
+            await asker(
+                request,
+                placement.DrainNode,
+                node=node,
+                reason=wished.reason,
+                grace_s=wished.grace_s,
+                generation=generation_of(request),
             ),
             202,
         )
@@ -209,9 +204,18 @@ class Endpoints(Controller):
 
 @post("/placements:explain", status_code=200, tags=["placement"])
 async def explain(request: AnyRequest, asker: Asking, data: JSONBody[Shape]) -> placement.Explanation:
-    """Explain where one more replica of this shape would go, without placing it."""
+    """Explain where members of this shape would go, without placing them, on the site as `changes` would make it."""
     told: placement.Explanation = await asker(
-        request, placement.ExplainPlacement, resources=data.resources, residency=data.residency
+        request,
+        placement.ExplainPlacement,
+        resources=data.resources,
+        residency=data.residency,
+        members=data.members,
+        near=data.near,
+        isolation=data.isolation,
+        assurances=data.assurances,
+        priority=data.priority,
+        supposed=data.changes,
     )
     return told
 

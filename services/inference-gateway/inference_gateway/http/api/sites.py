@@ -1,0 +1,89 @@
+"""Sites, and what their parts may draw: placement's."""
+
+from litestar import Controller, Response, get, post
+from litestar.params import FromPath, JSONBody
+from mesh_contracts import placement
+
+from inference_gateway.http.api.asking import (
+    AnyRequest,
+    Asker,
+    Asking,
+    Cursor,
+    Limit,
+    generation_of,
+    page,
+)
+from inference_gateway.http.api.fleet import shown
+from inference_gateway.http.api.work_bodies import NewCap, Rearm
+from inference_gateway.http.problems import refused
+
+
+class Sites(Controller):
+    """Halls. One today: the site that this gateway stands in."""
+
+    path = "/sites"
+    tags = ["placement"]  # noqa: RUF012 - the framework's way
+
+    @get()
+    async def list(self, request: AnyRequest, asker: Asking) -> placement.Sites:
+        """List the sites: to tenants what each offers, to operators what it holds and draws."""
+        found: placement.Sites = await asker(request, placement.ListSites)
+        return found
+
+    @get("/{site:str}")
+    async def one(self, request: AnyRequest, asker: Asking, site: FromPath[str]) -> placement.Site:
+        """Show one site."""
+        known(asker, site)
+        found: placement.Site = await asker(request, placement.GetSite)
+        return found
+
+    @get("/{site:str}/caps")
+    async def caps(
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        site: FromPath[str],
+        limit: Limit = 100,
+        cursor: Cursor = None,
+    ) -> placement.PowerCaps:
+        """List a site's power caps, with what each part draws by plan."""
+        known(asker, site)
+        found: placement.PowerCaps = await asker(request, placement.ListCaps, page=page(limit, cursor))
+        return found
+
+    @post("/{site:str}/caps", status_code=200)
+    async def cap(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[NewCap]
+    ) -> Response[placement.PowerCap]:
+        """Cap what a part of a site draws, or lift its cap (`watts` null); `If-Match` is heeded where it is sent."""
+        known(asker, site)
+        made: placement.PowerCap = await asker(
+            request,
+            placement.SetCap,
+            level=data.level,
+            domain=data.domain,
+            watts=data.watts,
+            generation=generation_of(request),
+        )
+        return shown(made, 201 if made.generation == 1 else 200)
+
+    @post("/{site:str}/rearm", status_code=200)
+    async def rearm(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[Rearm]
+    ) -> placement.Breaker:
+        """Have failed health checks take nodes out again, after a person has looked why so many did."""
+        known(asker, site)
+        found: placement.Breaker = await asker(request, placement.RearmBreaker, reason=data.reason)
+        return found
+
+
+def known(asker: Asker, site: str) -> None:
+    """Raise ``Refused`` (404) for a site that this gateway does not stand in."""
+    if site != asker.site:
+        raise refused(
+            404,
+            "site_not_found",
+            "No such site",
+            f"This gateway knows no site {site[:80]}; GET /api/v1/sites lists those it knows.",
+            param="site",
+        )
