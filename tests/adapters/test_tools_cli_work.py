@@ -133,11 +133,11 @@ def test_an_end_carries_the_generation_it_was_decided_on(door: Door) -> None:
 
 
 def test_a_lease_is_requested_listed_and_shown(door: Door) -> None:
-    body = sent(door, LEASE, "lease", "request", "metal", "--nodes", "2", "--wait-room", "60")
+    body = sent(door, LEASE, "lease", "create", "metal", "--nodes", "2", "--wait-room", "60")
     assert (body["nodes"], body["domains"], body["wait_s"]) == (2, 0, 60)
     assert "ends_at" not in body
     ends = ("--domains", "1", "--gpu-model", "GB200", "--ends-at", "2027-01-01T00:00:00Z")
-    body = sent(door, LEASE, "lease", "request", "metal", *ends)
+    body = sent(door, LEASE, "lease", "create", "metal", *ends)
     assert (body["domains"], body["gpu_model"], body["ends_at"]) == (1, "GB200", "2027-01-01T00:00:00Z")
     door.answers = [(200, {"items": [LEASE]}), (200, LEASE)]
     assert "reserved" in done(door, "lease").splitlines()[1]

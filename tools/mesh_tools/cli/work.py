@@ -52,7 +52,7 @@ def verbs(noun: str) -> Verbs:
         made.add("list", list_leases, "the leases you see, and why each waits", ENDED)
         made.add("get", get, "all about one lease and its servers", one)
         made.add(
-            "request",
+            "create",
             request,
             "whole servers, or whole NVLink domains",
             argument("name", "what it is called"),
@@ -105,7 +105,7 @@ def list_leases(wanted: argparse.Namespace) -> None:
         ("since", age("since")),
         ("reasons", reasons),
     ]
-    _list(wanted, "leases", columns, "no leases: mesh lease request NAME --nodes N")
+    _list(wanted, "leases", columns, "no leases: mesh lease create NAME --nodes N")
 
 
 def get(wanted: argparse.Namespace) -> None:

@@ -109,7 +109,7 @@ def preempted(job: WantedJob, by: str) -> Turn:
     if is_id(by):
         reason = Reason(
             code="preempted",
-            detail=f"{by} is worth more and got its place",
+            detail=f"{by} got its place: by a quota that guarantees it, or by priority",
             unblock="give it a higher priority, or a quota that guarantees its place",
         )
     else:

@@ -283,7 +283,8 @@ class Turns:
             holding = self._engine.unseat(workload)
             assert holding is not None, "only who sits draws watts"
             self.admission.labels.promote(self.admission.owner(holding.wish), self.now)
-            by = f"the power cap of {given.level} {given.domain}"
+            where = "the site" if given.level == "site" else f"{given.level} {given.domain}"
+            by = f"the power cap of {where}"
             yield self.trying.gave_way(holding, by, self.now)
 
     def _settle(self, found: list[Followed], *, positions: bool = False) -> Advanced | Noted:
