@@ -24,6 +24,11 @@ WORDS = {
         "{have} of {want} servers are free for all of that time{by}",
         "ask for another time, or for fewer",
     ),
+    "then": (
+        "not_enough_servers",
+        "{have_gpus} of the {want_gpus} asked for are free, server by server, for all of that time",
+        "ask for another time, or for fewer",
+    ),
     "time": (
         "reservation_too_short",
         "{name} is open for {have} ms more, and {want} are asked for",
@@ -43,7 +48,9 @@ def short_of(short: Short) -> Reason:
     holders = ", ".join(f"{holder} has {held}" for holder, held in short.holders)
     by = f" ({holders})" if holders else ""
     have = max(0, short.have)
-    known = WORDS.get(short.code)
+    # What is booked may be free at another time.
+    then = short.code == "capacity" and short.ever
+    known = WORDS.get("then" if then else short.code)
     if known is not None:
         code, detail, unblock = known
         words = {"name": short.name, "have": have, "want": short.want, "by": by}
