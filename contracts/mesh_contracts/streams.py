@@ -107,6 +107,7 @@ ASKS: tuple[type[ask.Ask], ...] = (
     placement.ListSites,
     placement.GetSite,
     placement.RearmBreaker,
+    placement.PlanMoves,
     metering.ListUsage,
     metering.ListPrices,
     metering.GetRequest,

@@ -17,6 +17,7 @@ from mesh_contracts.placement import (
     ListQuotas,
     ListSites,
     LoseDomain,
+    PlanMoves,
     QuotaChanged,
     Resources,
     SetCap,
@@ -24,7 +25,7 @@ from mesh_contracts.placement import (
 )
 from mesh_contracts.units import DEFAULT_SITE
 
-from tests.adapters.fleet import ADMIN, ORGANIZATION, PROJECT, TENANT, Site, node_is
+from tests.adapters.fleet import ADMIN, ORGANIZATION, PROJECT, TENANT, Site, eventually, node_is
 from tests.adapters.holdings import cancel, job_is, job_of, servers, submit, told
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
@@ -258,4 +259,28 @@ async def test_a_change_of_what_is_not_there_is_named_and_tenants_suppose_nothin
         assert isinstance(answer, Problem), change
         assert (answer.status, answer.param) == (422, param)
     denied = await explain(site, TENANT, supposed=[LoseDomain(level="node", domain="n1")])
+    assert (denied.status, denied.code) == (403, "forbidden")
+
+
+async def test_moves_that_would_make_room_are_shown_and_none_is_made(site: Site) -> None:
+    by_id = {node.id: node for node in await servers(site, 2)}
+    for name, gpus in (("a", 3), ("b", 3), ("c", 1), ("d", 1)):
+        assert (await submit(site, name, members=1, resources=Resources(gpus=gpus))).workloads
+    for name in ("a", "b"):
+        (item,) = (await job_of(site, name)).workloads
+        await cancel(site, name)
+        await by_id[item.node_id].stopped(item.id)
+
+    async def room() -> bool:
+        free = [(await site.ask(GetNode, node=name)).gpu_milli_free for name in ("n1", "n2")]
+        return free == [3_000, 3_000]
+
+    await eventually(room)
+    assert not (await explain(site, resources=Resources(gpus=4))).fits
+    shown = await site.ask(PlanMoves, resources=Resources(gpus=4))
+    (move,) = shown.items
+    assert (move.kind, shown.before, shown.after, shown.gain_gpu_milli) == ("job", 0, 1, 4_000)
+    assert {move.from_node, move.to_node} == {"n1", "n2"}
+    assert not (await explain(site, resources=Resources(gpus=4))).fits, "it was only shown"
+    denied = await site.ask(PlanMoves, TENANT, resources=Resources(gpus=4))
     assert (denied.status, denied.code) == (403, "forbidden")

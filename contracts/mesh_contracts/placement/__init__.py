@@ -75,6 +75,7 @@ from mesh_contracts.placement.leases import (
     ReleaseLease,
     RequestLease,
 )
+from mesh_contracts.placement.moves import Move, Moves, MovesMax, PlanMoves
 from mesh_contracts.placement.nouns import (
     Alias,
     Endpoint,
@@ -203,6 +204,9 @@ __all__ = [
     "MemberSpec",
     "Members",
     "Model",
+    "Move",
+    "Moves",
+    "MovesMax",
     "Names",
     "Near",
     "Node",
@@ -213,6 +217,7 @@ __all__ = [
     "NodeState",
     "Nodes",
     "NvlinkDomains",
+    "PlanMoves",
     "PowerCap",
     "PowerCaps",
     "PowerDomain",

@@ -34,6 +34,7 @@ from mesh_contracts.placement import (
     ListNodes,
     ListQuotas,
     ListSites,
+    PlanMoves,
     RearmBreaker,
     ReleaseLease,
     RequestLease,
@@ -69,17 +70,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     """Wire the doors; tests call this with their own settings and clock."""
     clock = clock or SystemClock()
     service = Service("placement", settings, clock=clock, migrations=MIGRATIONS)
-    service.reads(ProjectAdmitted, handlers.on_project_admitted)
-    service.reads(NodeEnrolled, handlers.on_node_enrolled)
-    service.reads(NodeJoined, handlers.on_node_joined)
-    service.reads(HealthChanged, handlers.on_health_changed)
-    service.reads(WorkloadStarted, handlers.on_workload_started)
-    service.reads(WorkloadReady, handlers.on_workload_ready)
-    service.reads(WorkloadStopped, handlers.on_workload_stopped)
-    service.reads(WorkloadFailed, handlers.on_workload_failed)
-    service.reads(ErasureRecorded, handlers.on_erasure_recorded)
-    service.reads(DemandChanged, handlers.on_demand_changed)
-
+    _reads(service)
     service.answers(CreateEndpoint, asks.create_endpoint)
     service.answers(ListEndpoints, asks.list_endpoints)
     service.answers(GetEndpoint, asks.get_endpoint)
@@ -99,6 +90,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.answers(GetSite, site_asks.get_site)
     service.answers(SetCap, site_asks.set_cap)
     service.answers(RearmBreaker, breaking.rearm_breaker)
+    service.answers(PlanMoves, explaining.plan_moves)
     service.answers(ListCaps, site_asks.list_caps)
     service.answers(SetQuota, site_asks.set_quota)
     service.answers(ListQuotas, site_asks.list_quotas)
@@ -124,3 +116,16 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.runs("memory", lambda: remembering.keep(lambda: service.store, site))
     service.needs("memory", lambda: memory.of(service.store.beside).trouble())
     return service
+
+
+def _reads(service: Service) -> None:
+    service.reads(ProjectAdmitted, handlers.on_project_admitted)
+    service.reads(NodeEnrolled, handlers.on_node_enrolled)
+    service.reads(NodeJoined, handlers.on_node_joined)
+    service.reads(HealthChanged, handlers.on_health_changed)
+    service.reads(WorkloadStarted, handlers.on_workload_started)
+    service.reads(WorkloadReady, handlers.on_workload_ready)
+    service.reads(WorkloadStopped, handlers.on_workload_stopped)
+    service.reads(WorkloadFailed, handlers.on_workload_failed)
+    service.reads(ErasureRecorded, handlers.on_erasure_recorded)
+    service.reads(DemandChanged, handlers.on_demand_changed)

@@ -1,15 +1,16 @@
-"""The door for what would be: where something would go, on the site as it is or as it might become."""
+"""The door for what would be: where something would go, on the site as it is or as it might become; what to move."""
 
 from mesh_contracts.ask import Principal, Problem
-from mesh_contracts.placement import ExplainPlacement, Explanation
+from mesh_contracts.placement import ExplainPlacement, Explanation, Moves, PlanMoves
 from meshkit.clock import Clock
 from meshkit.store import Transaction
 
 from placement import memory, reading
 from placement.domain.admit import bad_jurisdictions, bad_resources, invalid
 from placement.domain.admit_work import bad_near
+from placement.domain.engine.defrag import plan
 from placement.domain.engine.wish import Wish
-from placement.domain.suppose import Unknown, answer, inputs_of
+from placement.domain.suppose import Unknown, answer, inputs_of, moves_of
 from placement.domain.wishes import milliseconds, near_of, size_of, terms_of
 from placement.naming import sees_all
 
@@ -84,3 +85,22 @@ def _operators() -> Problem:
         detail="what a change would do to others is for operators: leave changes out, or use an admin's key",
         param="changes",
     )
+
+
+async def plan_moves(
+    ask: PlanMoves, principal: Principal, tx: Transaction, clock: Clock
+) -> Moves | Problem:
+    """Return moves that would make room for more members of a shape. None is made."""
+    del principal
+    fault = bad_resources(ask.resources) or bad_jurisdictions(ask.residency.jurisdictions)
+    if fault is not None:
+        return fault
+    held = await memory.hold(tx, ask.site)
+    found = plan(
+        held.engine,
+        size_of(ask.resources),
+        terms_of(ask.residency.jurisdictions, (), "", "none"),
+        at=milliseconds(clock.now()),
+        moves_max=ask.moves_max,
+    )
+    return moves_of(held.engine, found, held.called)

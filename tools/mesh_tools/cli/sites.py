@@ -44,6 +44,17 @@ def verbs(noun: str) -> Verbs:
         made.add("list", list_sites, "the sites, what each offers and holds")
         made.add("get", get_site, "all about one site", argument("site", "its name"))
         made.add(
+            "moves",
+            show_moves,
+            "what to move so that more of a shape fits; none is made",
+            argument("site", "its name"),
+            argument("--gpus", "whole GPUs on one node", type=int, default=0),
+            argument("--gpu-milli", "thousandths of one GPU", type=int, default=0),
+            argument("--gpu-model", "of which model"),
+            argument("--memory-mib", "memory (256)", type=int, default=256),
+            argument("--most", "moves at most (8)", type=int, default=8),
+        )
+        made.add(
             "rearm",
             rearm_site,
             "let failed health checks take nodes out again",
@@ -112,6 +123,30 @@ def get_site(wanted: argparse.Namespace) -> None:
         show.out(found)
     else:
         show.facts(found)
+
+
+def show_moves(wanted: argparse.Namespace) -> None:
+    """Print which moves would make room."""
+    resources = {
+        "gpus": wanted.gpus,
+        "gpu_milli": wanted.gpu_milli,
+        "memory_mib": wanted.memory_mib,
+    }
+    if wanted.gpu_model:
+        resources["gpu_model"] = wanted.gpu_model
+    body = {"resources": resources, "moves_max": wanted.most}
+    found = door(wanted).call("POST", f"/api/v1/sites/{part(wanted.site)}/moves", body)
+    if wanted.json:
+        show.out(found)
+        return
+    columns = [
+        ("what", field("kind")),
+        ("id", field("id")),
+        ("from", field("from_node")),
+        ("to", field("to_node")),
+    ]
+    show.table(found["items"], columns, "no move makes more room")
+    print(f"{found['before']} fit now, {found['after']} after these moves")
 
 
 def rearm_site(wanted: argparse.Namespace) -> None:

@@ -11,11 +11,14 @@ from mesh_contracts.placement import (
     Displaced,
     Explanation,
     LoseDomain,
+    Move,
+    Moves,
     Scored,
     Seat,
 )
 
 from placement.domain.engine.choose import Rated
+from placement.domain.engine.defrag import Plan
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import explain
 from placement.domain.engine.whatif import Answer, lost, more_like, what_if
@@ -95,6 +98,27 @@ def answer(
         best=_scored(would.engine, outcome.why.best, called),
         second=_scored(would.engine, outcome.why.second, called),
     )
+
+
+def moves_of(engine: Engine, found: Plan, called: Callable[[str], str]) -> Moves:
+    """Return a plan of moves as it is shown; ``called`` gives a node's name by its id."""
+    items = []
+    for one in found.moves:
+        holding = engine.holdings[one.workload]
+        before = engine.site.specs[holding.parts[one.member].row].node
+        kind = holding.wish.kind
+        assert kind != "lease", "a lease stays where it is"
+        items.append(
+            Move(
+                id=one.workload,
+                kind=kind,
+                from_node=called(before),
+                to_node=called(one.to.node),
+                gpus=list(one.to.cards),
+            )
+        )
+    gain = found.gain_milli
+    return Moves(items=items, before=found.before, after=found.after, gain_gpu_milli=gain)
 
 
 def _lost(engine: Engine, change: LoseDomain, nodes: dict[str, str]) -> list[Input]:

@@ -14,7 +14,7 @@ from inference_gateway.http.api.asking import (
     page,
 )
 from inference_gateway.http.api.fleet import shown
-from inference_gateway.http.api.work_bodies import NewCap, Rearm
+from inference_gateway.http.api.work_bodies import NewCap, Rearm, Room
 from inference_gateway.http.problems import refused
 
 
@@ -66,6 +66,21 @@ class Sites(Controller):
             generation=generation_of(request),
         )
         return shown(made, 201 if made.generation == 1 else 200)
+
+    @post("/{site:str}/moves", status_code=200)
+    async def moves(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[Room]
+    ) -> placement.Moves:
+        """Show which moves would make room for more members of a shape. None is made."""
+        known(asker, site)
+        found: placement.Moves = await asker(
+            request,
+            placement.PlanMoves,
+            resources=data.resources,
+            residency=data.residency,
+            moves_max=data.moves_max,
+        )
+        return found
 
     @post("/{site:str}/rearm", status_code=200)
     async def rearm(

@@ -6,6 +6,7 @@ from mesh_contracts.placement import (
     Command,
     Isolation,
     Members,
+    MovesMax,
     Names,
     Near,
     NvlinkDomains,
@@ -79,6 +80,14 @@ class NewCap(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     level: PowerDomain
     domain: Name
     watts: Count | None
+
+
+class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of which shape more members are to fit, and how many moves that may take."""
+
+    resources: Resources = msgspec.field(default_factory=Resources)
+    residency: Residency = msgspec.field(default_factory=Residency)
+    moves_max: MovesMax = 8
 
 
 class Rearm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
