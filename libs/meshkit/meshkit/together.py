@@ -197,7 +197,8 @@ class TogetherDoor:
                 answers[number] = wire.decode(reply, kind) if same else _reused()
             elif name is None or first.setdefault(name, number) == number:
                 fresh.append(number)
-        decided = await self._handler([batch[number].asked for number in fresh], tx, self._clock)
+        asked = [batch[number].asked for number in fresh]
+        decided = await self._handler(asked, tx, self._clock) if asked else []
         assert len(decided) == len(fresh), "each ask is answered"
         answers |= dict(zip(fresh, decided, strict=True))
         await _keep(tx, [(batch[number], answers[number]) for number in fresh])

@@ -59,6 +59,7 @@ from placement import (
     remembering,
     settle,
     site_asks,
+    submitting,
 )
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
@@ -78,7 +79,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.answers(DeleteEndpoint, asks.delete_endpoint)
     service.answers(ExplainPlacement, explaining.explain_placement)
 
-    service.answers(SubmitJob, job_asks.submit_job)
+    service.answers_together(SubmitJob, submitting.submit_jobs)
     service.answers(ListJobs, job_asks.list_jobs)
     service.answers(GetJob, job_asks.get_job)
     service.answers(CancelJob, job_asks.cancel_job)

@@ -1,45 +1,68 @@
 """The bucket ``intents``: all that each node should run and do, as the tables say it."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from mesh_contracts.placement import Intent, MemberSpec
 from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, reading
+from placement.domain.fleet import Placed, Wanted
 from placement.domain.members import Member
 from placement.domain.show import intent_of
 
 
 async def put_intent(tx: Transaction, node_id: str) -> None:
     """Have the bucket hold all that a node should run."""
-    row = await tx.row("SELECT check_wished FROM node WHERE node_id = $1", node_id)
-    if row is None:
-        return
-    await tx.put("intents", node_id, await _intent(tx, node_id, row["check_wished"]))
+    await put_intents(tx, [node_id])
+
+
+async def put_intents(tx: Transaction, node_ids: Sequence[str]) -> None:
+    """Have the bucket hold all that some nodes should run."""
+    rows = await tx.rows(
+        "SELECT node_id, check_wished FROM node WHERE node_id = ANY($1::text[])", list(node_ids)
+    )
+    checks = {row["node_id"]: row["check_wished"] for row in rows}
+    for node_id, intent in (await _intents(tx, checks, sorted(checks))).items():
+        await tx.put("intents", node_id, intent)
 
 
 async def all_intents(tx: Transaction) -> dict[str, Intent]:
     """Return the whole bucket ``intents``."""
+    checks = {row["node_id"]: row["check_wished"] for row in await reading.all_nodes(tx)}
+    return await _intents(tx, checks, None)
+
+
+async def _intents(
+    tx: Transaction, checks: Mapping[str, int], only: Sequence[str] | None
+) -> dict[str, Intent]:
+    """Return the intents of nodes by their ids; ``only`` those, where not all are meant."""
+    running: dict[str, list[tuple[Wanted, Placed]]] = defaultdict(list)
+    wanted: dict[str, Wanted] = {}
+    for item in await reading.running_on(tx, only):
+        if item.endpoint_id not in wanted:
+            found = await reading.load_wanted(tx, item.endpoint_id)
+            assert found is not None, "the table's foreign key holds"
+            wanted[item.endpoint_id] = found
+        running[item.node_id].append((wanted[item.endpoint_id], item))
+    there: dict[str, list[Member]] = defaultdict(list)
+    for member in await members.on_nodes(tx, only):
+        there[member.node_id].append(member)
+    stays = {node: _staying(running[node], there[node]) for node in checks}
+    specs = await _specs(tx, [one for found in stays.values() for one in found])
     return {
-        row["node_id"]: await _intent(tx, row["node_id"], row["check_wished"])
-        for row in await reading.all_nodes(tx)
+        node: intent_of(node, check, running[node], [specs[one.workload_id] for one in stays[node]])
+        for node, check in checks.items()
     }
 
 
-async def _intent(tx: Transaction, node_id: str, check: int) -> Intent:
-    running = []
-    for item in await reading.load_running(tx, node_id):
-        wanted = await reading.load_wanted(tx, item.endpoint_id)
-        assert wanted is not None, "the table's foreign key holds"
-        running.append((wanted, item))
-    there = await members.on_node(tx, node_id)
+def _staying(running: Sequence[tuple[Wanted, Placed]], there: Sequence[Member]) -> list[Member]:
     left = {held.device_id for _, item in running if not item.living for held in item.devices}
     left |= {held.device_id for item in there if not item.holds for held in item.devices}
     # What gives way is gone first: its devices are not another's before.
-    stays = [
+    return [
         item for item in there if _stays(item) and not left & {held.device_id for held in item.devices}
     ]
-    return intent_of(node_id, check, running, await _specs(tx, stays))
 
 
 def _stays(item: Member) -> bool:
@@ -48,30 +71,29 @@ def _stays(item: Member) -> bool:
     return item.going or (item.step in {"erase", "attest"} and item.holds)
 
 
-async def _specs(tx: Transaction, items: Sequence[Member]) -> list[MemberSpec]:
+async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSpec]:
+    """Return what each member is to its node, by its workload's id."""
     owners = sorted({item.owner_id for item in items})
     jobs = await jobstore.load_all(tx, owners) if owners else {}
     leases = await leasestore.load_all(tx, owners) if len(jobs) < len(owners) else {}
     servers = {one: len(await members.of_owner(tx, one)) for one in leases}
-    specs = []
+    specs: dict[str, MemberSpec] = {}
     for item in items:
         job = jobs.get(item.owner_id)
         owner = job or leases[item.owner_id]
-        specs.append(
-            MemberSpec(
-                workload_id=item.workload_id,
-                kind=item.kind,
-                owner_id=item.owner_id,
-                organization=owner.organization,
-                project=owner.project,
-                name=owner.name,
-                number=item.number,
-                members=job.wished.members if job else servers[item.owner_id],
-                devices=[held.device_id for held in item.devices],
-                attempt=item.attempt,
-                resources=None if job is None else job.wished.resources,
-                command=None if job is None else job.wished.command,
-                step="hold" if item.step == "done" else item.step,
-            )
+        specs[item.workload_id] = MemberSpec(
+            workload_id=item.workload_id,
+            kind=item.kind,
+            owner_id=item.owner_id,
+            organization=owner.organization,
+            project=owner.project,
+            name=owner.name,
+            number=item.number,
+            members=job.wished.members if job else servers[item.owner_id],
+            devices=[held.device_id for held in item.devices],
+            attempt=item.attempt,
+            resources=None if job is None else job.wished.resources,
+            command=None if job is None else job.wished.command,
+            step="hold" if item.step == "done" else item.step,
         )
     return specs

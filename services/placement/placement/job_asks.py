@@ -3,69 +3,14 @@
 from datetime import datetime
 
 from mesh_contracts.ask import Principal, Problem
-from mesh_contracts.placement import CancelJob, GetJob, Job, Jobs, ListJobs, SubmitJob
-from mesh_contracts.units import derived_id
+from mesh_contracts.placement import CancelJob, GetJob, Job, Jobs, ListJobs
 from meshkit.clock import Clock
 from meshkit.store import Transaction
 
 from placement import jobstore, members, memory, reading, work
-from placement.domain.admit_work import JOBS_PER_PROJECT_MAX, bad_job
-from placement.domain.jobs import JobWish, WantedJob, cancelled, show_job
-from placement.naming import moved_on, only_project, project_of, sees_all, taken, the_one
+from placement.domain.jobs import cancelled, show_job
+from placement.naming import moved_on, only_project, the_one
 from placement.owners import in_line
-
-
-async def submit_job(
-    ask: SubmitJob, principal: Principal, tx: Transaction, clock: Clock
-) -> Job | Problem:
-    """Write the job down, place it where it fits, and answer with what it is by then."""
-    fault = bad_job(ask, operator=sees_all(principal))
-    if fault is not None:
-        return fault
-    project = await project_of(ask.project, principal, tx)
-    if isinstance(project, Problem):
-        return project
-    await memory.hold(tx, ask.site)
-    if await jobstore.named(tx, project.project_id, ask.name):
-        return taken("a job", ask.name)
-    if await jobstore.count(tx, project.project_id) >= JOBS_PER_PROJECT_MAX:
-        return Problem(
-            title="Too many jobs",
-            status=422,
-            code="too_many_jobs",
-            detail=f"a project may have {JOBS_PER_PROJECT_MAX} jobs that have not ended: cancel one, or wait",
-        )
-    now = clock.now()
-    job = WantedJob(
-        job_id=derived_id("job", ask.asked_at, ask.ask_id),
-        organization=project.organization,
-        project=project.project_id,
-        project_name=project.name,
-        name=ask.name,
-        site=ask.site,
-        wished=JobWish(
-            command=ask.command,
-            members=ask.members,
-            resources=ask.resources,
-            residency=ask.residency,
-            near=ask.near,
-            isolation=ask.isolation,
-            assurances=tuple(ask.assurances),
-            preemptible=ask.preemptible,
-            min_run_s=ask.min_run_s,
-            restart_loses_s=ask.restart_loses_s,
-            restarts_max=ask.restarts_max,
-            run_max_s=ask.run_max_s,
-        ),
-        priority=ask.priority,
-        state="queued",
-        generation=1,
-        created_at=now,
-        since=now,
-    )
-    await jobstore.keep(tx, job)
-    await work.look_at(tx, ask, now, job.job_id)
-    return await _shown(tx, job.job_id, now)
 
 
 async def list_jobs(ask: ListJobs, principal: Principal, tx: Transaction, clock: Clock) -> Jobs:

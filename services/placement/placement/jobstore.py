@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 - statements are put together from constants of this file alone
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -17,14 +18,50 @@ from placement.store import dumps, loads
 _JOB = "SELECT j.*, p.name AS project_name FROM job j JOIN project p ON p.project_id = j.project"
 
 
-async def keep(tx: Transaction, job: WantedJob) -> None:
-    """Write a new job down."""
+async def keep_all(tx: Transaction, jobs: Sequence[WantedJob]) -> None:
+    """Write new jobs down, as each is by now."""
+    rows = [
+        (
+            *(job.job_id, job.organization, job.project, job.name, job.site, dumps(job.wished)),
+            *(job.priority, job.state, dumps(list(job.reasons)), job.attempt, job.place),
+            *(job.position, job.expected_start_at, job.created_at, job.ended_at),
+        )
+        for job in jobs
+    ]
     await tx.change(
-        "INSERT INTO job (job_id, organization, project, name, site, wished, priority, state, created_at,"
-        " since) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)",
-        *(job.job_id, job.organization, job.project, job.name, job.site, dumps(job.wished)),
-        *(job.priority, job.state, job.created_at),
+        "INSERT INTO job (job_id, organization, project, name, site, wished, priority, state, reasons,"
+        " attempt, place, position, expected_start_at, created_at, since, ended_at)"
+        " SELECT job_id, organization, project, name, site, wished, priority, state, reasons, attempt,"
+        " place, position, starts, at, at, ended FROM unnest($1::text[], $2::text[], $3::text[], $4::text[],"
+        " $5::text[], $6::text[], $7::integer[], $8::text[], $9::text[], $10::integer[], $11::text[],"
+        " $12::integer[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[]) AS row (job_id,"
+        " organization, project, name, site, wished, priority, state, reasons, attempt, place, position,"
+        " starts, at, ended)",
+        *(list(column) for column in zip(*rows, strict=True)),
     )
+
+
+async def taken_names(tx: Transaction, named: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return which of these names (project, name) a job has that has not ended."""
+    if not named:
+        return set()
+    projects, names = (list(column) for column in zip(*named, strict=True))
+    rows = await tx.rows(
+        "SELECT j.project, j.name FROM job j JOIN unnest($1::text[], $2::text[]) AS wanted (project, name)"
+        " USING (project, name) WHERE j.ended_at IS NULL",
+        *(projects, names),
+    )
+    return {(row["project"], row["name"]) for row in rows}
+
+
+async def counts(tx: Transaction, projects: Sequence[str]) -> Counter[str]:
+    """Return how many jobs of each project have not ended."""
+    rows = await tx.rows(
+        "SELECT project, count(*) AS many FROM job WHERE ended_at IS NULL AND project = ANY($1::text[])"
+        " GROUP BY project",
+        list(projects),
+    )
+    return Counter({row["project"]: row["many"] for row in rows})
 
 
 async def load(tx: Transaction, job_id: str) -> WantedJob | None:
@@ -47,21 +84,6 @@ async def find(tx: Transaction, project: str | None, text: str) -> list[WantedJo
         *(project, text),
     )
     return [_job(row) for row in rows]
-
-
-async def named(tx: Transaction, project: str, name: str) -> bool:
-    """Tell whether a job of the project that has not ended has this name."""
-    found = await tx.value(
-        "SELECT 1 FROM job WHERE project = $1 AND name = $2 AND ended_at IS NULL", project, name
-    )
-    return found is not None
-
-
-async def count(tx: Transaction, project: str) -> int:
-    """Return how many jobs of a project have not ended."""
-    return int(
-        await tx.value("SELECT count(*) FROM job WHERE project = $1 AND ended_at IS NULL", project)
-    )
 
 
 async def listed(

@@ -42,10 +42,15 @@ async def load(tx: Transaction, workload_id: str) -> Member | None:
 
 async def on_node(tx: Transaction, node_id: str | None = None) -> list[Member]:
     """Return what is there of jobs and leases: on one node, or everywhere; oldest first."""
+    return await on_nodes(tx, None if node_id is None else [node_id])
+
+
+async def on_nodes(tx: Transaction, node_ids: Sequence[str] | None) -> list[Member]:
+    """Return what is there of jobs and leases: on some nodes, or everywhere; oldest first."""
     rows = await tx.rows(
-        f"{_MEMBER} WHERE {_THERE} AND ($1::text IS NULL OR m.node_id = $1)"
+        f"{_MEMBER} WHERE {_THERE} AND ($1::text[] IS NULL OR m.node_id = ANY($1::text[]))"
         " ORDER BY m.created_at, m.workload_id",
-        node_id,
+        None if node_ids is None else list(node_ids),
     )
     return [_member(row) for row in rows]
 
@@ -90,6 +95,30 @@ async def seat(
             )
             for one in seats
         ],
+    )
+
+
+async def seat_all(
+    tx: Transaction, seats: Sequence[tuple[str, Taken]], *, attempt: int, now: datetime
+) -> None:
+    """Write down the members of several jobs, each with its job's id."""
+    if not seats:
+        return
+    rows = [
+        (
+            *(one.workload_id, job_id, one.number, one.node_id),
+            *(dumps(one.devices), one.memory_mib, one.cpu_milli),
+        )
+        for job_id, one in seats
+    ]
+    await tx.change(
+        "INSERT INTO member (workload_id, job_id, number, attempt, node_id, state, since, created_at,"
+        " devices, memory_mib, cpu_milli) SELECT workload_id, job_id, number, $8, node_id, 'assigned', $9,"
+        " $9, devices, memory_mib, cpu_milli FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[],"
+        " $5::text[], $6::bigint[], $7::bigint[]) AS row (workload_id, job_id, number, node_id, devices,"
+        " memory_mib, cpu_milli)",
+        *(list(column) for column in zip(*rows, strict=True)),
+        *(attempt, now),
     )
 
 

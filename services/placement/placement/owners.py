@@ -1,10 +1,11 @@
 """What jobs and leases have in common: a wish, seats that they are given, facts that are told of them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from mesh_contracts.fact import born_of
+from mesh_contracts.fact import Fact, born_of
 from mesh_contracts.placement import Reason
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
@@ -17,7 +18,7 @@ from placement.domain.leases import WantedLease
 from placement.domain.members import Taken
 from placement.domain.telling import Told, begun
 from placement.domain.wishes import wish_of_job, wish_of_lease
-from placement.sums import Take
+from placement.sums import Devices, Take
 
 Owner = WantedJob | WantedLease
 AnyOwner = TypeVar("AnyOwner", WantedJob, WantedLease)
@@ -70,8 +71,22 @@ async def seat(
         for one in outcome.seats
     ]
     devices = await nodes.take(tx, owner.site, takes)
+    taken = taken_of(cause, outcome, attempt, devices, needs)
+    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now)
+    await tell(tx, cause, now, owner, begun(owner, attempt, taken))
+    return taken
+
+
+def taken_of(
+    cause: Any,
+    outcome: Placed,
+    attempt: int,
+    devices: Devices,
+    needs: Mapping[str, tuple[int, int]],
+) -> list[Taken]:
+    """Return what each member has where it sits; ``needs``: memory and CPU of a member on each node."""
     caused_at = getattr(cause, "occurred_at", None) or cause.asked_at
-    taken = [
+    return [
         Taken(
             workload_id=derived_id("workload", caused_at, outcome.workload, str(attempt), str(number)),
             number=number,
@@ -82,17 +97,18 @@ async def seat(
         )
         for number, one in enumerate(outcome.seats)
     ]
-    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now)
-    await tell(tx, cause, now, owner, begun(owner, attempt, taken))
-    return taken
 
 
 async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told) -> None:
     """Tell a fact of a job or a lease."""
+    await tx.tell(fact_of(cause, now, owner, told))
+
+
+def fact_of(cause: Any, now: datetime, owner: Owner, told: Told) -> Fact:
+    """Return what is told of a job or a lease as the fact it is."""
     kind, fields = told
-    key = name_of(owner)
     scope = {"organization": owner.organization, "project": owner.project}
     # One cause may have a job begin, give way and begin again: each attempt's facts are its own.
     salt = str(owner.attempt) if isinstance(owner, WantedJob) else ""
-    born = born_of(cause, now, kind, key=key, salt=salt, **scope)
-    await tx.tell(kind(**born, **fields))
+    born = born_of(cause, now, kind, key=name_of(owner), salt=salt, **scope)
+    return kind(**born, **fields)

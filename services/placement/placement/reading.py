@@ -202,10 +202,15 @@ async def load_workload(tx: Transaction, workload_id: str) -> Placed | None:
 
 async def load_running(tx: Transaction, node_id: str | None = None) -> list[Placed]:
     """Return what has not ended: on one node, or everywhere; oldest first."""
+    return await running_on(tx, None if node_id is None else [node_id])
+
+
+async def running_on(tx: Transaction, node_ids: Sequence[str] | None) -> list[Placed]:
+    """Return what has not ended: on some nodes, or everywhere; oldest first."""
     rows = await tx.rows(
-        f"{_PLACED} WHERE w.state NOT IN ('stopped', 'failed') AND ($1::text IS NULL OR w.node_id = $1)"
-        " ORDER BY w.created_at, w.workload_id",
-        node_id,
+        f"{_PLACED} WHERE w.state NOT IN ('stopped', 'failed')"
+        " AND ($1::text[] IS NULL OR w.node_id = ANY($1::text[])) ORDER BY w.created_at, w.workload_id",
+        None if node_ids is None else list(node_ids),
     )
     return [_placed(row) for row in rows]
 

@@ -6,7 +6,7 @@ what fits by now. Both go on until nothing follows any more, and put what nodes 
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from mesh_contracts.placement import Reason
@@ -26,11 +26,11 @@ from placement.domain.engine.wish import (
     Wish,
 )
 from placement.domain.jobs import WantedJob
-from placement.domain.lacks import short_of, why_not
+from placement.domain.lacks import short_of, waits_for, why_not
 from placement.domain.leases import WantedLease
 from placement.domain.members import Turn
 from placement.domain.telling import Told, of_job, of_lease, queued
-from placement.domain.wishes import milliseconds, reserved, wish_of_job
+from placement.domain.wishes import at_of, milliseconds, reserved, wish_of_job
 from placement.intents import put_intent
 from placement.owners import Owner
 
@@ -66,6 +66,11 @@ class Work:
         held = await memory.hold(self._tx, self._site)
         while held.followed:
             await self._heed(held.followed.popleft())
+
+    async def decided(self, outcome: Outcome, wish: Wish) -> None:
+        """See to what was decided about one who asked, and to what followed: that comes before it."""
+        await self._heed_all()
+        await self._heed(outcome, wish)
 
     async def _look(self, owner_id: str) -> None:
         if owner_id.startswith("job_"):
@@ -183,14 +188,14 @@ class Work:
         self._todo.append(outcome.workload)
 
     async def _wait(self, outcome: Queued, wish: Wish | None) -> None:
-        start = None if outcome.start is None else datetime.fromtimestamp(outcome.start / 1_000, UTC)
+        start = at_of(outcome.start)
         owner = await owners.load(self._tx, outcome.workload)
         held = await memory.hold(self._tx, self._site)
         why = owner.reasons
-        if outcome.short is not None:
+        if wish is not None:
+            why = waits_for(outcome, wish, held.called)
+        elif outcome.short is not None:
             why = (short_of(outcome.short),)
-        elif wish is not None:
-            why = why_not(outcome.why, None, wish, held.called)
         waits = (owner.place, owner.reasons, owner.position, owner.expected_start_at)
         if waits != ("waits", why, outcome.position, start):
             kept = jobstore.wait if isinstance(owner, WantedJob) else leasestore.wait
@@ -238,6 +243,13 @@ async def turn(tx: Transaction, cause: Any, now: datetime, owner: Owner, to: Tur
     else:
         await work.turn_lease(owner, to)
         await work.run([owner.lease_id])
+
+
+async def decided(tx: Transaction, cause: Any, now: datetime, outcome: Outcome, wish: Wish) -> None:
+    """Do all that follows from what was decided about one who asked."""
+    work = Work(tx, cause, now)
+    await work.decided(outcome, wish)
+    await work.run()
 
 
 async def give(tx: Transaction, cause: Any, now: datetime, given: Input) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from mesh_contracts.placement import Reason
 
 from placement.domain.engine.explain import refused
-from placement.domain.engine.notice import Short, Told
+from placement.domain.engine.notice import Queued, Short, Told
 from placement.domain.engine.share import gpus
 from placement.domain.engine.wish import Wish
 
@@ -74,3 +74,10 @@ def why_not(
     if told is None or not told.failed:
         return why
     return (*why, *refused(wish, told, called=called, others=False))
+
+
+def waits_for(outcome: Queued, wish: Wish, called: Callable[[str], str] = str) -> tuple[Reason, ...]:
+    """Return why one who just asked has to wait."""
+    if outcome.short is not None:
+        return (short_of(outcome.short),)
+    return why_not(outcome.why, None, wish, called)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 from mesh_contracts.placement import MEMBERS_MAX, Isolation, Near, Reason, Resources
@@ -22,6 +22,11 @@ SERVING = 200
 def milliseconds(at: datetime) -> int:
     """Return a moment as the engine counts time."""
     return int(at.timestamp() * 1_000)
+
+
+def at_of(moment: int | None) -> datetime | None:
+    """Return a moment that the engine told, if it did."""
+    return None if moment is None else datetime.fromtimestamp(moment / 1_000, UTC)
 
 
 def power_domain(level: str, domain: str) -> str:
