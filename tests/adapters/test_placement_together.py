@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from mesh_contracts.ask import Principal, Problem
+from mesh_contracts.identity import ProjectAdmitted
 from mesh_contracts.node import Device, HealthChanged, NodeJoined
+from mesh_contracts.placement import Command, Job, Resources, SubmitJob
 from mesh_contracts.units import derived_id
-from mesh_tools.bench.placement.reserving import Reserve, Reserved, reserve
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store
@@ -18,6 +19,7 @@ from meshkit.testing import envelope, test_id
 from meshkit.together import TogetherDoor
 from placement import handlers, memory
 from placement.app import MIGRATIONS
+from placement.submitting import submit_jobs
 
 from tests.servers_postgres import PostgresServer
 
@@ -34,9 +36,14 @@ class Hall:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.door = TogetherDoor(reserve, clock=CLOCK, store=store)
+        self.door = TogetherDoor(submit_jobs, clock=CLOCK, store=store)
 
     async def join(self) -> None:
+        project = test_id("project")
+        born = envelope(project, organization=test_id("org"), project=project)
+        async with self.store.transaction() as tx:
+            known = ProjectAdmitted(**born, name="demo", organization_name="acme")
+            await handlers.on_project_admitted(known, tx, CLOCK)
         for number in range(NODES):
             node_id = test_id("node", f"n{number}")
             devices = [
@@ -63,13 +70,17 @@ class Hall:
 
     async def ask(self, number: int, *, within_s: float = 10.0, **shape: Any) -> Any:
         now = CLOCK.now()
-        wish = Reserve(
+        wish = SubmitJob(
             ask_id=derived_id("ask", now, f"{number}"),
             asked_at=now,
             deadline=now + timedelta(seconds=within_s),
             site=SITE,
             idempotency_key=f"key {number}",
-            **(shape or {"gpus": 1}),
+            name=f"job-{number}",
+            project="demo",
+            command=Command(image="i"),
+            resources=Resources(**(shape or {"gpus": 1})),
+            preemptible=False,
         )
         return await self.door(wish, NOBODY)
 
@@ -86,10 +97,12 @@ class Hall:
                 given[seat.node, card] += seat.milli_each
         assert {place: milli for place, milli in taken.items() if milli} == dict(given)
         assert max(given.values()) <= 1_000
-        said = {
-            one.workload_id: (one.node_id, one.cards) for one in answers if isinstance(one, Reserved)
-        }
-        assert said == {name: (seat.node, list(seat.cards)) for name, seat in seats.items()}
+        said = {one.id: one.workloads[0].node_id for one in answers if admitted(one)}
+        assert said == {name: seat.node for name, seat in seats.items()}
+
+
+def admitted(answer: Any) -> bool:
+    return isinstance(answer, Job) and answer.state == "admitted"
 
 
 @pytest.fixture
@@ -105,10 +118,9 @@ async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
 
 async def test_of_more_than_fit_as_many_as_fit_are_reserved_and_none_twice(hall: Hall) -> None:
     answers = await asyncio.gather(*(hall.ask(number) for number in range(100)))
-    assert Counter(type(one) for one in answers) == {Reserved: NODES * GPUS, Problem: 76}
+    assert Counter(one.state for one in answers) == {"admitted": NODES * GPUS, "queued": 76}
     again = await asyncio.gather(*(hall.ask(number) for number in range(100)))
-    kept = [one for one in answers if isinstance(one, Reserved)]
-    assert [one for one in again if isinstance(one, Reserved)] == kept
+    assert [one.id for one in again] == [one.id for one in answers], "they were asked already"
     await hall.sound(answers)
 
 
@@ -130,7 +142,7 @@ async def test_a_commit_that_fails_takes_nothing_and_the_same_asks_are_answered_
     assert {one.status for one in answers if isinstance(one, Problem)} == {503}
     await asyncio.to_thread(postgres.start)
     again = await asyncio.gather(*(hall.ask(number) for number in range(12)))
-    assert all(isinstance(one, Reserved) for one in again), again
+    assert all(admitted(one) for one in again), again
     assert again[0] == before
     await hall.sound(again)
 

@@ -11,7 +11,7 @@ def test_asks_are_reserved_end_to_end_and_each_is_answered() -> None:
     found = end_to_end(3_200, 150, at_once=(8,), rates=(100.0,))
     for run in found["runs"]:
         assert sum(run["outcomes"].values()) == 150
-        assert run["outcomes"]["reserved"] > 0
+        assert run["outcomes"]["admitted"] > 0
         assert 0 < run["p50_ms"] <= run["p99_ms"]
     assert found["runs"][0]["cpu_us_an_ask"]["placement"] > 0
 

@@ -11,23 +11,32 @@ import os
 import sys
 import time
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import uvloop
 from mesh_contracts.ask import Principal, Problem
+from mesh_contracts.placement import Command, Resources, SubmitJob
+from mesh_contracts.units import derived_id
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshkit.config import Settings, read_secret
 from meshkit.principal import seal
 
-from mesh_tools.bench.placement.reserving import Reserve
-
 SHAPES = ({"gpus": 1}, {"gpus": 1}, {"gpu_milli": 500}, {"gpus": 2}, {"gpu_milli": 250}, {"gpus": 4})
 """What is asked for, in turn."""
+PROJECTS = 16
+"""Whose jobs they are, in turn: one project may not have so many."""
+RUN = Command(image="registry.example/train:1", argv=["train"])
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 WARM_UP = 500
 ANSWER_WITHIN_S = 10.0
+
+
+def project_id(number: int) -> str:
+    """Return one of the projects that jobs are submitted in."""
+    return derived_id("project", BEGAN, "bench", str(number))
 
 
 class Asking:
@@ -43,15 +52,23 @@ class Asking:
         self._principal = seal(admin, bus.secret)
 
     async def ask(self, number: int, run: str) -> None:
-        """Ask for one seat, under a key of its own."""
+        """Submit a job of one member, under a key of its own."""
         shape: dict[str, Any] = SHAPES[number % len(SHAPES)]
         wish = self._bus.wish(
             self._principal, timeout_s=ANSWER_WITHIN_S, idempotency_key=f"{run}/{number}"
         )
         began = time.perf_counter()
-        answer = await self._bus.ask(Reserve(**wish, **shape))
+        answer = await self._bus.ask(
+            SubmitJob(
+                **wish,
+                name=f"job-{run.replace('/', '-')}-{number}",
+                project=project_id(number % PROJECTS),
+                command=RUN,
+                resources=Resources(**shape),
+            )
+        )
         self.took_s.append(time.perf_counter() - began)
-        self.outcomes[answer.code if isinstance(answer, Problem) else "reserved"] += 1
+        self.outcomes[answer.code if isinstance(answer, Problem) else answer.state] += 1
 
     async def all_at_once(self, at_once: int, asks: int, run: str) -> float:
         """Keep so many asks under way; return how long all took."""

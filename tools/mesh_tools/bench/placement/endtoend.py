@@ -1,4 +1,4 @@
-"""From an ask to a durable reservation: placement as a process, on its own nats-server and Postgres.
+"""From a job's submission to its durable reservation: placement as it is, on its own nats-server and Postgres.
 
 Postgres waits for the disk, as it does in production. All share this machine: the servers, placement and
 whoever asks. ``end_to_end`` is called by the benchmark.
@@ -29,6 +29,7 @@ from meshkit.declare import declare
 from meshkit.store import Store
 from placement.app import MIGRATIONS
 
+from mesh_tools.bench.placement.asking import PROJECTS, project_id
 from mesh_tools.bench.placement.halls import SERVER_GPUS
 from mesh_tools.embedded.nats import Nats
 from mesh_tools.embedded.postgres import Postgres, free_port
@@ -108,7 +109,7 @@ def _servers(folder: Path) -> Iterator[tuple[Nats, Postgres]]:
 
 @contextlib.contextmanager
 def _running(environ: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "mesh_tools.bench.placement.reserving"]
+    command = [sys.executable, "-m", "placement"]
     with log.open("ab") as said:
         process = subprocess.Popen(command, env=environ, stdout=said, stderr=said)
     try:
@@ -184,6 +185,14 @@ async def _fill(dsn: str, gpus: int) -> list[str]:
             (node, f"gpu-{card}", card, card, "B200", 183_359, False)
             for node in nodes
             for card in range(SERVER_GPUS)
+        ],
+    )
+    organization = derived_id("org", began, "bench")
+    await connection.copy_records_to_table(
+        "project",
+        columns=("project_id", "name", "organization", "organization_name"),
+        records=[
+            (project_id(number), f"p{number}", organization, "bench") for number in range(PROJECTS)
         ],
     )
     await connection.execute("ANALYZE")
