@@ -15,7 +15,7 @@ from tests.mesh.harness import ROOT, Mesh, free_port, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 FENCE = re.compile(r"^```sh (\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SAMPLES = {"start", "call", "watch", "bound", "scale", "explain", "events", "break"}
+SAMPLES = {"start", "call", "watch", "bound", "scale", "explain", "place", "events", "break"}
 
 
 def blocks() -> dict[str, str]:
@@ -126,3 +126,11 @@ def test_an_endpoint_is_led_and_scaled(clone: Path, started: Mesh) -> None:
     said = shell(clone, "scale")
     assert re.search(r"^replicas\.max +2$", said, re.MULTILINE)
     assert re.search(r"^routing\.by +prefix$", said, re.MULTILINE)
+
+
+def test_a_gang_is_placed_within_quota_and_caps(clone: Path, started: Mesh) -> None:
+    said = shell(clone, "place")
+    assert "train is admitted" in said
+    assert "2 GPUs of org_" in said
+    assert "site fr-idf-1 2000 W" in said
+    assert "train is cancelled" in said
