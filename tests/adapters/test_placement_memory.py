@@ -10,7 +10,7 @@ import pytest
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store, Transaction
-from placement import logbook, memory, remembering
+from placement import logbook, memory, remembering, rollback
 from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
@@ -230,7 +230,7 @@ async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps
     start: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "SNAPSHOT_EVERY", 50)
-    monkeypatch.setattr(memory, "BASE_EVERY", 20)
+    monkeypatch.setattr(rollback, "INPUTS_MAX", 20)
     monkeypatch.setattr(remembering, "PRUNE_BATCH", 7)
     chance, store = Random(3), await start()
     await give(store, *(node(f"n{number}") for number in range(4)))
@@ -257,7 +257,7 @@ async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps
 async def test_a_rollback_long_after_a_start_goes_back_to_what_is_committed(
     start: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "BASE_EVERY", 10)
+    monkeypatch.setattr(rollback, "INPUTS_MAX", 10)
     chance, store, twin = Random(11), await start(), await start()
     inputs, rolled_back = Inputs(5), 0
     for _ in range(60):

@@ -27,9 +27,8 @@ from placement.domain.engine.wish import Advanced, Followed, Input, Outcome, Pla
 from placement.domain.kept import snapshot_of
 from placement.domain.standing import positions
 from placement.logbook import Row
+from placement.rollback import Base
 
-BASE_EVERY: Final = 4_096
-"""Inputs after which the state that a rollback goes back to is taken anew: so many are decided again by one."""
 SNAPSHOT_EVERY: Final = 10_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
 READ_AT_ONCE: Final = 2_000
@@ -58,8 +57,7 @@ class Memory:
         self.differs: str | None = None
         """What came out otherwise than it was decided, if anything did."""
         self._engine: Engine | None = None
-        self._base = Engine().snapshot()
-        self._since: list[Input | Decided] = []
+        self._base = Base()
         self._pending: list[Row] = []
         self._stand: tuple[int, dict[str, int]] = (-1, {})
         self._tx: Transaction | None = None
@@ -80,11 +78,10 @@ class Memory:
         """
         assert self._tx is not None, "an input comes within a transaction"
         try:
-            outcome = self.engine.apply(given)
+            outcome = self._base.decide(self.engine, given)
         except BaseException:
             self._restore()
             raise
-        self._since.append(given)
         self.seq += 1
         self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
         if isinstance(outcome, Advanced):
@@ -167,8 +164,7 @@ class Memory:
     async def _load(self, tx: Transaction) -> None:
         kept = await logbook.last_snapshot(tx, self.site)
         self.generations.clear()
-        self._base = Engine().snapshot() if kept is None else snapshot_of(kept[1])
-        self._since.clear()
+        self._base.begin(Engine().snapshot() if kept is None else snapshot_of(kept[1]))
         self._restore()
         self.seq = self._kept_at = 0 if kept is None else kept[0]
 
@@ -177,23 +173,23 @@ class Memory:
         assert row.seq == self.seq + 1, "no decision is missing behind the newest snapshot"
         given = _input.decode(row.input)
         try:
-            outcome = self.engine.apply(given)
+            outcome = self._base.decide(self.engine, given)
         except BaseException:
             self._engine = None
             self.differs = f"decision {row.seq} of {self.site} cannot be decided again"
             raise
         self.seq = row.seq
         if _encode(outcome).decode() == row.outcome:
-            self._since.append(given)
             return
         self.differs = self.differs or f"decision {row.seq} of {self.site} comes out otherwise"
         METRICS.count("mesh_placement_replay_differs_total")
         logger.error("decision %d of %s comes out otherwise than it was", row.seq, self.site)
-        if not undo(self.engine, given, outcome):
-            self._restore()
         decided = Decided(given, _outcome.decode(row.outcome))
-        have(self.engine, decided)
-        self._since.append(decided)
+        self._base.decided(decided)
+        if undo(self.engine, given, outcome):
+            have(self.engine, decided)
+        else:
+            self._restore()
 
     async def _write(self) -> None:
         assert not self.followed, "what follows from a decision is seen to in the same transaction"
@@ -210,7 +206,7 @@ class Memory:
             self.generations.clear()
         if count and not committed:
             self.seq -= count
-            del self._since[-count:]
+            self._base.drop(count)
             self._spoilt = True
         self._pending = []
         self.followed.clear()
@@ -219,23 +215,16 @@ class Memory:
     def _advance(self) -> None:
         """Take the state anew that a rollback goes back to, and the one to be kept, where it is time."""
         keeps = self.seq - self._kept_at >= SNAPSHOT_EVERY
-        if not keeps and len(self._since) < BASE_EVERY:
+        if not keeps and not self._base.due:
             return
-        self._base = self.engine.snapshot()
-        self._since.clear()
+        state = self._base.take(self.engine)
         if keeps:
             self._kept_at = self.seq
-            self._due = (self.seq, self._base)
+            self._due = (self.seq, state)
 
     def _restore(self) -> None:
         """Make the engine anew from what is committed, and what this transaction has given so far."""
-        engine = Engine.from_snapshot(self._base)
-        for given in self._since:
-            if isinstance(given, Decided):
-                have(engine, given)
-            else:
-                engine.apply(given)
-        self._engine = engine
+        self._engine = self._base.engine()
         self._spoilt = False
 
 

@@ -164,6 +164,9 @@ async def list_quotas(ask: ListQuotas, principal: Principal, tx: Transaction, cl
 
 async def _keep_quota(tx: Transaction, ask: SetQuota, quota: KeptQuota, clock: Clock) -> None:
     now = clock.now()
+    given = quota_set(quota, milliseconds(now))
+    # Only asked: an input that is refused costs a rollback, which everybody waits for.
+    (await memory.hold(tx, ask.site)).engine.turns.check(given)
     await bounds.keep_quota(tx, quota)
     project = quota.scope_id if quota.scope_kind == "project" else None
     born = born_of(
@@ -181,7 +184,7 @@ async def _keep_quota(tx: Transaction, ask: SetQuota, quota: KeptQuota, clock: C
             gpus_max=quota.gpus_max,
         )
     )
-    await work.give(tx, ask, now, quota_set(quota, milliseconds(now)))
+    await work.give(tx, ask, now, given)
 
 
 async def _scope(ask: SetQuota, principal: Principal, tx: Transaction) -> tuple[str, str] | Problem:

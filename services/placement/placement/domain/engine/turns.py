@@ -140,7 +140,9 @@ class Turns:
                 if not self._cancelled(given.name, now):
                     return Noted()
             case QuotaSet():
-                self._set(given, now)
+                self.check(given)
+                self.admission.quota.set(given)
+                self.admission.labels.count_anew(now)
             case Ticked():
                 self._tick(found, now)
         return self._settle(found, positions=isinstance(given, Ticked))
@@ -185,6 +187,11 @@ class Turns:
             found += self.bookings.mend(row)
         self.trying.settle(now, found)
         return Advanced(outcomes=tuple(found))
+
+    def check(self, given: QuotaSet) -> None:
+        """Raise ``ValueError`` for a quota that cannot be kept beside the others; nothing changes."""
+        built = self.admission.domains.built()
+        check(self.admission.quota, given, self.trying.whole.gpu, built)
 
     def standing(self, workload: str) -> Queued | None:
         """Return how one who waits stands now; ``None`` for who does not wait."""
@@ -264,12 +271,6 @@ class Turns:
 
     def _cancelled(self, name: str, now: int) -> bool:
         return self.queue.drop(name) is not None or self.bookings.cancel(name, now)
-
-    def _set(self, given: QuotaSet, now: int) -> None:
-        quota, built = self.admission.quota, self.admission.domains.built()
-        check(quota, given, self.trying.whole.gpu, built)
-        quota.set(given)
-        self.admission.labels.count_anew(now)
 
     def _tick(self, found: list[Followed], now: int) -> None:
         found += [Due(workload=one) for one in self.admission.due(now, DUE_MAX)]
