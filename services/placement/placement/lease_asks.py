@@ -26,14 +26,15 @@ async def request_lease(
     ask: RequestLease, principal: Principal, tx: Transaction, clock: Clock
 ) -> Lease | Problem:
     """Write the lease down, reserve its servers where they are free, and answer with what it is by then."""
-    now = clock.now()
-    fault = bad_lease(ask, now, operator=sees_all(principal))
-    if fault is not None:
-        return fault
     project = await project_of(ask.project, principal, tx)
     if isinstance(project, Problem):
         return project
     await memory.hold(tx, ask.site)
+    # What time it is counts once it is our turn: whoever was before us has told the engine theirs.
+    now = clock.now()
+    fault = bad_lease(ask, now, operator=sees_all(principal))
+    if fault is not None:
+        return fault
     if await leasestore.named(tx, project.project_id, ask.name):
         return taken("a lease", ask.name)
     if await leasestore.count(tx, project.project_id) >= LEASES_PER_PROJECT_MAX:

@@ -149,7 +149,12 @@ class Work:
         if isinstance(wish, Reason):
             await self._refuse(lease, (wish,))
             return
-        outcome = await memory.apply(self._tx, self._site, reserved(lease, wish, self._now))
+        held = await memory.hold(self._tx, self._site)
+        given = reserved(lease, wish, self._now, since=held.engine.turns.now)
+        if given.start >= given.end:
+            # By what others were told the time already, it is over; the next look says so.
+            return
+        outcome = held.apply(given)
         if isinstance(outcome, NotBooked):
             await self._refuse(lease, (short_of(outcome.short),))
             return

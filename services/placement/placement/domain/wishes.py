@@ -157,14 +157,14 @@ def wish_of_lease(lease: WantedLease, fleet: Sequence[Server]) -> Wish | Reason:
     )
 
 
-def reserved(lease: WantedLease, wish: Wish, now: datetime) -> Reserved:
-    """Return what has a lease's servers be kept for it from its start on."""
+def reserved(lease: WantedLease, wish: Wish, now: datetime, *, since: int = 0) -> Reserved:
+    """Return what has a lease's servers be kept for it from its start on, ``since`` then at the earliest."""
     assert lease.due_at is not None, "what is kept has an end"
     return Reserved(
         reservation=lease.lease_id,
         organization=lease.organization,
         project=lease.project,
-        start=milliseconds(lease.starts_at),
+        start=max(milliseconds(lease.starts_at), since),
         end=milliseconds(lease.due_at),
         size=wish.size,
         members=wish.members,
