@@ -188,6 +188,9 @@ class Work:
 
     async def _seat(self, outcome: Placed) -> None:
         owner = await owners.load(self._tx, outcome.workload)
+        if owner.over:
+            # It gave way, and was let go of before it was seen that it had other seats at once.
+            return
         taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
         self._touched |= {one.node_id for one in taken}
         self._todo.append(outcome.workload)
@@ -230,6 +233,12 @@ class Work:
             if item.holds:
                 await members.yield_place(self._tx, item, self._now, to.reasons[0])
                 self._touched.add(item.node_id)
+        if job.over:
+            # It ends as it was to, and does not come again.
+            await jobstore.set_place(self._tx, owner_id, "none")
+            if queued:
+                await self.give(Released(workload=owner_id, at=milliseconds(self._now)))
+            return
         await jobstore.turn(self._tx, job, to, self._now, None)
         await jobstore.set_place(self._tx, owner_id, "waits" if queued else "none")
         await self._tell(job, of_job(job, to))
