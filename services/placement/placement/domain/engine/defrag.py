@@ -194,7 +194,9 @@ def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
     cpu, memory = site.cpu[rows] - wish.size.cpu_milli, site.memory[rows] - wish.size.memory_mib
     after = counts(goal.size, left, cpu, memory, site.slots[rows] - 1)
     costs = np.where(after < members(site, goal.size, goal.terms), FORBIDDEN, 0)
-    costs[one.part.row] = FORBIDDEN
+    costs[[one.part.row, *(site.row_of[node] for node in wish.avoid if node in site.row_of)]] = (
+        FORBIDDEN
+    )
     crowd = bias(site, wish, engine.groups.get(wish.group))
     if crowd is not None:
         costs += crowd

@@ -12,7 +12,7 @@ import numpy as np
 
 from placement.domain.engine.choose import Choice, Chooser, NoChoice
 from placement.domain.engine.ends import Ends
-from placement.domain.engine.fit import lacks, short
+from placement.domain.engine.fit import beside, lacks, short
 from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
 from placement.domain.engine.holding import Holding, Missed, Seated
 from placement.domain.engine.knowing import know
@@ -152,7 +152,7 @@ class Engine:
         self.barred = before
         if isinstance(last, NoChoice | NoGang):
             self.leave(wish, parts)
-            return Missed(last, len(parts), barred)
+            return Missed(last, len(parts), beside(self.site, wish.avoid, barred))
         return Seated(tuple(parts), told(last))
 
     def would(self, wish: Wish) -> Placed | Refused:
@@ -186,15 +186,18 @@ class Engine:
             self.seating.enter(wish, gang.seats)
             return gang.seats.parts(), gang
         parts: list[Part] = []
+        bars, self.barred = self.barred, beside(self.site, wish.avoid, self.barred)
         while True:
             costs, bias = watt_costs(self.site, self.watt_weight), self._bias(wish)
             chosen = self.chooser.choose(wish.size, wish.terms, watt_costs=costs, bias=bias)
             if isinstance(chosen, NoChoice):
-                return parts, chosen
+                break
             self._enter(wish, chosen.part)
             parts.append(chosen.part)
             if len(parts) == wish.members:
-                return parts, chosen
+                break
+        self.barred = bars
+        return parts, chosen
 
     def resume(self, holding: Holding) -> None:
         """Have a workload sit where it sat: nothing is asked, its nodes may be closed by now."""

@@ -81,6 +81,16 @@ def barred(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
     return fails
 
 
+def beside(site: Site, avoid: tuple[str, ...], bars: Ints | None) -> Ints | None:
+    """Return what keeps a member from each row, those it avoids among them; ``None`` for nothing."""
+    avoided = [site.row_of[node] for node in avoid if node in site.row_of]
+    if not avoided:
+        return bars
+    found = np.zeros(site.rows, np.int64) if bars is None else bars.copy()
+    found[avoided] |= BIT["ready"]
+    return found
+
+
 def _among(codes: Ints, wanted: list[int]) -> Bools:
     found: Bools = codes == wanted[0]
     for code in wanted[1:]:

@@ -15,7 +15,7 @@ from placement.domain.engine import caps
 from placement.domain.engine.capacity import Capacities, Capacity
 from placement.domain.engine.caps import Cells
 from placement.domain.engine.choose import Choice, NoChoice
-from placement.domain.engine.fit import BIT, FITS, LOWEST
+from placement.domain.engine.fit import BIT, FITS, LOWEST, beside
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.nearest import Found, Nearest, Room
 from placement.domain.engine.power import ENDLESS, Power
@@ -179,11 +179,7 @@ class Gangs:
         kept = self.reserved(wish.size, terms)
         if kept is not None:
             found = kept if found is None else found | kept
-        avoided = [site.row_of[node] for node in wish.avoid if node in site.row_of]
-        if avoided:
-            found = np.zeros(site.rows, np.int64) if found is None else found.copy()
-            found[avoided] |= BIT["ready"]
-        return found
+        return beside(site, wish.avoid, found)
 
     def _least(self) -> Ints:
         """Return the watts that each cell may add: int[cell]."""

@@ -29,8 +29,13 @@ AROUND = BIT["isolation"] | BIT["power"]
 
 
 def least_ready(lack: Lack) -> Relaxation | None:
-    """Return the first closed node that would do."""
-    return Relaxation("ready", 1, (lack.engine.site.specs[lack.rows[0]].node,))
+    """Return the first closed node that would do: one that is only avoided would not."""
+    site = lack.engine.site
+    for row in lack.rows[site.closed[lack.rows] != 0].tolist():
+        node = site.specs[row].node
+        if node not in lack.wish.avoid:
+            return Relaxation("ready", 1, (node,))
+    return None
 
 
 def least_heard(lack: Lack) -> Relaxation | None:

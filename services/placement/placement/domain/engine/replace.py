@@ -91,7 +91,8 @@ def moved(engine: "Engine", given: Moved) -> None:
         )
     part = Part(row, given.to.cards, given.to.milli_each)
     with engine.turns.keeping(holding):
-        if not engine.chooser.takes(holding.wish.size, holding.wish.terms, part):
+        takes = engine.chooser.takes(holding.wish.size, holding.wish.terms, part)
+        if not takes or given.to.node in holding.wish.avoid:
             raise ValueError(f"{given.workload} does not fit on {given.to.node}")
     parts = (*holding.parts[: given.member], part, *holding.parts[given.member + 1 :])
     if not near_enough(engine.site, alike(holding.wish).near, [one.row for one in parts]):
