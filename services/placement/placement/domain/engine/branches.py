@@ -148,4 +148,5 @@ def largest(branch: Branch) -> tuple[tuple[str, int], ...]:
         held = [(name, one.amount.gpu) for name, one in branch.held_by.items()]
     else:
         return ()
-    return tuple(sorted(held, key=lambda one: (-one[1], one[0]))[:HOLDERS_MAX])
+    some = [one for one in held if one[1]]
+    return tuple(sorted(some, key=lambda one: (-one[1], one[0]))[:HOLDERS_MAX])
