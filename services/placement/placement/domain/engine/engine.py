@@ -15,6 +15,7 @@ from placement.domain.engine.ends import Ends
 from placement.domain.engine.fit import beside, lacks, short
 from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
 from placement.domain.engine.holding import Holding, Missed, Seated
+from placement.domain.engine.islands import Islands
 from placement.domain.engine.knowing import know
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
@@ -97,7 +98,7 @@ class Engine:
         self.chooser = Chooser(self.site, self.views, self.power, self.tenancy)
         self.gangs = known.copy(*parts) if known else Gangs(*parts)
         self.chooser.reserved = self.gangs.reserved = lambda _size, _terms: self.barred
-        self.seating = Seating(*parts, self.groups)
+        self.seating, self.islands = Seating(*parts, self.groups), Islands(self.site)
 
     def snapshot(self) -> Snapshot:
         """Return all that decisions depend on."""
@@ -189,6 +190,9 @@ class Engine:
         bars, self.barred = self.barred, beside(self.site, wish.avoid, self.barred)
         while True:
             costs, bias = watt_costs(self.site, self.watt_weight), self._bias(wish)
+            opens = self.islands.costs()
+            if opens is not None:
+                bias = opens if bias is None else bias + opens
             chosen = self.chooser.choose(wish.size, wish.terms, watt_costs=costs, bias=bias)
             if isinstance(chosen, NoChoice):
                 break
