@@ -1,0 +1,97 @@
+"""What placement's tables say once nothing changes any more, held against each other and against what agents are told."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import asyncpg
+
+QUIET_S: Final = 1.5
+QUIET_WITHIN_S: Final = 60.0
+SHOWN_MAX: Final = 5
+
+_DIFFERENT = """
+WITH taken AS (
+    SELECT node_id, item ->> 0 AS device_id, sum((item ->> 1)::int) AS milli FROM (
+        SELECT node_id, json_array_elements(devices::json) AS item FROM workload
+         WHERE state NOT IN ('stopped', 'failed')
+        UNION ALL
+        SELECT node_id, json_array_elements(devices::json) FROM member WHERE holds
+    ) AS held GROUP BY 1, 2
+)
+SELECT coalesce(d.node_id, t.node_id) AS node_id, coalesce(d.device_id, t.device_id) AS device_id,
+       coalesce(d.taken_milli, 0) AS device_milli, coalesce(t.milli, 0) AS workloads_milli
+  FROM device d FULL JOIN taken t ON d.node_id = t.node_id AND d.device_id = t.device_id
+ WHERE coalesce(d.taken_milli, 0) <> coalesce(t.milli, 0)
+"""
+_TOLD = """
+SELECT node_id, workload_id FROM workload WHERE state NOT IN ('stopping', 'stopped', 'failed')
+UNION ALL
+SELECT node_id, workload_id FROM member
+ WHERE state NOT IN ('stopping', 'stopped', 'failed') OR (step IN ('erase', 'attest') AND holds)
+"""
+_RATES = """
+SELECT count(*) AS decisions, count(*) FILTER (WHERE at >= $1) AS during, coalesce((
+    SELECT max(many) FROM (SELECT count(*) AS many FROM decision GROUP BY date_trunc('second', at)) AS seconds
+), 0) AS peak FROM decision
+"""
+
+
+async def rates(dsn: str, since: Any) -> dict[str, int]:
+    """Return how many decisions there are, how many since then, and the most within one second."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return dict(await connection.fetchrow(_RATES, since))
+    finally:
+        await connection.close()
+
+
+async def quiet(dsn: str) -> bool:
+    """Wait until nothing is decided and nothing leaves any more; return whether that came."""
+    connection = await asyncpg.connect(dsn)
+    loop = asyncio.get_running_loop()
+    until, since, before = loop.time() + QUIET_WITHIN_S, loop.time(), None
+    try:
+        while loop.time() < until:
+            now = (
+                await connection.fetchval(
+                    "SELECT (SELECT max(seq) FROM decision), (SELECT count(*) FROM outbox),"
+                    " (SELECT max(since) FROM member), (SELECT max(since) FROM node)"
+                ),
+                await connection.fetchval("SELECT count(*) FROM outbox"),
+            )
+            if now != before or now[1]:
+                since, before = loop.time(), now
+            elif loop.time() - since > QUIET_S:
+                return True
+            await asyncio.sleep(0.25)
+        return False
+    finally:
+        await connection.close()
+
+
+async def breaches(dsn: str, told: Mapping[str, set[str]]) -> list[str]:
+    """Return where the tables differ from themselves, and from what agents are ``told`` to run, by node."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        different = await connection.fetch(_DIFFERENT)
+        meant: dict[str, set[str]] = {}
+        for row in await connection.fetch(_TOLD):
+            meant.setdefault(row["node_id"], set()).add(row["workload_id"])
+    finally:
+        await connection.close()
+    found = [
+        f"tables: {row['device_id']} has {row['device_milli']} thousandths taken, workloads {row['workloads_milli']}"
+        for row in different
+    ]
+    for node_id in sorted(meant.keys() | told.keys()):
+        one, other = meant.get(node_id, set()), told.get(node_id, set())
+        found += [
+            f"told: {workload_id} is to run on {node_id}, which is not told"
+            for workload_id in one - other
+        ]
+        found += [
+            f"told: {node_id} is told to run {workload_id}, which is not to run"
+            for workload_id in other - one
+        ]
+    return found
