@@ -165,8 +165,8 @@ class Agents:
 
     def _tell(self, agent: Agent, kind: type[Fact], fields: dict[str, Any]) -> None:
         agent.version += 1
-        born = self._born(agent.node_id) | {"version": agent.version}
-        self._teller.tell(kind(**born, node_id=agent.node_id, **fields))
+        born = self._born(agent.node_id) | {"version": agent.version, "node_id": agent.node_id}
+        self._teller.tell(kind(**born, **fields))
 
     def _born(self, key: str) -> dict[str, Any]:
         now = self._bus.clock.now()

@@ -9,8 +9,7 @@ import msgspec
 from mesh_tools.simulate.watcher import Watcher
 
 SAMPLE_EVERY_S: Final = 1.0
-REASONS_SHOWN, BREACHES_SHOWN = 3, 20
-WAYS = ("placed", "queued", "refused")
+BREACHES_SHOWN: Final = 20
 
 
 class Samples:
@@ -110,31 +109,67 @@ def told(heard: Counter[str]) -> dict[str, int]:
 def words(found: Figures) -> str:
     """Return the figures for people."""
     reasons = ", ".join(f"{why} ({many})" for why, many in found.reasons.items()) or "none"
-    failures = ", ".join(f"{kind} {many}" for kind, many in sorted(found.failures.items())) or "none"
-    lines = [
-        f"{found.gpus} GPUs on {found.nodes} nodes, {found.simulated_h:g} hours, {found.speed:g} times as fast"
-        f" as real, seed {found.seed}, sizes: {found.sizes}{', interrupted' if found.interrupted else ''}",
-        "  Arrivals, run times, starts, stops, failures and repairs are that much faster; heartbeats, silence"
-        " limits, placement's own time and how long it takes to answer are real.",
-        f"allocation   {found.allocation_mean_pct} % of GPUs in the mean, {found.allocation_end_pct} % at the end",
-        f"asks         {found.asks}: placed {found.placed}, queued {found.queued}, refused {found.refused};"
-        f" {found.turned_away} did not ask, as too many waited; {found.waiting_at_end} wait at the end",
-        f"             why not at once: {reasons}",
-        f"waits        p50 {_or_none(found.wait_p50_s)} s, p99 {_or_none(found.wait_p99_s)} s, simulated, from the ask"
-        f" until all members run; an answer: p50 {_or_none(found.ask_p50_ms)} ms, p99 {_or_none(found.ask_p99_ms)} ms, real",
-        f"jobs         {found.succeeded} ended well, {found.failed} failed for good, {found.preempted} times one gave way",
-        f"members      {found.members_begun} begun; {found.members_moved} begun again elsewhere,"
-        f" {found.members_restarted} where they were",
-        f"failures     {failures} ({found.fault_times:g} times the published rates); {found.nodes_lost} nodes lost,"
-        f" {found.nodes_cordoned} cordoned, breaker tripped {found.breaker_tripped} times,"
-        f" silence suspected {found.silence_suspected} times",
-        f"decisions    {found.decisions_per_s} a second in the simulated time, {found.decisions_peak_per_s} in the"
-        f" busiest second, {found.decisions} in all (nodes joined in {found.joined_s} s, filled in {found.filled_s} s)",
-        f"agents       {found.heartbeats} heartbeats, {found.facts_told} facts",
-        f"breaches     {found.breaches}{'' if found.quiet else ', and it did not come to rest'}",
-        *(f"  {one}" for one in found.breaches_said[:BREACHES_SHOWN]),
-    ]
-    return "\n".join(lines)
+    failures = ", ".join(f"{kind} {many}" for kind, many in sorted(found.failures.items()))
+    failures = failures or "none"
+    lines = {
+        "": (
+            f"{found.gpus} GPUs on {found.nodes} nodes, {found.simulated_h:g} hours",
+            f"{found.speed:g} simulated seconds in a real one",
+            f"seed {found.seed}",
+            f"load {found.load:g}",
+            f"sizes: {found.sizes}",
+            *(["interrupted"] if found.interrupted else []),
+        ),
+        "time": (
+            "arrivals, run times, starts, stops, failures and repairs are simulated",
+            "heartbeats, silence limits and all that placement does are real",
+        ),
+        "allocation": (
+            f"{found.allocation_mean_pct} % of GPUs in the mean",
+            f"{found.allocation_end_pct} % at the end",
+        ),
+        "asks": (
+            f"{found.asks}, of them placed {found.placed}, queued {found.queued}, refused {found.refused}",
+            f"{found.turned_away} more did not ask, as too many waited",
+            f"{found.waiting_at_end} wait at the end",
+        ),
+        "why not": (reasons,),
+        "waits": (
+            f"p50 {_or_none(found.wait_p50_s)} s, p99 {_or_none(found.wait_p99_s)} s, simulated, until all members run",
+            f"p50 {_or_none(found.ask_p50_ms)} ms, p99 {_or_none(found.ask_p99_ms)} ms, real, for an answer",
+        ),
+        "jobs": (
+            f"{found.succeeded} ended well",
+            f"{found.failed} failed for good",
+            f"{found.preempted} times one gave way",
+        ),
+        "members": (
+            f"{found.members_begun} begun",
+            f"{found.members_moved} begun again elsewhere",
+            f"{found.members_restarted} where they were",
+        ),
+        "failures": (
+            f"{failures}, at {found.fault_times:g} times the published rates",
+            f"{found.nodes_lost} nodes lost",
+            f"{found.nodes_cordoned} cordoned",
+            f"breaker tripped {found.breaker_tripped} times",
+            f"silence suspected {found.silence_suspected} times",
+        ),
+        "decisions": (
+            f"{found.decisions_per_s} a second in the simulated time",
+            f"{found.decisions_peak_per_s} in the busiest second",
+            f"{found.decisions} in all",
+            f"nodes joined within {found.joined_s} s",
+            f"filled within {found.filled_s} s",
+        ),
+        "agents": (f"{found.heartbeats} heartbeats", f"{found.facts_told} facts"),
+        "breaches": (
+            str(found.breaches),
+            *([] if found.quiet else ["it did not come to rest, and could not be looked at"]),
+        ),
+    }
+    said = [f"{label:11} {'; '.join(parts)}".strip() for label, parts in lines.items()]
+    return "\n".join([*said, *(f"  {one}" for one in found.breaches_said[:BREACHES_SHOWN])])
 
 
 def _or_none(value: float | None) -> Any:

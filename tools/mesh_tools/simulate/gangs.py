@@ -14,6 +14,8 @@ Finish = Callable[[str], None]
 
 
 class _Attempt(msgspec.Struct):
+    name: str
+    whole: int
     members: dict[str, Finish]
     began_at: float = 0.0
     ends: asyncio.TimerHandle | None = None
@@ -29,7 +31,7 @@ class Gangs:
         self._speed, self._whole, self._over = speed, whole, over
         self._left_s: dict[str, float] = {}
         self._attempts: dict[tuple[str, int], _Attempt] = {}
-        self._paused = False
+        self._still = True
         self.succeeded = 0
 
     def expect(self, name: str, run_s: float) -> None:
@@ -40,9 +42,15 @@ class Gangs:
         """Know that a job will never run (again)."""
         self._left_s.pop(name, None)
 
-    def pause(self) -> None:
-        """Have no job end any more."""
-        self._paused = True
+    def go_on(self) -> None:
+        """Have jobs do their work from now on; before they only stand ready."""
+        self._still = False
+        for key, attempt in self._attempts.items():
+            self._run(key, attempt)
+
+    def stand_still(self) -> None:
+        """Have no job go on, nor end."""
+        self._still = True
         for attempt in self._attempts.values():
             if attempt.ends is not None:
                 attempt.ends.cancel()
@@ -50,17 +58,11 @@ class Gangs:
     def started(self, spec: MemberSpec, finish: Finish) -> None:
         """Hear that a member's command runs. ``finish`` has it end well."""
         key = spec.owner_id, spec.attempt
-        attempt = self._attempts.setdefault(key, _Attempt({}))
+        attempt = self._attempts.setdefault(key, _Attempt(spec.name, spec.members, {}))
         attempt.members[spec.workload_id] = finish
-        if len(attempt.members) < spec.members or attempt.ends is not None:
-            return
-        self._whole(spec.name)
-        left_s = self._left_s.get(spec.name)
-        if left_s is None or self._paused:
-            return
-        loop = asyncio.get_running_loop()
-        attempt.began_at = loop.time()
-        attempt.ends = loop.call_later(left_s / self._speed, self._finish, key, spec.name)
+        if len(attempt.members) == attempt.whole:
+            self._whole(spec.name)
+            self._run(key, attempt)
 
     def gone(self, spec: MemberSpec) -> None:
         """Hear that a member is not there any more: the gang does nothing without it."""
@@ -77,6 +79,15 @@ class Gangs:
                 self._left_s[spec.name] -= ran_s // CHECKPOINT_S * CHECKPOINT_S
         if not attempt.members:
             del self._attempts[key]
+
+    def _run(self, key: tuple[str, int], attempt: _Attempt) -> None:
+        left_s = self._left_s.get(attempt.name)
+        whole = len(attempt.members) == attempt.whole
+        if self._still or not whole or left_s is None or attempt.ends is not None:
+            return
+        loop = asyncio.get_running_loop()
+        attempt.began_at = loop.time()
+        attempt.ends = loop.call_later(left_s / self._speed, self._finish, key, attempt.name)
 
     def _finish(self, key: tuple[str, int], name: str) -> None:
         attempt = self._attempts.pop(key)

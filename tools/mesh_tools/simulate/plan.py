@@ -130,7 +130,7 @@ class Plan:
             members = _one_of(chance, self._gangs)
             resources = _whole(SERVER_GPUS)
             if members > 1 and chance.random() < 0.5:
-                near = Near(level="leaf", required=members <= 8)  # noqa: PLR2004 - a leaf has sixteen servers
+                near = Near(level="leaf", required=members <= 8)
         else:
             resources = _one_of(chance, self._sizes)
         return Arrival(
@@ -140,9 +140,9 @@ class Plan:
             resources=resources,
             run_s=run_s,
             near=near,
-            jurisdictions=list(NAMES) if chance.random() < 0.3 else [NAMES[0]],  # noqa: PLR2004
-            priority=chance.choices((0, 100, -100), (80, 10, 10))[0],
-            bounded=chance.random() < 0.5,  # noqa: PLR2004
+            jurisdictions=list(NAMES) if chance.random() < 0.3 else [NAMES[0]],
+            priority=chance.choices((0, 100), (85, 15))[0],
+            bounded=chance.random() < 0.5,
         )
 
 

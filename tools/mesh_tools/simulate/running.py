@@ -53,8 +53,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 async def simulate(wanted: Wanted, stop: asyncio.Event, say: Say) -> Figures:
     """Return the figures of one simulation. It ends early, with what there is, once ``stop`` is set."""
     with tempfile.TemporaryDirectory(prefix="mesh-simulate-") as folder:
-        # Postgres, as nobody, must be able to pass through.
-        Path(folder).chmod(0o755)
         async with servers(Path(folder)) as running:
             bus = await running.connect()
             try:
@@ -150,6 +148,7 @@ class _Simulation:
     async def _live(self, stop: asyncio.Event, arrivals: plan.Plan) -> list[asyncio.Task[None]]:
         """Have the simulated time pass; return what still comes."""
         wanted, began = self._wanted, asyncio.get_running_loop().time()
+        self._asking.gangs.go_on()
         leases = min(LEASES_MAX, wanted.gpus // GPUS_A_LEASE)
         coming = self._go(
             self._asking.arrive(arrivals.arrivals(), began),
@@ -195,7 +194,7 @@ class _Simulation:
         """Have all come to rest, and look at what the tables say and agents were told."""
         found, watcher = self.found, self._watcher
         self._say("the simulated time is over; what is under way comes to rest")
-        self._asking.gangs.pause()
+        self._asking.gangs.stand_still()
         self._faulting.stop()
         different: list[str] = []
         for _ in range(LOOKS):
@@ -207,8 +206,7 @@ class _Simulation:
             different += [f"partial gang: {owner}" for owner in watcher.broken()]
             if not different:
                 break
-        while watcher.suspects:
-            await asyncio.sleep(1)
+        await _until(lambda: not watcher.suspects)
         found.breaches = sum(watcher.count.values()) + len(different)
         found.breaches_said = [*watcher.breaches, *different][:SAID_MAX]
 
@@ -224,7 +222,8 @@ class _Simulation:
             back = wire.decode(message.data, NodeReturned)
             self._watcher.opened(back.node_id, _ms(back.occurred_at))
         elif kind in {"node.cordoned", "node.lost"}:
-            gone = wire.decode(message.data, NodeCordoned if kind == "node.cordoned" else NodeLost)
+            types: dict[str, Any] = {"node.cordoned": NodeCordoned, "node.lost": NodeLost}
+            gone = wire.decode(message.data, types[kind])
             self._watcher.closed(gone.node_id, _ms(gone.occurred_at))
         elif kind == "job.failed":
             self._asking.failed(wire.decode(message.data, JobFailed).name)
@@ -248,8 +247,9 @@ class _Simulation:
     async def _or(self, stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
         """Wait for some work, or to be stopped. Raises what anything that runs beside has raised."""
         working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+        first: set[asyncio.Future[Any]] = {working, stopping, self._fault}
         try:
-            await asyncio.wait({working, stopping, self._fault}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if self._fault.done():
                 self._fault.result()
             if working.done():

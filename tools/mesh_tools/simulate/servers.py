@@ -48,14 +48,20 @@ class Servers(msgspec.Struct, frozen=True):
         return await Bus.connect(settings, user="inference-gateway", clock=SystemClock(), secret=secret)
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder one that Postgres, as nobody, can pass through, with a secret for the bus in it."""
+    folder.chmod(0o755)
+    (folder / "secret").write_text(secrets.token_hex(16))
+
+
 @contextlib.asynccontextmanager
 async def servers(folder: Path) -> AsyncIterator[Servers]:
     """Have them run, with streams and buckets declared and placement ready, until the block ends."""
+    prepare(folder)
     nats = Nats(folder / "nats", free_port())
     nats.prepare(f'listen: "127.0.0.1:{nats.port}"\njetstream {{ store_dir: "{nats.store}" }}\n')
     postgres = Postgres(folder / "postgres", free_port())
     secret = folder / "secret"
-    secret.write_text(secrets.token_hex(16))
     try:
         postgres.prepare()
         nats.spawn(folder / "nats.log")
@@ -88,11 +94,7 @@ async def _placement(
     admin = await Bus.connect(settings, user="admin", clock=SystemClock(), secret=read_secret(secret))
     await declare(admin)
     await admin.close()
-    with log.open("ab") as said:
-        # A Ctrl-C at the terminal is for us, who stop it in order.
-        process = subprocess.Popen(
-            [sys.executable, "-m", "placement"], env=environ, stdout=said, stderr=said, process_group=0
-        )
+    process = _spawn(environ, log)
     try:
         await _ready(process, port, log)
         yield process
@@ -105,15 +107,26 @@ async def _placement(
             process.wait()
 
 
+def _spawn(environ: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "placement"]
+    with log.open("ab") as said:
+        # A Ctrl-C at the terminal is for us, who stop it in order.
+        return subprocess.Popen(command, env=environ, stdout=said, stderr=said, process_group=0)
+
+
 async def _ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + READY_WITHIN_S
     while not await asyncio.to_thread(_answers, f"http://127.0.0.1:{port}/readyz"):
         if process.poll() is not None or time.monotonic() > until:
-            raise PlacementFailed(f"placement does not serve: {log.read_text()[-LOG_TAIL_CHARS:]}")
+            raise PlacementFailed(f"placement does not serve: {_tail(log)}")
         await asyncio.sleep(0.1)
 
 
+def _tail(log: Path) -> str:
+    return log.read_text()[-LOG_TAIL_CHARS:]
+
+
 def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-        return bool(answer.status == 200)  # noqa: PLR2004
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own
+        return bool(answer.status == 200)
     return False
