@@ -67,7 +67,7 @@ def _staying(running: Sequence[tuple[Wanted, Placed]], there: Sequence[Member]) 
 
 def _stays(item: Member) -> bool:
     if item.kind == "job":
-        return item.going
+        return item.going and not item.held_back
     return item.going or (item.step in {"erase", "attest"} and item.holds)
 
 

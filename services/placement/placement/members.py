@@ -10,7 +10,7 @@ from mesh_contracts.placement import Reason
 from meshkit.store import Row, Transaction
 
 from placement.domain.fleet import ENDED, Held
-from placement.domain.members import Came, Member, Step, Taken
+from placement.domain.members import LAST_ENDS, Came, Member, Step, Taken
 from placement.store import dumps, loads
 
 _MEMBER = (
@@ -83,15 +83,21 @@ async def owners_in_need(tx: Transaction, site: str, lost_before: datetime, now:
 async def seat(
     tx: Transaction, owner_id: str, seats: Sequence[Taken], *, attempt: int, now: datetime
 ) -> None:
-    """Write members down where they sit; what they take is taken already (``memory.take``)."""
+    """Write members down where they sit; what they take is taken already (``memory.take``).
+
+    Where something of an earlier attempt is still there they are held back until it has ended.
+    """
+    earlier = [one for one in await of_owner(tx, owner_id, attempt) if one.living]
+    reasons = dumps([LAST_ENDS] if earlier else [])
     column = "job_id" if owner_id.startswith("job_") else "lease_id"
     await tx.change_many(
         f"INSERT INTO member (workload_id, {column}, number, attempt, node_id, state, since, created_at,"
-        " devices, memory_mib, cpu_milli) VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $6, $7, $8, $9)",
+        " devices, memory_mib, cpu_milli, reasons)"
+        " VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $6, $7, $8, $9, $10)",
         [
             (
                 *(one.workload_id, owner_id, one.number, attempt, one.node_id, now),
-                *(dumps(one.devices), one.memory_mib, one.cpu_milli),
+                *(dumps(one.devices), one.memory_mib, one.cpu_milli, reasons),
             )
             for one in seats
         ],
@@ -158,7 +164,10 @@ async def step(
 
 
 async def yield_place(tx: Transaction, item: Member, now: datetime, reason: Reason) -> None:
-    """Tell a member to stop whose place another has got already."""
+    """Tell a member to stop whose place another has got already; one that is held back has not begun."""
+    if item.held_back:
+        await move(tx, item, "stopped", now, (reason,))
+        return
     await move(tx, item, "stopping", now, (reason,))
     await tx.change("UPDATE member SET holds = false WHERE workload_id = $1", item.workload_id)
     if item.holds:

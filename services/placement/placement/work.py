@@ -77,7 +77,11 @@ class Work:
             job = await jobstore.load(self._tx, owner_id)
             if job is not None:
                 there = await members.of_owner(self._tx, owner_id, job.attempt)
-                await self.turn_job(job, jobs.judge(job, there, self._now))
+                to = jobs.judge(job, there, self._now)
+                await self.turn_job(job, to)
+                for item in jobs.may_begin(there, to):
+                    await members.move(self._tx, item, "assigned", self._now)
+                    self._touched.add(item.node_id)
             return
         lease = await leasestore.load(self._tx, owner_id)
         if lease is not None:
@@ -121,7 +125,11 @@ class Work:
             await members.move(self._tx, item, "failed", self._now, (reason,))
             self._touched.add(item.node_id)
         for item in to.stops:
-            await members.move(self._tx, item, "stopping", self._now, item.reasons)
+            # Of one that is held back its node has never heard.
+            state = "stopped" if item.held_back else "stopping"
+            await members.move(self._tx, item, state, self._now, item.reasons)
+            if item.held_back:
+                self._todo.append(item.owner_id)
             self._touched.add(item.node_id)
 
     async def _let_go(self, owner_id: str, to: Turn) -> None:

@@ -28,6 +28,12 @@ WAITING: dict[str, Reason] = {
 """What a member waits for, where nothing more is known."""
 
 
+LAST_ENDS = Reason(
+    code="last_attempt_ending", detail="its job's last attempt is still being stopped on another node"
+)
+"""Why a member is not begun yet: a job does not run twice, not even for a moment."""
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One member of a job, or one server of a lease: where, in which state, what it takes.
 
@@ -62,6 +68,11 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     def living(self) -> bool:
         """Whether its node still has it, or is to begin it."""
         return self.state not in ENDED
+
+    @property
+    def held_back(self) -> bool:
+        """Whether its node is not told of it yet, as its job's last attempt has not ended."""
+        return LAST_ENDS in self.reasons
 
     @property
     def going(self) -> bool:
