@@ -10,7 +10,7 @@ from mesh_contracts.placement import JobState, LeaseState, Reason, WorkloadState
 from meshkit.testing import NOW, envelope
 from placement.domain import jobs, limits
 from placement.domain.jobs import judge, show_job
-from placement.domain.members import LAST_ENDS, LOST_FOR_S, Member, after, show_member
+from placement.domain.members import LOST_FOR_S, Member, after, show_member
 
 from tests.domain.holdings import World, changed, job, later, member
 
@@ -290,25 +290,3 @@ def holds(world: World) -> None:
         assert held.place == "none" or any(one.living for one in mine)
     assert held.failures <= held.wished.restarts_max + 1
     assert judge(held, world.mine(), world.at).tell == "", "nothing is left to be told"
-
-
-def test_an_attempt_is_held_back_until_the_one_before_has_ended_everywhere() -> None:
-    second = job(state="admitted", place="sits", attempt=2)
-    new = [member(number, attempt=2, reasons=(LAST_ENDS,)) for number in (0, 1)]
-    old = member(0, state="stopping", holds=False)
-    there = [old, *new]
-    assert jobs.may_begin(there, judge(second, there, NOW)) == []
-    gone = [changed(old, state="stopped"), *new]
-    assert jobs.may_begin(gone, judge(second, gone, NOW)) == new
-    lost = [changed(old, node_state="lost"), *new]
-    assert jobs.may_begin(lost, judge(second, lost, later(LOST_FOR_S - 1))) == []
-    assert jobs.may_begin(lost, judge(second, lost, later(LOST_FOR_S))) == new
-
-
-def test_members_that_were_held_back_do_not_begin_where_their_attempt_is_over() -> None:
-    second = job(state="admitted", place="sits", attempt=2)
-    sick = member(0, attempt=2, reasons=(LAST_ENDS,), node_state="cordoned", node_reasons=(SICK,))
-    there = [sick, member(1, attempt=2, reasons=(LAST_ENDS,))]
-    turn = judge(second, there, NOW)
-    assert (turn.state, len(turn.stops)) == ("preempted", 2)
-    assert jobs.may_begin(there, turn) == []

@@ -11,7 +11,10 @@ COMMANDS = {
     "demo": ("mesh_tools.demo", "the whole mesh in a fresh folder, and its story, each step proved"),
     "check": ("mesh_tools.check", "the whole gate: lint, types, rules, tests"),
     "bench": ("mesh_tools.bench", "a reproducible benchmark: bench NAME [--json]"),
-    "simulate": ("mesh_tools.simulate", "thousands of agents against the real services: simulate fleet"),
+    "simulate": (
+        "mesh_tools.simulate",
+        "thousands of agents against the real services: simulate fleet",
+    ),
     "tail": ("mesh_tools.tail", "watch facts go by"),
     "trace": ("mesh_tools.trace", "one request's spans as a tree"),
     "receipt": ("mesh_tools.cli.receipts", "receipt verify FILE: is a signed receipt true?"),

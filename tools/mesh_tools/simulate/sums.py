@@ -1,14 +1,16 @@
 """What placement's tables say once nothing changes any more, held against each other and against what agents are told."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
+import msgspec
+from placement.domain.members import LAST_ENDS
 
 QUIET_S: Final = 1.5
 QUIET_WITHIN_S: Final = 60.0
-SHOWN_MAX: Final = 5
+HELD_BACK: Final = f'"{LAST_ENDS.code}"'
 
 _DIFFERENT = """
 WITH taken AS (
@@ -24,11 +26,18 @@ SELECT coalesce(d.node_id, t.node_id) AS node_id, coalesce(d.device_id, t.device
   FROM device d FULL JOIN taken t ON d.node_id = t.node_id AND d.device_id = t.device_id
  WHERE coalesce(d.taken_milli, 0) <> coalesce(t.milli, 0)
 """
-_TOLD = """
-SELECT node_id, workload_id FROM workload WHERE state NOT IN ('stopping', 'stopped', 'failed')
+_THERE = """
+SELECT node_id, workload_id, devices, state <> 'stopping' AS goes, true AS holds, '' AS reasons
+  FROM workload WHERE state NOT IN ('stopped', 'failed')
 UNION ALL
-SELECT node_id, workload_id FROM member
- WHERE state NOT IN ('stopping', 'stopped', 'failed') OR (step IN ('erase', 'attest') AND holds)
+SELECT node_id, workload_id, devices, state NOT IN ('stopping', 'stopped', 'failed')
+       OR (step IN ('erase', 'attest') AND holds), holds, reasons
+  FROM member WHERE holds OR state NOT IN ('stopped', 'failed')
+"""
+_CHANGES = """
+SELECT (SELECT max(seq) FROM decision) AS decided, (SELECT count(*) FROM outbox) AS waiting,
+       (SELECT max(since) FROM member) AS member, (SELECT max(since) FROM node) AS node,
+       (SELECT max(since) FROM workload) AS workload
 """
 _RATES = """
 SELECT count(*) AS decisions, count(*) FILTER (WHERE at >= $1) AS during, coalesce((
@@ -75,23 +84,46 @@ async def breaches(dsn: str, told: Mapping[str, set[str]]) -> list[str]:
     connection = await asyncpg.connect(dsn)
     try:
         different = await connection.fetch(_DIFFERENT)
-        meant: dict[str, set[str]] = {}
-        for row in await connection.fetch(_TOLD):
-            meant.setdefault(row["node_id"], set()).add(row["workload_id"])
+        there = await connection.fetch(_THERE)
     finally:
         await connection.close()
     found = [
         f"tables: {row['device_id']} has {row['device_milli']} thousandths taken, workloads {row['workloads_milli']}"
         for row in different
     ]
+    meant, waits = _meant(there)
     for node_id in sorted(meant.keys() | told.keys()):
         one, other = meant.get(node_id, set()), told.get(node_id, set())
+        missing, ghosts = sorted(one - other - waits), sorted(other - one)
         found += [
-            f"told: {workload_id} is to run on {node_id}, which is not told"
-            for workload_id in one - other
+            f"told: {workload_id} is to run on {node_id}, which is not told" for workload_id in missing
         ]
         found += [
-            f"told: {node_id} is told to run {workload_id}, which is not to run"
-            for workload_id in other - one
+            f"told: {node_id} is to run {workload_id}, of which no table knows"
+            for workload_id in ghosts
         ]
     return found
+
+
+def _meant(there: Sequence[Any]) -> tuple[dict[str, set[str]], set[str]]:
+    """Return what each node should be told to run; and what it need not be told of yet.
+
+    What has another's place begins once that is gone; so does a job's next attempt.
+    """
+    leaving: dict[str, set[str]] = {}
+    for row in there:
+        if not row["holds"]:
+            leaving.setdefault(row["node_id"], set()).update(_devices(row))
+    meant: dict[str, set[str]] = {}
+    waits: set[str] = set()
+    for row in there:
+        if row["goes"]:
+            meant.setdefault(row["node_id"], set()).add(row["workload_id"])
+            held_back = HELD_BACK in row["reasons"]
+            if held_back or leaving.get(row["node_id"], set()) & _devices(row):
+                waits.add(row["workload_id"])
+    return meant, waits
+
+
+def _devices(row: Any) -> set[str]:
+    return {device_id for device_id, _ in msgspec.json.decode(row["devices"])}
