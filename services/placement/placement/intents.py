@@ -48,21 +48,29 @@ async def _intents(
     there: dict[str, list[Member]] = defaultdict(list)
     for member in await members.on_nodes(tx, only):
         there[member.node_id].append(member)
-    stays = {node: _staying(running[node], there[node]) for node in checks}
-    specs = await _specs(tx, [one for found in stays.values() for one in found])
+    begun = {node: _begun(running[node], there[node]) for node in checks}
+    specs = await _specs(tx, [one for _, stays in begun.values() for one in stays])
     return {
-        node: intent_of(node, check, running[node], [specs[one.workload_id] for one in stays[node]])
-        for node, check in checks.items()
+        node: intent_of(node, checks[node], runs, [specs[one.workload_id] for one in stays])
+        for node, (runs, stays) in begun.items()
     }
 
 
-def _staying(running: Sequence[tuple[Wanted, Placed]], there: Sequence[Member]) -> list[Member]:
-    left = {held.device_id for _, item in running if not item.living for held in item.devices}
-    left |= {held.device_id for item in there if not item.holds for held in item.devices}
-    # What gives way is gone first: its devices are not another's before.
-    return [
+def _begun(
+    running: Sequence[tuple[Wanted, Placed]], there: Sequence[Member]
+) -> tuple[list[tuple[Wanted, Placed]], list[Member]]:
+    """Return what a node should run: what gives way is gone first, its devices are not another's before."""
+    left = {held.device_id for item in there if not item.holds for held in item.devices}
+    runs = [
+        (wanted, item)
+        for wanted, item in running
+        if not item.living or not left & {held.device_id for held in item.devices}
+    ]
+    left |= {held.device_id for _, item in runs if not item.living for held in item.devices}
+    stays = [
         item for item in there if _stays(item) and not left & {held.device_id for held in item.devices}
     ]
+    return runs, stays
 
 
 def _stays(item: Member) -> bool:

@@ -10,6 +10,7 @@ from mesh_contracts.ask import Ask, Principal, Problem
 from mesh_contracts.fact import Fact
 from mesh_contracts.identity import ProjectAdmitted
 from mesh_contracts.placement import (
+    ChangeEndpoint,
     Command,
     CreateEndpoint,
     Endpoint,
@@ -46,7 +47,8 @@ WAITS_MAX: Final = 1_000_000
 BOUND_TIMES: Final = 3
 """A job that says how long it may run says so many times what it takes, and some real time for starts."""
 BOUND_MORE_S: Final = 120
-REPLICAS: Final = 2
+REPLICAS, SCALES, SCALE_EVERY_S = 2, (4, 1, 6, 2), 120.0
+"""Replicas of an endpoint at first; then, in turn, of one endpoint every so many simulated seconds."""
 LEASE_S: Final = (2 * HOUR_S, 8 * HOUR_S)
 CAP_SHARE, CAP_EVERY = 0.9, 8
 """One PDU of so many may draw only so much of what it would; other parts a little more than they would."""
@@ -74,6 +76,7 @@ class Asking:
         self.jurisdictions: dict[str, list[str]] = {}
         self.waiting: dict[str, tuple[float, bool]] = {}
         """Jobs that do not run yet: when they were asked for, and whether that counts."""
+        self._endpoints: dict[str, int] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -146,6 +149,24 @@ class Asking:
                 resources=Resources(gpus=1, memory_mib=65_536),
             )
             self._note(found, Endpoint, counts=False)
+            if isinstance(found, Endpoint):
+                self._endpoints[found.name] = found.generation
+
+    async def scale(self) -> None:
+        """Have one endpoint after the other want more replicas, or fewer again; until cancelled."""
+        turn, count = 0, len(self._endpoints)
+        while count:
+            await asyncio.sleep(SCALE_EVERY_S / self._speed)
+            name, many = f"endpoint-{turn % count}", SCALES[turn // count % len(SCALES)]
+            found = await self._ask(
+                ChangeEndpoint,
+                endpoint=name,
+                generation=self._endpoints[name],
+                replicas=Replicas(min=many, max=many),
+            )
+            if isinstance(found, Endpoint):
+                self._endpoints[name] = found.generation
+            turn += 1
 
     async def lease(self, number: int, chance_s: float, nodes: int) -> None:
         """Lease servers, give them back after a while, and again; until cancelled."""

@@ -28,7 +28,7 @@ WITHIN_S: Final = 900.0
 LOOKS: Final = 4
 """What differs at the end is looked at so often: what is only on its way is no breach."""
 SAID_MAX: Final = 100
-GPUS_AN_ENDPOINT, ENDPOINTS_MAX = 500, 40
+GPUS_AN_ENDPOINT, ENDPOINTS_MAX = 128, 40
 GPUS_A_LEASE, LEASES_MAX = 1_000, 20
 LEASE_NODES_MAX: Final = 4
 FOREIGN_EVERY: Final = 10
@@ -140,7 +140,7 @@ class _Simulation:
         """Have caps set, and what is at work when the simulated time begins."""
         began, gpus = asyncio.get_running_loop().time(), self._wanted.gpus
         await self._asking.cap(self._watcher)
-        await self._asking.serve(min(ENDPOINTS_MAX, gpus // GPUS_AN_ENDPOINT))
+        await self._asking.serve(_some(gpus, GPUS_AN_ENDPOINT, ENDPOINTS_MAX))
         await self._asking.fill(arrivals.there())
         self.found.filled_s = round(asyncio.get_running_loop().time() - began, 1)
         self._say(f"{self._samples.now_pct()} % of the GPUs are at work within {self.found.filled_s} s")
@@ -149,11 +149,12 @@ class _Simulation:
         """Have the simulated time pass; return what still comes."""
         wanted, began = self._wanted, asyncio.get_running_loop().time()
         self._asking.gangs.go_on()
-        leases = min(LEASES_MAX, wanted.gpus // GPUS_A_LEASE)
+        leases = _some(wanted.gpus, GPUS_A_LEASE, LEASES_MAX)
         coming = self._go(
             self._asking.arrive(arrivals.arrivals(), began),
             self._faulting.run(began),
             self._samples.take(),
+            self._asking.scale(),
             *(
                 self._asking.lease(one, lease_s(one), 1 + one % LEASE_NODES_MAX)
                 for one in range(leases)
@@ -265,6 +266,11 @@ async def _until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN_S):
         while not true():  # noqa: ASYNC110 - nothing to be woken by
             await asyncio.sleep(0.05)
+
+
+def _some(gpus: int, each: int, most: int) -> int:
+    """Return one for each so many GPUs, no more than ``most``."""
+    return min(most, gpus // each)
 
 
 def _ms(at: datetime) -> int:
