@@ -10,6 +10,7 @@ import pytest
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store, Transaction
+from meshkit.telemetry import METRICS
 from placement import logbook, memory, remembering, rollback
 from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
@@ -136,6 +137,16 @@ async def test_what_was_rolled_back_has_not_been(start: Open) -> None:
     [placed] = await give(store, ask("b", 8))
     assert placed.seats[0].node == "n2"
     assert (await held(await start())).engine.snapshot() == (await held(store)).engine.snapshot()
+
+
+async def test_decisions_are_counted_once_they_are_committed(start: Open) -> None:
+    # How many a second there were could not be told from anything (volcano-sh/volcano 4930).
+    store = await start()
+    before = METRICS.value("mesh_placement_decisions_total")
+    await give(store, node("n1", gpus=1), ask("a"), ask("b"))
+    with pytest.raises(Unwell):
+        await give_up(store, ask("c"), Released(workload="a", at=0))
+    assert METRICS.value("mesh_placement_decisions_total") == before + 3
 
 
 async def test_what_cannot_be_changes_nothing_and_what_came_before_it_stays(start: Open) -> None:

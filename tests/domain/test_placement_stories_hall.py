@@ -139,5 +139,5 @@ def test_what_a_watt_costs_weighs_in_where_work_goes(watt: int, taken: str) -> N
 def test_no_whole_node_is_broken_into_for_the_sake_of_watts() -> None:
     engine = site(node("dear", gpu_w=700), node("thrifty", gpu_w=300))
     placed(engine, wish("a", Size(gpus=1), avoid=("thrifty",)))
-    engine.apply(Weighed(watt=100))
+    engine.apply(Weighed(watt=10_000))
     assert placed(engine, wish("b", Size(gpus=1))).seats[0].node == "dear"

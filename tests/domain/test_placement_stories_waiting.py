@@ -50,17 +50,17 @@ def half_full(hall: Hall) -> None:
 
 
 @pytest.mark.parametrize(
-    ("befalls", "more", "code"),
+    ("befalls", "more", "code", "way"),
     [
-        (full, {}, "not_enough_gpus"),
-        (full, {"size": Size(gpu_milli=200)}, "not_enough_gpus"),
-        (out_of_service, {}, "no_ready_node"),
-        (reserved, {}, "reserved"),
-        (half_full, {"members": 2, "near": TOGETHER}, "not_near_enough"),
+        (full, {}, "not_enough_gpus", "workload"),
+        (full, {"size": Size(gpu_milli=200)}, "not_enough_gpus", "workload"),
+        (out_of_service, {}, "no_ready_node", "ready"),
+        (reserved, {}, "reserved", None),
+        (half_full, {"members": 2, "near": TOGETHER}, "not_near_enough", "members"),
     ],
 )
 def test_who_waits_for_room_is_told_of_what_and_a_way_out_that_is_one(
-    befalls: Callable[[Hall], None], more: dict[str, Any], code: str
+    befalls: Callable[[Hall], None], more: dict[str, Any], code: str, way: str | None
 ) -> None:
     # Why something was pending took an agent to find out (KAI 2058).
     hall = Hall()
@@ -70,6 +70,7 @@ def test_who_waits_for_room_is_told_of_what_and_a_way_out_that_is_one(
     reasons = refused(wished, told.why)
     assert reasons[0].code == code
     assert all(one.detail and one.unblock for one in reasons)
+    assert (told.why.relaxation and told.why.relaxation.kind) == way
     if told.why.relaxation is not None:
         trial = hall.engine.copy()
         inputs, less = relaxed(trial, wished, told.why.relaxation)

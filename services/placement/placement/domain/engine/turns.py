@@ -285,8 +285,7 @@ class Turns:
             assert holding is not None, "only who sits draws watts"
             self.admission.labels.promote(self.admission.owner(holding.wish), self.now)
             where = "the site" if given.level == "site" else f"{given.level} {given.domain}"
-            by = f"the power cap of {where}"
-            yield self.trying.gave_way(holding, by, self.now)
+            yield self.trying.gave_way(holding, f"the power cap of {where}", self.now)
 
     def _settle(self, found: list[Followed], *, positions: bool = False) -> Advanced | Noted:
         """Have the queue move, and return what followed."""
