@@ -74,9 +74,8 @@ def _begun(
 
 
 def _stays(item: Member) -> bool:
-    if item.kind == "job":
-        return item.going and not item.held_back
-    return item.going or (item.step in {"erase", "attest"} and item.holds)
+    goes = item.going and not item.held_back
+    return goes or (item.kind == "lease" and item.step in {"erase", "attest"} and item.holds)
 
 
 async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSpec]:

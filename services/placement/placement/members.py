@@ -10,7 +10,7 @@ from mesh_contracts.placement import Reason
 from meshkit.store import Row, Transaction
 
 from placement.domain.fleet import ENDED, Held
-from placement.domain.members import LAST_ENDS, Came, Member, Step, Taken
+from placement.domain.members import Came, Member, Step, Taken
 from placement.store import dumps, loads
 
 _MEMBER = (
@@ -80,15 +80,40 @@ async def owners_in_need(tx: Transaction, site: str, lost_before: datetime, now:
     return [row["owner"] for row in rows]
 
 
-async def seat(
-    tx: Transaction, owner_id: str, seats: Sequence[Taken], *, attempt: int, now: datetime
-) -> None:
-    """Write members down where they sit; what they take is taken already (``memory.take``).
+async def leaving(tx: Transaction, site: str) -> dict[str, set[str]]:
+    """Return the devices, by node, of those who are to end and whose place is another's already."""
+    rows = await tx.rows(
+        "SELECT m.node_id, m.devices FROM member m JOIN node n USING (node_id)"
+        " WHERE n.site = $1 AND NOT m.holds AND m.state NOT IN ('stopped', 'failed')",
+        site,
+    )
+    devices: dict[str, set[str]] = {}
+    for row in rows:
+        held = loads(row["devices"], list[Held])
+        devices.setdefault(row["node_id"], set()).update(one.device_id for one in held)
+    return devices
 
-    Where something of an earlier attempt is still there they are held back until it has ended.
-    """
-    earlier = [one for one in await of_owner(tx, owner_id, attempt) if one.living]
-    reasons = dumps([LAST_ENDS] if earlier else [])
+
+async def owners_held_back(tx: Transaction, site: str) -> list[str]:
+    """Return the jobs and leases with members that have their seats and are not begun, as something is to end first."""
+    rows = await tx.rows(
+        "SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m JOIN node n USING (node_id)"
+        " WHERE n.site = $1 AND m.holds AND m.state = 'assigned' AND m.reasons <> '[]' ORDER BY owner",
+        site,
+    )
+    return [row["owner"] for row in rows]
+
+
+async def seat(
+    tx: Transaction,
+    owner_id: str,
+    seats: Sequence[Taken],
+    *,
+    attempt: int,
+    now: datetime,
+    reasons: Sequence[Reason] = (),
+) -> None:
+    """Write members down where they sit; what they take is taken already (``memory.take``)."""
     column = "job_id" if owner_id.startswith("job_") else "lease_id"
     await tx.change_many(
         f"INSERT INTO member (workload_id, {column}, number, attempt, node_id, state, since, created_at,"
@@ -97,7 +122,7 @@ async def seat(
         [
             (
                 *(one.workload_id, owner_id, one.number, attempt, one.node_id, now),
-                *(dumps(one.devices), one.memory_mib, one.cpu_milli, reasons),
+                *(dumps(one.devices), one.memory_mib, one.cpu_milli, dumps(list(reasons))),
             )
             for one in seats
         ],
@@ -105,24 +130,28 @@ async def seat(
 
 
 async def seat_all(
-    tx: Transaction, seats: Sequence[tuple[str, Taken]], *, attempt: int, now: datetime
+    tx: Transaction,
+    seats: Sequence[tuple[str, Taken, tuple[Reason, ...]]],
+    *,
+    attempt: int,
+    now: datetime,
 ) -> None:
-    """Write down the members of several jobs, each with its job's id."""
+    """Write down the members of several jobs, each with its job's id, and why it does not begin yet, if so."""
     if not seats:
         return
     rows = [
         (
             *(one.workload_id, job_id, one.number, one.node_id),
-            *(dumps(one.devices), one.memory_mib, one.cpu_milli),
+            *(dumps(one.devices), one.memory_mib, one.cpu_milli, dumps(list(reasons))),
         )
-        for job_id, one in seats
+        for job_id, one, reasons in seats
     ]
     await tx.change(
         "INSERT INTO member (workload_id, job_id, number, attempt, node_id, state, since, created_at,"
-        " devices, memory_mib, cpu_milli) SELECT workload_id, job_id, number, $8, node_id, 'assigned', $9,"
-        " $9, devices, memory_mib, cpu_milli FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[],"
-        " $5::text[], $6::bigint[], $7::bigint[]) AS row (workload_id, job_id, number, node_id, devices,"
-        " memory_mib, cpu_milli)",
+        " devices, memory_mib, cpu_milli, reasons) SELECT workload_id, job_id, number, $9, node_id,"
+        " 'assigned', $10, $10, devices, memory_mib, cpu_milli, reasons FROM unnest($1::text[], $2::text[],"
+        " $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[]) AS row (workload_id,"
+        " job_id, number, node_id, devices, memory_mib, cpu_milli, reasons)",
         *(list(column) for column in zip(*rows, strict=True)),
         *(attempt, now),
     )

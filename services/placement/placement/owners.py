@@ -1,6 +1,6 @@
 """What jobs and leases have in common: a wish, seats that they are given, facts that are told of them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -10,12 +10,13 @@ from mesh_contracts.placement import Reason
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import jobstore, leasestore, members, memory, nodes, reading
+from placement import bounds, jobstore, leasestore, members, memory, nodes, reading
+from placement.domain import watts
 from placement.domain.engine.wish import Placed, Wish
 from placement.domain.fleet import Held
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
-from placement.domain.members import Taken
+from placement.domain.members import LAST_ENDS, WATTS_DRAWN, Taken
 from placement.domain.telling import Told, begun
 from placement.domain.wishes import wish_of_job, wish_of_lease
 from placement.sums import Devices, Take
@@ -72,7 +73,8 @@ async def seat(
     ]
     devices = await nodes.take(tx, owner.site, takes)
     taken = taken_of(cause, outcome, attempt, devices, needs)
-    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now)
+    why = await _first(tx, owner, attempt, {one.node_id for one in taken})
+    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now, reasons=why)
     await tell(tx, cause, now, owner, begun(owner, attempt, taken))
     return taken
 
@@ -97,6 +99,26 @@ def taken_of(
         )
         for number, one in enumerate(outcome.seats)
     ]
+
+
+async def crowded(tx: Transaction, site: str, nodes: Collection[str]) -> bool:
+    """Tell whether who gave way to others, and has not ended, still draws what some of ``nodes`` would draw now."""
+    leaving = await members.leaving(tx, site)
+    if not leaving:
+        return False
+    caps: dict[tuple[str, str], int] = {
+        (cap.level, cap.domain): cap.watts or 0 for cap in await bounds.caps(tx, site)
+    }
+    return bool(caps) and watts.crowded(await reading.load_fleet(tx, site), leaving, caps, nodes)
+
+
+async def _first(
+    tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str]
+) -> tuple[Reason, ...]:
+    """Return what has to end before members begin that have just got their seats; nothing where they may."""
+    if attempt > 1 and any(one.living for one in await members.of_owner(tx, name_of(owner), attempt)):
+        return (LAST_ENDS,)
+    return (WATTS_DRAWN,) if await crowded(tx, owner.site, nodes) else ()
 
 
 async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told) -> None:

@@ -250,6 +250,7 @@ class Pulse:
         now = self._clock.now()
         lost_before = now - timedelta(seconds=LOST_FOR_S)
         owners = await members.owners_in_need(tx, self._site, lost_before, now)
+        owners += await members.owners_held_back(tx, self._site)
         owners += await leasestore.due(tx, self._site, now)
         return owners + await jobstore.due(tx, self._site, now)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from mesh_contracts.ask import Principal, Problem
-from mesh_contracts.placement import Job, SubmitJob
+from mesh_contracts.placement import Job, Reason, SubmitJob
 from mesh_contracts.units import derived_id
 from meshkit.clock import Clock
 from meshkit.errors import NotHeardYet
@@ -24,7 +24,7 @@ from placement.domain.admit_work import JOBS_PER_PROJECT_MAX, bad_job
 from placement.domain.engine.wish import Asked, Placed, Queued, Refused
 from placement.domain.jobs import JobWish, WantedJob, show_job
 from placement.domain.lacks import waits_for, why_not
-from placement.domain.members import Member, Taken, Turn
+from placement.domain.members import WATTS_DRAWN, Member, Taken, Turn
 from placement.domain.telling import begun, of_job, queued
 from placement.domain.wishes import at_of, milliseconds, wish_of_job
 from placement.intents import put_intents
@@ -135,19 +135,24 @@ class _Batch:
         ]
         devices = await nodes.take(tx, self._held.site, takes) if takes else {}
         kept: list[WantedJob] = []
-        seats: list[tuple[str, Taken]] = []
+        seats: list[tuple[str, Taken, tuple[Reason, ...]]] = []
+        leaving = bool(await members.leaving(tx, self._held.site))
         facts: list[Any] = []
         for one in decided:
             job, there, told = self._become(one, devices)
             kept.append(job)
-            seats += [(job.job_id, item) for item in there]
+            late = leaving and await owners.crowded(
+                tx, self._held.site, {item.node_id for item in there}
+            )
+            seats += [(job.job_id, item, (WATTS_DRAWN,) if late else ()) for item in there]
             facts.append(owners.fact_of(one.ask, self._now, one.job, told))
             shown = owners.in_line(tx, job)
-            self.answers[one.number] = show_job(shown, self._members(job, there), self._now)
+            listed = self._members(job, there, (WATTS_DRAWN,) if late else ())
+            self.answers[one.number] = show_job(shown, listed, self._now)
         await jobstore.keep_all(tx, kept)
         await members.seat_all(tx, seats, attempt=1, now=self._now)
         await tx.tell_all(facts)
-        await put_intents(tx, sorted({item.node_id for _, item in seats}))
+        await put_intents(tx, sorted({item.node_id for _, item, _ in seats}))
 
     def _become(self, one: _Decided, devices: Devices) -> tuple[WantedJob, list[Taken], Any]:
         """Return a job as it is once it was decided about, its members, and what is told."""
@@ -174,7 +179,9 @@ class _Batch:
         told = of_job(job, Turn(state="failed", reasons=why))
         return msgspec.structs.replace(job, state="failed", reasons=why, ended_at=self._now), [], told
 
-    def _members(self, job: WantedJob, there: Sequence[Taken]) -> list[Member]:
+    def _members(
+        self, job: WantedJob, there: Sequence[Taken], why: tuple[Reason, ...] = ()
+    ) -> list[Member]:
         return [
             Member(
                 workload_id=item.workload_id,
@@ -192,6 +199,7 @@ class _Batch:
                 devices=item.devices,
                 memory_mib=item.memory_mib,
                 cpu_milli=item.cpu_milli,
+                reasons=why,
             )
             for item in there
         ]

@@ -28,7 +28,7 @@ from placement.domain.engine.wish import (
 from placement.domain.jobs import WantedJob
 from placement.domain.lacks import short_of, waits_for, why_not
 from placement.domain.leases import WantedLease
-from placement.domain.members import Turn
+from placement.domain.members import Member, Turn, may_begin
 from placement.domain.telling import Told, of_job, of_lease, queued
 from placement.domain.wishes import at_of, milliseconds, reserved, wish_of_job
 from placement.intents import put_intent
@@ -79,14 +79,21 @@ class Work:
                 there = await members.of_owner(self._tx, owner_id, job.attempt)
                 to = jobs.judge(job, there, self._now)
                 await self.turn_job(job, to)
-                for item in jobs.may_begin(there, to):
-                    await members.move(self._tx, item, "assigned", self._now)
-                    self._touched.add(item.node_id)
+                await self._begin_late(may_begin(there, to))
             return
         lease = await leasestore.load(self._tx, owner_id)
         if lease is not None:
             there = await members.of_owner(self._tx, owner_id)
-            await self.turn_lease(lease, leases.judge(lease, there, self._now))
+            to = leases.judge(lease, there, self._now)
+            await self.turn_lease(lease, to)
+            await self._begin_late(may_begin(there, to))
+
+    async def _begin_late(self, late: Sequence[Member]) -> None:
+        """Have members begin that were held back, where no cap is in their way any more."""
+        if late and not await owners.crowded(self._tx, self._site, {one.node_id for one in late}):
+            for item in late:
+                await members.move(self._tx, item, "assigned", self._now)
+                self._touched.add(item.node_id)
 
     async def turn_job(self, job: WantedJob, to: Turn) -> None:
         """Make a job what it turns into, tell of it, and look at it again where the engine is to hear of it."""

@@ -95,7 +95,7 @@ def between(values: list[float], part: float, scale: float = 1.0) -> float | Non
     return round(sorted(values)[min(len(values) - 1, int(len(values) * part))] * scale, 2)
 
 
-def told(heard: Counter[str]) -> dict[str, int]:
+def told_of(heard: Counter[str]) -> dict[str, int]:
     """Return the figures that follow from what placement told."""
     return {
         "preempted": heard["job.preempted"],

@@ -19,7 +19,7 @@ from mesh_tools.simulate import plan, sums
 from mesh_tools.simulate.agents import Agents
 from mesh_tools.simulate.asking import Asking, lease_s
 from mesh_tools.simulate.faulting import Faulting
-from mesh_tools.simulate.figures import Figures, Samples, between, told
+from mesh_tools.simulate.figures import Figures, Samples, between, told_of
 from mesh_tools.simulate.servers import Servers, servers
 from mesh_tools.simulate.telling import Teller
 
@@ -184,7 +184,7 @@ class _Simulation:
         found.members_restarted = watcher.restarted
         found.failures = dict(self._faulting.count)
         found.heartbeats, found.facts_told = self._agents.beats, self._teller.told
-        for name, value in told(self._heard).items():
+        for name, value in told_of(self._heard).items():
             setattr(found, name, value)
         rates = await sums.rates(self._servers.dsn, began)
         seconds = max(1.0, (self._bus.clock.now() - began).total_seconds())
@@ -203,8 +203,8 @@ class _Simulation:
             found.quiet = await sums.quiet(self._servers.dsn)
             if not found.quiet:
                 continue
-            different = await sums.breaches(self._servers.dsn, watcher.listed())
-            different += [f"partial gang: {owner}" for owner in watcher.broken()]
+            told = watcher.listed()
+            different = await sums.breaches(self._servers.dsn, told, watcher.broken())
             if not different:
                 break
         await _until(lambda: not watcher.suspects)

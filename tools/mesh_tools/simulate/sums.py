@@ -1,16 +1,16 @@
 """What placement's tables say once nothing changes any more, held against each other and against what agents are told."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
 import msgspec
-from placement.domain.members import LAST_ENDS
+from placement.domain.members import LAST_ENDS, WATTS_DRAWN
 
 QUIET_S: Final = 1.5
 QUIET_WITHIN_S: Final = 60.0
-HELD_BACK: Final = f'"{LAST_ENDS.code}"'
+HELD_BACK: Final = (f'"{LAST_ENDS.code}"', f'"{WATTS_DRAWN.code}"')
 
 _DIFFERENT = """
 WITH taken AS (
@@ -27,10 +27,10 @@ SELECT coalesce(d.node_id, t.node_id) AS node_id, coalesce(d.device_id, t.device
  WHERE coalesce(d.taken_milli, 0) <> coalesce(t.milli, 0)
 """
 _THERE = """
-SELECT node_id, workload_id, devices, state <> 'stopping' AS goes, true AS holds, '' AS reasons
+SELECT node_id, workload_id, '' AS owner_id, devices, state <> 'stopping' AS goes, true AS holds, '' AS reasons
   FROM workload WHERE state NOT IN ('stopped', 'failed')
 UNION ALL
-SELECT node_id, workload_id, devices, state NOT IN ('stopping', 'stopped', 'failed')
+SELECT node_id, workload_id, coalesce(job_id, lease_id), devices, state NOT IN ('stopping', 'stopped', 'failed')
        OR (step IN ('erase', 'attest') AND holds), holds, reasons
   FROM member WHERE holds OR state NOT IN ('stopped', 'failed')
 """
@@ -79,8 +79,11 @@ async def quiet(dsn: str) -> bool:
         await connection.close()
 
 
-async def breaches(dsn: str, told: Mapping[str, set[str]]) -> list[str]:
-    """Return where the tables differ from themselves, and from what agents are ``told`` to run, by node."""
+async def breaches(dsn: str, told: Mapping[str, set[str]], broken: Collection[str]) -> list[str]:
+    """Return where the tables differ from themselves, and from what agents are ``told`` to run, by node.
+
+    ``broken`` are jobs of which some members are told and others are not: none is wrong where these wait.
+    """
     connection = await asyncpg.connect(dsn)
     try:
         different = await connection.fetch(_DIFFERENT)
@@ -102,7 +105,8 @@ async def breaches(dsn: str, told: Mapping[str, set[str]]) -> list[str]:
             f"told: {node_id} is to run {workload_id}, of which no table knows"
             for workload_id in ghosts
         ]
-    return found
+    late = {row["owner_id"] for row in there if row["workload_id"] in waits}
+    return [*found, *(f"partial gang: {owner}" for owner in broken if owner not in late)]
 
 
 def _meant(there: Sequence[Any]) -> tuple[dict[str, set[str]], set[str]]:
@@ -119,7 +123,7 @@ def _meant(there: Sequence[Any]) -> tuple[dict[str, set[str]], set[str]]:
     for row in there:
         if row["goes"]:
             meant.setdefault(row["node_id"], set()).add(row["workload_id"])
-            held_back = HELD_BACK in row["reasons"]
+            held_back = any(code in row["reasons"] for code in HELD_BACK)
             if held_back or leaving.get(row["node_id"], set()) & _devices(row):
                 waits.add(row["workload_id"])
     return meant, waits

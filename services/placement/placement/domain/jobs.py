@@ -97,16 +97,6 @@ def judge(job: WantedJob, members: Sequence[Member], now: datetime) -> Turn:
     return _at_rest(job, turn)
 
 
-def may_begin(members: Sequence[Member], turn: Turn) -> list[Member]:
-    """Return the members that were held back and may begin, as nothing of an earlier attempt is there any more."""
-    late = [one for one in members if one.going and one.held_back]
-    if not late or turn.state not in {"admitted", "running"}:
-        return []
-    given_up = {one.workload_id for one, _ in turn.fails}
-    earlier = [one for one in members if one.living and one.attempt < late[0].attempt]
-    return late if all(one.workload_id in given_up for one in earlier) else []
-
-
 def cancelled(job: WantedJob) -> Turn:
     """Return what a job becomes that nobody wants any more; one that has ended stays as it is."""
     if job.over:

@@ -1,5 +1,6 @@
 """Members of jobs and servers of leases: what each is, and when its node takes its place from it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -31,7 +32,12 @@ WAITING: dict[str, Reason] = {
 LAST_ENDS = Reason(
     code="last_attempt_ending", detail="its job's last attempt is still being stopped on another node"
 )
-"""Why a member is not begun yet: a job does not run twice, not even for a moment."""
+WATTS_DRAWN = Reason(
+    code="watts_still_drawn",
+    detail="who gave way to others is still being stopped, under the same power cap",
+)
+"""Why a member is not begun yet, though it has its seat: a job does not run twice, and no cap is broken, not
+even for a moment."""
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +77,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held_back(self) -> bool:
-        """Whether its node is not told of it yet, as its job's last attempt has not ended."""
-        return LAST_ENDS in self.reasons
+        """Whether its node is not told of it yet, as something has to end first."""
+        return LAST_ENDS in self.reasons or WATTS_DRAWN in self.reasons
 
     @property
     def going(self) -> bool:
@@ -148,6 +154,15 @@ def _begun(member: Member, *, ready: bool) -> Came | None:
     state: WorkloadState = "ready" if ready else "starting"
     goes = (member.going or back) and member.state != state
     return Came(state=state, begun=True) if goes else None
+
+
+def may_begin(members: Sequence[Member], turn: Turn) -> list[Member]:
+    """Return the members that were held back and that no earlier attempt, where there is one, is in the way of."""
+    over = {one.workload_id for one in turn.stops} | {one.workload_id for one, _ in turn.fails}
+    late = [one for one in members if one.going and one.held_back and one.workload_id not in over]
+    given_up = {one.workload_id for one, _ in turn.fails}
+    earlier = [one for one in members if late and one.living and one.attempt < late[0].attempt]
+    return late if all(one.workload_id in given_up for one in earlier) else []
 
 
 def is_lost(member: Member, now: datetime) -> bool:
