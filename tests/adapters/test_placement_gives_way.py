@@ -1,0 +1,68 @@
+"""Who gives way is gone before anybody has its place, and before it begins again elsewhere."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from mesh_contracts.placement import Resources
+
+from tests.adapters.fleet import Site, eventually
+from tests.adapters.holdings import begin, intended, job_is, job_of, servers, submit
+from tests.servers_nats import NatsServer
+from tests.servers_postgres import PostgresServer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+async def site(
+    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
+) -> AsyncIterator[Site]:
+    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
+    try:
+        yield site
+    finally:
+        await site.close()
+
+
+async def test_a_replica_begins_only_once_the_job_whose_gpu_it_got_has_ended(site: Site) -> None:
+    (node,) = await servers(site, 1, gpus=1)
+    victim = await submit(site, "victim", members=1, resources=Resources(gpus=1))
+    await intended(site, node)
+    await begin([node], victim)
+    await job_is(site, "running", "victim")
+    made = await site.create(resources=Resources(gpus=1, memory_mib=1))
+    assert [item.state for item in made.workloads] == ["assigned"]
+    await intended(site, node, 0)
+    assert (await site.intent(node)).workloads == []
+    await node.stopped(victim.workloads[0].id)
+
+    async def told() -> list[str]:
+        return [item.workload_id for item in (await site.intent(node)).workloads]
+
+    assert await eventually(told) == [made.workloads[0].id]
+
+
+async def test_a_job_that_gave_way_begins_elsewhere_only_once_it_has_ended_where_it_was(
+    site: Site,
+) -> None:
+    one, two = await servers(site, 2)
+    nodes = {node.id: node for node in (one, two)}
+    victim = await submit(site, "victim", members=1)
+    other = await submit(site, "other", members=1, priority=300)
+    for job in (victim, other):
+        await begin([one, two], job)
+        await job_is(site, "running", job.name)
+    dear = await submit(site, "dear", members=1, priority=300)
+    assert dear.state == "admitted"
+    there, elsewhere = (nodes[job.workloads[0].node_id] for job in (victim, other))
+    await elsewhere.stopped(other.workloads[0].id, exit_code=0)
+    again = await job_is(site, "admitted", "victim")
+    (late,) = [item for item in again.workloads if item.node_id == elsewhere.id]
+    assert [reason.code for reason in late.reasons] == ["last_attempt_ending"]
+    await intended(site, elsewhere, 0)
+    await there.stopped(victim.workloads[0].id)
+    (spec,) = await intended(site, elsewhere)
+    assert (spec.workload_id, spec.attempt) == (late.id, 2)
+    (begun,) = [item for item in (await job_of(site, "victim")).workloads if item.id == late.id]
+    assert [reason.code for reason in begun.reasons] == ["waiting_for_agent"]
