@@ -1,6 +1,6 @@
 """What jobs and leases have in common: a wish, seats that they are given, facts that are told of them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from placement.domain.engine.wish import Placed, Wish
 from placement.domain.fleet import Held
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
-from placement.domain.members import LAST_ENDS, WATTS_DRAWN, Taken
+from placement.domain.members import LAST_ENDS, WATTS_DRAWN, Member, Taken
 from placement.domain.telling import Told, begun
 from placement.domain.wishes import wish_of_job, wish_of_lease
 from placement.sums import Devices, Take
@@ -112,6 +112,16 @@ async def crowded(tx: Transaction, site: str, nodes: Collection[str]) -> bool:
     return bool(caps) and watts.crowded(await reading.load_fleet(tx, site), leaving, caps, nodes)
 
 
+async def begin_late(tx: Transaction, site: str, late: Sequence[Member], now: datetime) -> set[str]:
+    """Have members begin that were held back, where no cap is in their way any more; return their nodes."""
+    there = {one.node_id for one in late}
+    if not late or await crowded(tx, site, there):
+        return set()
+    for item in late:
+        await members.move(tx, item, "assigned", now)
+    return there
+
+
 async def _first(
     tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str]
 ) -> tuple[Reason, ...]:
@@ -121,9 +131,10 @@ async def _first(
     return (WATTS_DRAWN,) if await crowded(tx, owner.site, nodes) else ()
 
 
-async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told) -> None:
-    """Tell a fact of a job or a lease."""
-    await tx.tell(fact_of(cause, now, owner, told))
+async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told | None) -> None:
+    """Tell a fact of a job or a lease, if there is one to tell."""
+    if told is not None:
+        await tx.tell(fact_of(cause, now, owner, told))
 
 
 def fact_of(cause: Any, now: datetime, owner: Owner, told: Told) -> Fact:

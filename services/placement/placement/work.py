@@ -28,7 +28,7 @@ from placement.domain.engine.wish import (
 from placement.domain.jobs import WantedJob
 from placement.domain.lacks import short_of, waits_for, why_not
 from placement.domain.leases import WantedLease
-from placement.domain.members import Member, Turn, may_begin
+from placement.domain.members import Turn, may_begin
 from placement.domain.telling import Told, of_job, of_lease, queued
 from placement.domain.wishes import at_of, milliseconds, reserved, wish_of_job
 from placement.intents import put_intent
@@ -73,27 +73,22 @@ class Work:
         await self._heed(outcome, wish)
 
     async def _look(self, owner_id: str) -> None:
+        job, lease = None, None
         if owner_id.startswith("job_"):
             job = await jobstore.load(self._tx, owner_id)
-            if job is not None:
-                there = await members.of_owner(self._tx, owner_id, job.attempt)
-                to = jobs.judge(job, there, self._now)
-                await self.turn_job(job, to)
-                await self._begin_late(may_begin(there, to))
-            return
-        lease = await leasestore.load(self._tx, owner_id)
-        if lease is not None:
-            there = await members.of_owner(self._tx, owner_id)
+        else:
+            lease = await leasestore.load(self._tx, owner_id)
+        there = await members.of_owner(self._tx, owner_id, job.attempt if job else 0)
+        if job is not None:
+            to = jobs.judge(job, there, self._now)
+            await self.turn_job(job, to)
+        elif lease is not None:
             to = leases.judge(lease, there, self._now)
             await self.turn_lease(lease, to)
-            await self._begin_late(may_begin(there, to))
-
-    async def _begin_late(self, late: Sequence[Member]) -> None:
-        """Have members begin that were held back, where no cap is in their way any more."""
-        if late and not await owners.crowded(self._tx, self._site, {one.node_id for one in late}):
-            for item in late:
-                await members.move(self._tx, item, "assigned", self._now)
-                self._touched.add(item.node_id)
+        else:
+            return
+        late = may_begin(there, to)
+        self._touched |= await owners.begin_late(self._tx, self._site, late, self._now)
 
     async def turn_job(self, job: WantedJob, to: Turn) -> None:
         """Make a job what it turns into, tell of it, and look at it again where the engine is to hear of it."""
@@ -228,8 +223,8 @@ class Work:
 
     async def _refused(self, outcome: Refused, wish: Wish | None) -> None:
         assert wish is not None, "only what was just asked for is refused"
-        called = (await memory.hold(self._tx, self._site)).called
-        why = why_not(outcome.why, outcome.short, wish, called)
+        held = await memory.hold(self._tx, self._site)
+        why = why_not(outcome.why, outcome.short, wish, held.called)
         owner = await owners.load(self._tx, outcome.workload)
         if isinstance(owner, WantedJob):
             await self.turn_job(owner, Turn(state="failed", reasons=why, failures=owner.failures))
@@ -259,8 +254,7 @@ class Work:
         await self._tell(job, of_job(job, to))
 
     async def _tell(self, owner: Owner, told: Told | None) -> None:
-        if told is not None:
-            await owners.tell(self._tx, self._cause, self._now, owner, told)
+        await owners.tell(self._tx, self._cause, self._now, owner, told)
 
 
 async def turn(tx: Transaction, cause: Any, now: datetime, owner: Owner, to: Turn) -> None:
@@ -268,10 +262,9 @@ async def turn(tx: Transaction, cause: Any, now: datetime, owner: Owner, to: Tur
     work = Work(tx, cause, now)
     if isinstance(owner, WantedJob):
         await work.turn_job(owner, to)
-        await work.run([owner.job_id])
     else:
         await work.turn_lease(owner, to)
-        await work.run([owner.lease_id])
+    await work.run([owners.name_of(owner)])
 
 
 async def decided(tx: Transaction, cause: Any, now: datetime, outcome: Outcome, wish: Wish) -> None:
