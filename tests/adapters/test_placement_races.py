@@ -41,6 +41,12 @@ async def site(
         await site.close()
 
 
+async def waits(site: Site) -> set[str]:
+    """Return who waits by the tables."""
+    async with site.service.store.transaction() as tx:
+        return {row["job_id"] for row in await tx.rows("SELECT job_id FROM job WHERE place = 'waits'")}
+
+
 @pytest.mark.parametrize("why", ["another is worth more", "a cap leaves no watts"])
 async def test_a_job_that_was_cancelled_and_gives_way_while_it_stops_does_not_come_again(
     site: Site, why: str
@@ -58,6 +64,7 @@ async def test_a_job_that_was_cancelled_and_gives_way_while_it_stops_does_not_co
     else:
         low = await site.ask(SetCap, level="rack", domain="r1", watts=100)
         assert low.planned_w == 100
+        assert await waits(site) == set(), "who is told its place in line has one"
         await site.ask(SetCap, level="rack", domain="r1", watts=None)
     await node.stopped(made.workloads[0].id)
     whole = await submit(site, "next", members=1, resources=Resources(gpus=4), priority=0)

@@ -199,7 +199,7 @@ class Work:
     async def _seat(self, outcome: Placed) -> None:
         owner = await owners.load(self._tx, outcome.workload)
         if owner.over:
-            # It gave way, and was let go of before it was seen that it had other seats at once.
+            # It gave way, and was let go of before it was seen what else became of it.
             return
         taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
         self._touched |= {one.node_id for one in taken}
@@ -208,6 +208,8 @@ class Work:
     async def _wait(self, outcome: Queued, wish: Wish | None) -> None:
         start = at_of(outcome.start)
         owner = await owners.load(self._tx, outcome.workload)
+        if owner.over:
+            return
         held = await memory.hold(self._tx, self._site)
         why = owner.reasons
         if wish is not None:
