@@ -74,8 +74,11 @@ async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 8.0) 
 class Node:
     """A node's agent as placement hears it: it tells what the test has it tell."""
 
-    def __init__(self, bus: Bus, name: str, gpus: int = 1, **joins: Any) -> None:
+    def __init__(
+        self, bus: Bus, name: str, gpus: int = 1, jurisdiction: str = "FR", **joins: Any
+    ) -> None:
         self.bus, self.name, self.gpus, self.joins = bus, name, gpus, joins
+        self.jurisdiction = jurisdiction
         self.id = test_id("node", name)
         self._versions = count(1)
 
@@ -106,7 +109,7 @@ class Node:
                 **self._born(),
                 node_id=self.id,
                 name=self.name,
-                jurisdiction="FR",
+                jurisdiction=self.jurisdiction,
                 devices=devices,
                 memory_mib=2_048,
                 cpus=2,

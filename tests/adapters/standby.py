@@ -79,10 +79,15 @@ class Processes:
         self._folder, self._url, self._dsn = folder, url, dsn
         self.all: list[Placement] = []
 
-    async def start(self) -> Placement:
-        """Return one more, once it is ready: to serve, or to stand by."""
+    def spawn(self) -> Placement:
+        """Return one more, ready or not."""
         one = Placement(self._folder, self._url, self._dsn, len(self.all))
         self.all.append(one)
+        return one
+
+    async def start(self) -> Placement:
+        """Return one more, once it is ready: to serve, or to stand by."""
+        one = self.spawn()
         await until(one.ready, within_s=30)
         return one
 
@@ -91,10 +96,10 @@ class Processes:
             one.end()
 
     @contextlib.asynccontextmanager
-    async def store(self) -> AsyncIterator[Store]:
+    async def store(self, owner: str = "placement") -> AsyncIterator[Store]:
         """Look into the database, as nobody in particular."""
         store = await Store.connect(
-            Secret(self._dsn), owner="placement", clock=SystemClock(), migrations=MIGRATIONS
+            Secret(self._dsn), owner=owner, clock=SystemClock(), migrations=MIGRATIONS
         )
         try:
             yield store

@@ -1,0 +1,343 @@
+"""Callers who ask placement for whatever comes into their heads, and remember what they were answered."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from mesh_contracts.ask import Principal, Problem
+from mesh_contracts.placement import (
+    CancelJob,
+    CapDomain,
+    ChangeEndpoint,
+    CheckNode,
+    CordonNode,
+    CreateEndpoint,
+    DeleteEndpoint,
+    DrainNode,
+    ExplainPlacement,
+    GetJob,
+    GetLease,
+    ListJobs,
+    ListNodes,
+    Model,
+    Near,
+    PowerCap,
+    Quota,
+    RearmBreaker,
+    ReleaseLease,
+    Replicas,
+    RequestLease,
+    Residency,
+    Resources,
+    ReturnNode,
+    SetCap,
+    SetQuota,
+    SubmitJob,
+)
+from meshkit.bus import Bus
+from meshkit.clock import SystemClock
+
+from tests.adapters.holdings import RUN
+
+HONEST = {409, 412, 422, 429}
+"""Problems that tell what is so; 503 and 504 are asked again."""
+NOT_NOW = {503, 504}
+OWN_MAX = 5
+"""Jobs, leases and endpoints that one caller lets be at a time."""
+PATIENCE_S = 90.0
+
+Draw = tuple[int, Callable[["Caller"], Any]]
+
+
+class Kept:
+    """What all callers were answered, and whatever they should not have been."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.answers: Counter[str] = Counter()
+        self.faults: list[str] = []
+        self.made: dict[str, Any] = {}
+        """Jobs, leases and endpoints as they were first answered, by id."""
+        self.undone: set[str] = set()
+        """Those that somebody asked to end, answered or not."""
+        self.ended: set[str] = set()
+        """Those of them of which it was answered that they do."""
+        self.quotas: dict[tuple[str, str], Quota] = {}
+        self.caps: dict[tuple[str, str], PowerCap] = {}
+
+    def quota(self, answer: Quota) -> None:
+        name = (answer.scope_kind, answer.scope_id)
+        if name not in self.quotas or self.quotas[name].generation < answer.generation:
+            self.quotas[name] = answer
+
+    def cap(self, answer: PowerCap) -> None:
+        name = (answer.level, answer.domain)
+        if name not in self.caps or self.caps[name].generation < answer.generation:
+            self.caps[name] = answer
+
+
+class World:
+    """What there is to ask about: the site's parts, who asks, and with what weight."""
+
+    def __init__(
+        self,
+        nodes: Sequence[str],
+        parts: Sequence[tuple[str, str, int]],
+        tenants: Sequence[tuple[Principal, str]],
+        organizations: Sequence[str],
+        admin: Principal,
+        gpus: int,
+    ) -> None:
+        self.nodes, self.parts, self.tenants = nodes, parts, tenants
+        self.organizations, self.admin, self.gpus = organizations, admin, gpus
+
+
+class Caller:
+    """One of those who ask at the same time, each with chances of its own."""
+
+    def __init__(self, bus: Bus, world: World, kept: Kept, number: int, seed: int) -> None:
+        self._bus, self._world, self._kept = bus, world, kept
+        self._chance = Random(f"{seed} caller {number}")
+        self._name = f"c{number}"
+        self._who, self._project = world.tenants[number % len(world.tenants)]
+        self._serial = 0
+        self._own: dict[str, dict[str, Any]] = {"job": {}, "lease": {}, "endpoint": {}}
+
+    async def run(self, goes_on: Callable[[], bool]) -> None:
+        weights, draws = [one for one, _ in DRAWS], [one for _, one in DRAWS]
+        while goes_on():
+            (draw,) = self._chance.choices(draws, weights)
+            await draw(self)
+            self._kept.asked += 1
+
+    async def submit(self) -> None:
+        one = self._chance.choice
+        wished = {
+            "members": one([1, 1, 1, 1, 1, 2, 2, 2, 4, 8, 16]),
+            "resources": self._resources(),
+            "command": RUN,
+            "residency": self._residency(),
+            "near": self._near(),
+            "isolation": one(["none"] * 8 + ["node", "node", "nvlink", "rack"]),
+            "assurances": one([[], [], [], ["hds"]]),
+            "preemptible": one([True, True, False]),
+            "priority": one([0, 50, 100, 100, 200, 300, 500]),
+            "min_run_s": one([0, 0, 1]),
+            "run_max_s": one([0, 0, 1, 3, 600]),
+            "restarts_max": one([0, 1, 3]),
+        }
+        await self._make("job", SubmitJob, **wished)
+
+    async def request(self) -> None:
+        one, now = self._chance.choice, SystemClock().now()
+        wished: dict[str, Any] = {
+            "residency": self._residency(),
+            "wait_s": one([0, 0, 2, 10]),
+            "priority": one([50, 100, 300]),
+            "starts_at": self._moment(now, one([None, None, 0.5, 2, 5])),
+            "ends_at": self._moment(now, one([None, 3, 6, 12])),
+        }
+        wished |= (
+            {"domains": one([1, 1, 2])} if one([False] * 3 + [True]) else {"nodes": one([1, 1, 2, 4])}
+        )
+        await self._make("lease", RequestLease, **wished)
+
+    async def create(self) -> None:
+        least = self._chance.choice([0, 1, 1, 2, 3])
+        await self._make(
+            "endpoint",
+            CreateEndpoint,
+            model=Model(id="tiny"),
+            replicas=Replicas(min=least, max=max(1, least) + 1),
+            resources=self._resources(),
+            residency=self._residency(),
+        )
+
+    async def change(self) -> None:
+        made = self._some("endpoint")
+        if made is None:
+            return
+        least = self._chance.choice([0, 1, 2, 3])
+        answer = await self._ask(
+            ChangeEndpoint,
+            endpoint=made.id,
+            replicas=Replicas(min=least, max=max(1, least) + 1),
+            generation=made.generation,
+        )
+        if not isinstance(answer, Problem):
+            self._own["endpoint"][made.id] = answer
+
+    async def delete(self) -> None:
+        await self._end("endpoint", DeleteEndpoint)
+
+    async def cancel(self) -> None:
+        await self._end("job", CancelJob)
+
+    async def release(self) -> None:
+        await self._end("lease", ReleaseLease)
+
+    async def set_quota(self) -> None:
+        one, all_of_it = self._chance.choice, self._world.gpus
+        if one([True, False]):
+            scope = {"scope_kind": "organization", "scope": one(self._world.organizations)}
+        else:
+            scope = {"scope_kind": "project", "scope": one(self._world.tenants)[0].project}
+        gpus = self._chance.randint(0, all_of_it // 3)
+        answer = await self._ask(
+            SetQuota,
+            self._world.admin,
+            **scope,
+            gpus=gpus,
+            gpus_max=one([None, gpus, gpus + all_of_it // 8, all_of_it]),
+            weight=one([0, 100, 100, 300]),
+        )
+        if isinstance(answer, Quota):
+            self._kept.quota(answer)
+
+    async def set_cap(self) -> None:
+        one = self._chance.choice
+        level, domain, full_w = one(self._world.parts)
+        watts = one([None, full_w, self._chance.randint(full_w // 3, full_w)])
+        answer = await self._ask(SetCap, self._world.admin, level=level, domain=domain, watts=watts)
+        if isinstance(answer, PowerCap):
+            self._kept.cap(answer)
+
+    async def cordon(self) -> None:
+        await self._ask(CordonNode, self._world.admin, node=self._node(), reason="somebody wants it")
+
+    async def drain(self) -> None:
+        grace_s = self._chance.choice([0, 2, 3_600])
+        await self._ask(
+            DrainNode, self._world.admin, node=self._node(), reason="it is to be empty", grace_s=grace_s
+        )
+
+    async def bring_back(self) -> None:
+        await self._ask(ReturnNode, self._world.admin, node=self._node())
+
+    async def check(self) -> None:
+        await self._ask(CheckNode, self._world.admin, node=self._node())
+
+    async def rearm(self) -> None:
+        await self._ask(RearmBreaker, self._world.admin, reason="somebody has looked")
+
+    async def explain(self) -> None:
+        one = self._chance.choice
+        level, domain, full_w = one(self._world.parts)
+        lower = [CapDomain(level=level, domain=domain, watts=full_w // 2)]
+        await self._ask(
+            ExplainPlacement,
+            self._world.admin,
+            resources=self._resources(),
+            residency=self._residency(),
+            members=one([1, 2, 4]),
+            supposed=one([[], lower]),
+        )
+
+    async def look(self) -> None:
+        kind = self._chance.choice(["job", "lease", "jobs", "nodes"])
+        made = self._some(kind) if kind in self._own else None
+        if kind == "jobs":
+            await self._ask(ListJobs)
+        elif kind == "nodes":
+            await self._ask(ListNodes, self._world.admin)
+        elif made is not None:
+            await self._ask({"job": GetJob, "lease": GetLease}[kind], **{kind: made.id})
+
+    async def _make(self, kind: str, ask: Any, **wished: Any) -> None:
+        if len(self._own[kind]) >= OWN_MAX:
+            await self._end(kind, {"job": CancelJob, "lease": ReleaseLease}.get(kind, DeleteEndpoint))
+            return
+        name = f"{self._name}-{self._serial + 1}"
+        answer = await self._ask(ask, name=name, project=self._project, **wished)
+        if not isinstance(answer, Problem):
+            self._kept.made[answer.id] = answer
+            self._own[kind][answer.id] = answer
+
+    async def _end(self, kind: str, ask: Any) -> None:
+        made = self._some(kind)
+        if made is None:
+            return
+        del self._own[kind][made.id]
+        self._kept.undone.add(made.id)
+        answer = await self._ask(ask, **{kind: made.id})
+        if not isinstance(answer, Problem):
+            self._kept.ended.add(made.id)
+
+    async def _ask(self, kind: Any, who: Principal | None = None, **fields: Any) -> Any:
+        """Ask until there is an answer other than "not now", under one key."""
+        self._serial += 1
+        key = f"{self._name}/{self._serial}" if kind.changes else None
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        while True:
+            wish = self._bus.wish(who or self._who, timeout_s=5.0, idempotency_key=key)
+            answer = await self._bus.ask(kind(**wish, **fields))
+            if not isinstance(answer, Problem):
+                self._kept.answers[f"{kind.__name__} ok"] += 1
+                return answer
+            self._kept.answers[f"{kind.__name__} {answer.status} {answer.code}"] += 1
+            late = asyncio.get_running_loop().time() > until
+            if answer.status not in NOT_NOW or late:
+                if late or answer.status not in HONEST or not answer.detail:
+                    self._kept.faults.append(f"{kind.__name__} {fields} was answered {answer}")
+                return answer
+            await asyncio.sleep(self._chance.uniform(0.05, 0.15))
+
+    def _some(self, kind: str) -> Any:
+        own = self._own[kind]
+        return own[self._chance.choice(list(own))] if own else None
+
+    def _node(self) -> str:
+        return self._chance.choice(self._world.nodes)
+
+    def _resources(self) -> Resources:
+        one = self._chance.choice
+        return Resources(
+            **one(
+                [
+                    {"gpus": 1},
+                    {"gpus": 1},
+                    {"gpus": 2},
+                    {"gpus": 4},
+                    {"gpu_milli": 250},
+                    {"gpu_milli": 600},
+                    {},
+                ]
+            ),
+            memory_mib=one([1, 16, 300]),
+            cpu_milli=one([0, 0, 50, 400]),
+        )
+
+    def _residency(self) -> Residency:
+        places = self._chance.choice([["FR"], ["FR"], ["DE"], ["FR", "DE"], ["FR", "DE"], ["IT"]])
+        return Residency(jurisdictions=places)
+
+    def _near(self) -> Near:
+        level = self._chance.choice([None, None, None, None, "rack", "nvlink", "pdu"])
+        return Near(level=level, required=self._chance.choice([True, False]))
+
+    @staticmethod
+    def _moment(now: datetime, after_s: float | None) -> datetime | None:
+        return None if after_s is None else now + timedelta(seconds=after_s)
+
+
+DRAWS: list[Draw] = [
+    (22, Caller.submit),
+    (14, Caller.cancel),
+    (8, Caller.request),
+    (7, Caller.release),
+    (9, Caller.create),
+    (6, Caller.change),
+    (8, Caller.delete),
+    (4, Caller.set_quota),
+    (5, Caller.set_cap),
+    (1, Caller.cordon),
+    (2, Caller.drain),
+    (6, Caller.bring_back),
+    (1, Caller.check),
+    (1, Caller.rearm),
+    (3, Caller.explain),
+    (4, Caller.look),
+]
