@@ -1,9 +1,7 @@
 """Callers who ask placement for whatever comes into their heads, and remember what they were answered."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -23,15 +21,12 @@ from mesh_contracts.placement import (
     ListJobs,
     ListNodes,
     Model,
-    Near,
     PowerCap,
     Quota,
     RearmBreaker,
     ReleaseLease,
     Replicas,
     RequestLease,
-    Residency,
-    Resources,
     ReturnNode,
     SetCap,
     SetQuota,
@@ -40,6 +35,8 @@ from mesh_contracts.placement import (
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 
+from tests.adapters import any_shapes
+from tests.adapters.any_kept import Kept, World
 from tests.adapters.holdings import RUN
 
 HONEST = {409, 412, 422, 429}
@@ -50,49 +47,6 @@ OWN_MAX = 5
 PATIENCE_S = 90.0
 
 Draw = tuple[int, Callable[["Caller"], Any]]
-
-
-class Kept:
-    """What all callers were answered, and whatever they should not have been."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.answers: Counter[str] = Counter()
-        self.faults: list[str] = []
-        self.made: dict[str, Any] = {}
-        """Jobs, leases and endpoints as they were first answered, by id."""
-        self.undone: set[str] = set()
-        """Those that somebody asked to end, answered or not."""
-        self.ended: set[str] = set()
-        """Those of them of which it was answered that they do."""
-        self.quotas: dict[tuple[str, str], Quota] = {}
-        self.caps: dict[tuple[str, str], PowerCap] = {}
-
-    def quota(self, answer: Quota) -> None:
-        name = (answer.scope_kind, answer.scope_id)
-        if name not in self.quotas or self.quotas[name].generation < answer.generation:
-            self.quotas[name] = answer
-
-    def cap(self, answer: PowerCap) -> None:
-        name = (answer.level, answer.domain)
-        if name not in self.caps or self.caps[name].generation < answer.generation:
-            self.caps[name] = answer
-
-
-class World:
-    """What there is to ask about: the site's parts, who asks, and with what weight."""
-
-    def __init__(
-        self,
-        nodes: Sequence[str],
-        parts: Sequence[tuple[str, str, int]],
-        tenants: Sequence[tuple[Principal, str]],
-        organizations: Sequence[str],
-        admin: Principal,
-        gpus: int,
-    ) -> None:
-        self.nodes, self.parts, self.tenants = nodes, parts, tenants
-        self.organizations, self.admin, self.gpus = organizations, admin, gpus
 
 
 class Caller:
@@ -117,10 +71,10 @@ class Caller:
         one = self._chance.choice
         wished = {
             "members": one([1, 1, 1, 1, 1, 2, 2, 2, 4, 8, 16]),
-            "resources": self._resources(),
+            "resources": any_shapes.resources(self._chance),
             "command": RUN,
-            "residency": self._residency(),
-            "near": self._near(),
+            "residency": any_shapes.residency(self._chance),
+            "near": any_shapes.near(self._chance),
             "isolation": one(["none"] * 8 + ["node", "node", "nvlink", "rack"]),
             "assurances": one([[], [], [], ["hds"]]),
             "preemptible": one([True, True, False]),
@@ -134,11 +88,11 @@ class Caller:
     async def request(self) -> None:
         one, now = self._chance.choice, SystemClock().now()
         wished: dict[str, Any] = {
-            "residency": self._residency(),
+            "residency": any_shapes.residency(self._chance),
             "wait_s": one([0, 0, 2, 10]),
             "priority": one([50, 100, 300]),
-            "starts_at": self._moment(now, one([None, None, 0.5, 2, 5])),
-            "ends_at": self._moment(now, one([None, 3, 6, 12])),
+            "starts_at": any_shapes.moment(now, one([None, None, 0.5, 2, 5])),
+            "ends_at": any_shapes.moment(now, one([None, 3, 6, 12])),
         }
         wished |= (
             {"domains": one([1, 1, 2])} if one([False] * 3 + [True]) else {"nodes": one([1, 1, 2, 4])}
@@ -152,8 +106,8 @@ class Caller:
             CreateEndpoint,
             model=Model(id="tiny"),
             replicas=Replicas(min=least, max=max(1, least) + 1),
-            resources=self._resources(),
-            residency=self._residency(),
+            resources=any_shapes.resources(self._chance),
+            residency=any_shapes.residency(self._chance),
         )
 
     async def change(self) -> None:
@@ -230,8 +184,8 @@ class Caller:
         await self._ask(
             ExplainPlacement,
             self._world.admin,
-            resources=self._resources(),
-            residency=self._residency(),
+            resources=any_shapes.resources(self._chance),
+            residency=any_shapes.residency(self._chance),
             members=one([1, 2, 4]),
             supposed=one([[], lower]),
         )
@@ -291,36 +245,6 @@ class Caller:
 
     def _node(self) -> str:
         return self._chance.choice(self._world.nodes)
-
-    def _resources(self) -> Resources:
-        one = self._chance.choice
-        return Resources(
-            **one(
-                [
-                    {"gpus": 1},
-                    {"gpus": 1},
-                    {"gpus": 2},
-                    {"gpus": 4},
-                    {"gpu_milli": 250},
-                    {"gpu_milli": 600},
-                    {},
-                ]
-            ),
-            memory_mib=one([1, 16, 300]),
-            cpu_milli=one([0, 0, 50, 400]),
-        )
-
-    def _residency(self) -> Residency:
-        places = self._chance.choice([["FR"], ["FR"], ["DE"], ["FR", "DE"], ["FR", "DE"], ["IT"]])
-        return Residency(jurisdictions=places)
-
-    def _near(self) -> Near:
-        level = self._chance.choice([None, None, None, None, "rack", "nvlink", "pdu"])
-        return Near(level=level, required=self._chance.choice([True, False]))
-
-    @staticmethod
-    def _moment(now: datetime, after_s: float | None) -> datetime | None:
-        return None if after_s is None else now + timedelta(seconds=after_s)
 
 
 DRAWS: list[Draw] = [

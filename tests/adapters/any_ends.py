@@ -10,7 +10,7 @@ from meshkit.store import Row, Store, Transaction
 from placement import memory
 from placement.domain.engine.engine import Engine
 
-from tests.adapters.any_callers import Kept
+from tests.adapters.any_kept import Kept
 from tests.adapters.standby import SITE
 
 SITS = """

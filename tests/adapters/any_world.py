@@ -10,7 +10,7 @@ from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshkit.testing import envelope, test_id
 
-from tests.adapters.any_callers import World
+from tests.adapters.any_kept import World
 from tests.adapters.fleet import Node
 from tests.adapters.roads import tell
 from tests.adapters.standby import SITE

@@ -18,9 +18,10 @@ from meshkit.bucket import Watched
 from meshkit.declare import declare
 
 from tests.adapters.any_agents import Agents
-from tests.adapters.any_callers import Caller, Kept
+from tests.adapters.any_callers import Caller
 from tests.adapters.any_ends import agree, answered, write_down
 from tests.adapters.any_faults import Trouble
+from tests.adapters.any_kept import Kept
 from tests.adapters.any_looks import Looks
 from tests.adapters.any_world import CALLERS, build, world
 from tests.adapters.roads import connected

@@ -1,7 +1,6 @@
 """Jobs and leases, from what changed to what follows: look at each, tell the engine, write down what it says.
 
-``look_at`` looks at those named; ``advance`` lets the engine see that something has changed, and begins
-what fits by now. Both go on until nothing follows any more, and put what nodes should run.
+``look_at``, ``advance`` and the others go on until nothing follows any more, and put what nodes should run.
 """
 
 from collections import deque
@@ -198,8 +197,7 @@ class Work:
 
     async def _seat(self, outcome: Placed) -> None:
         owner = await owners.load(self._tx, outcome.workload)
-        if owner.over:
-            # It gave way, and was let go of before it was seen what else became of it.
+        if owner.over:  # It gave way, and was let go of before it was seen what else became of it.
             return
         taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
         self._touched |= {one.node_id for one in taken}
