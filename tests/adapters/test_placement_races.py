@@ -13,7 +13,7 @@ from placement.domain.engine.notice import Ticked
 from placement.domain.wishes import milliseconds
 from placement.rollback import Base
 
-from tests.adapters.fleet import Site
+from tests.adapters.fleet import Site, state_of
 from tests.adapters.holdings import (
     begin,
     cancel,
@@ -83,6 +83,28 @@ async def test_a_quota_that_is_refused_costs_nobody_a_rollback(
     assert (refused.status, refused.code) == (422, "quota_not_covered")
     assert (await submit(site, members=1)).state == "admitted"
     assert made == []
+
+
+async def test_an_endpoint_without_room_is_tried_again_once_there_may_be_some_and_not_with_each_fact(
+    site: Site,
+) -> None:
+    (node,) = await servers(site, 1)
+    made = await submit(site, members=1, preemptible=False)
+    waiting = await site.create(resources=Resources(gpus=4))
+    assert (waiting.state, waiting.workloads) == ("pending", [])
+    before = await decisions(site)
+    await begin([node], made)
+    await job_is(site, "running")
+    assert await decisions(site) == before
+    await node.stopped(made.workloads[0].id, exit_code=0)
+    await job_is(site, "succeeded")
+    assert len((await state_of(site)).workloads) == 1
+
+
+async def decisions(site: Site) -> int:
+    """Return how many decisions there are."""
+    async with site.service.store.transaction() as tx:
+        return int(await tx.value("SELECT max(seq) FROM decision"))
 
 
 async def test_a_lease_may_start_before_the_time_that_another_leaders_clock_has_told(

@@ -23,7 +23,7 @@ from placement import beginning, logbook, reading
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.redo import Decided, have, undo
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.wish import Advanced, Followed, Input, Outcome, Placed, Preempted
+from placement.domain.engine.wish import Advanced, Followed, Input, Outcome, Placed, Preempted, Refused
 from placement.domain.kept import snapshot_of
 from placement.domain.standing import positions
 from placement.logbook import Row
@@ -54,6 +54,8 @@ class Memory:
         self.late: set[str] = set()
         """Nodes that are known as they were, as somebody still has what they lack."""
         self.followed: deque[Followed] = deque()
+        self.refused: set[str] = set()
+        """Endpoints for which there was no room, and nothing was decided since that could have made some."""
         self.differs: str | None = None
         """What came out otherwise than it was decided, if anything did."""
         self._engine: Engine | None = None
@@ -84,6 +86,8 @@ class Memory:
             raise
         self.seq += 1
         self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
+        if not isinstance(outcome, Refused):
+            self.refused.clear()
         if isinstance(outcome, Advanced):
             self.followed.extend(outcome.outcomes)
         elif isinstance(outcome, Placed):
@@ -204,6 +208,7 @@ class Memory:
             self._advance()
         else:
             self.generations.clear()
+            self.refused.clear()
         if count and not committed:
             self.seq -= count
             self._base.drop(count)

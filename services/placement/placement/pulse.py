@@ -139,6 +139,8 @@ class Pulse:
                 for node_id in empty:
                     await now_drained(tx, self._occasion(), self._clock.now(), node_id)
                 if compares:
+                    # Time alone makes room, too: whom nobody might preempt yet.
+                    held.refused.clear()
                     await self._repair(tx)
         if self._ticks % PRUNE_EVERY == 0:
             before = self._clock.now() - timedelta(seconds=store.ENDED_KEPT_S)

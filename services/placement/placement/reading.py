@@ -3,7 +3,7 @@
 # ruff: noqa: S608 - statements are put together from constants of this file alone
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -159,18 +159,18 @@ async def count_wanted(tx: Transaction, project: str) -> int:
 
 
 async def to_settle(
-    tx: Transaction, site: str, also: Sequence[str], node_id: str | None
+    tx: Transaction, site: str, also: Sequence[str], node_id: str | None, refused: Iterable[str] = ()
 ) -> list[Wanted]:
     """Return the endpoints to look at again, in the order of their making.
 
-    Those named, those with a workload on ``node_id``, those that lack replicas.
+    Those named, those with a workload on ``node_id``, those that lack replicas and are not ``refused``.
     """
     rows = await tx.rows(
         f"{_WANTED} WHERE e.site = $1 AND e.state <> 'stopped' AND (e.endpoint_id = ANY($2::text[])"
-        " OR e.missing > 0 OR e.endpoint_id IN (SELECT endpoint_id FROM workload"
+        " OR (e.missing > 0 AND e.endpoint_id <> ALL($4::text[])) OR e.endpoint_id IN (SELECT endpoint_id FROM workload"
         "  WHERE node_id = $3 AND state NOT IN ('stopped', 'failed')))"
         " ORDER BY e.created_at, e.endpoint_id",
-        *(site, list(also), node_id),
+        *(site, list(also), node_id, sorted(refused)),
     )
     return [_wanted(row) for row in rows]
 

@@ -50,18 +50,21 @@ async def settle(
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_id``, and at those that lack replicas.
 
-    Then at jobs and leases, those on ``node_id`` and those that wait.
+    Then at jobs and leases, those on ``node_id`` and those that wait. Of those that lack replicas none is
+    looked at for which there was no room, as long as nothing was decided that could have made some.
 
     What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion).
     """
     held = await memory.hold(tx, cause.site)
     touched = set() if node_id is None else {node_id}
-    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id):
+    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id, held.refused):
         workloads = await reading.load_workloads(tx, wanted.endpoint_id)
         answer = plan(wanted, workloads, _seeker(held, cause, wanted, now), now)
         if held.followed:
             # Whoever gave way to it leaves first.
             await work.look_at(tx, cause, now)
+        if answer.refusal is not None:
+            held.refused.add(wanted.endpoint_id)
         await _start(tx, cause, now, wanted, answer=answer, draw=draw)
         for item in answer.returns:
             await move(tx, item, "ready", now)
