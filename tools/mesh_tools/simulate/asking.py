@@ -197,7 +197,9 @@ class Asking:
             self.gangs.expect(name, one.run_s)
             loop = asyncio.get_running_loop()
             self.waiting[name] = loop.time(), counts
-            bound_s = int(BOUND_TIMES * one.run_s / self._speed) + BOUND_MORE_S if one.bounded else 0
+            # What is there at the start stands still until all is there: no bound of its own fits.
+            bounded = one.bounded and counts
+            bound_s = int(BOUND_TIMES * one.run_s / self._speed) + BOUND_MORE_S if bounded else 0
             found = await self._ask(
                 SubmitJob,
                 name=name,

@@ -47,6 +47,14 @@ class Faulting:
         for task in self._repairs:
             task.cancel()
 
+    async def mend(self) -> None:
+        """Have all that is broken be mended now; what was taken out stays so."""
+        self.stop()
+        for agent in self._agents.all:
+            agent.sick = None
+            if not agent.powered:
+                await self._agents.up(agent)
+
     def _fail_member(self) -> None:
         agents, first = self._agents.all, self._faults.which(len(self._agents.all))
         for agent in (*agents[first:], *agents[:first]):

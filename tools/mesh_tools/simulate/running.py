@@ -196,7 +196,7 @@ class _Simulation:
         found, watcher = self.found, self._watcher
         self._say("the simulated time is over; what is under way comes to rest")
         self._asking.gangs.stand_still()
-        self._faulting.stop()
+        await self._faulting.mend()
         different: list[str] = []
         for _ in range(LOOKS):
             await _until(lambda: not self._teller.waits)

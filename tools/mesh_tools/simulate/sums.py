@@ -35,9 +35,9 @@ SELECT node_id, workload_id, coalesce(job_id, lease_id), devices, state NOT IN (
   FROM member WHERE holds OR state NOT IN ('stopped', 'failed')
 """
 _CHANGES = """
-SELECT (SELECT max(seq) FROM decision) AS decided, (SELECT count(*) FROM outbox) AS waiting,
-       (SELECT max(since) FROM member) AS member, (SELECT max(since) FROM node) AS node,
-       (SELECT max(since) FROM workload) AS workload
+SELECT (SELECT count(*) FROM outbox) AS waiting, (SELECT max(since) FROM node) AS node,
+       (SELECT max(since) FROM workload) AS workload, (SELECT max(since) FROM member) AS member,
+       (SELECT max(since) FROM job) AS job, (SELECT max(since) FROM lease) AS lease
 """
 _RATES = """
 SELECT count(*) AS decisions, count(*) FILTER (WHERE at >= $1) AS during, coalesce((
@@ -56,7 +56,7 @@ async def rates(dsn: str, since: Any) -> dict[str, int]:
 
 
 async def quiet(dsn: str) -> bool:
-    """Wait until nothing is decided and nothing leaves any more; return whether that came."""
+    """Wait until nothing becomes anything else, and nothing waits to leave; return whether that came."""
     connection = await asyncpg.connect(dsn)
     loop = asyncio.get_running_loop()
     until, since, before = loop.time() + QUIET_WITHIN_S, loop.time(), None
