@@ -10,6 +10,8 @@ from mesh_tools.bench.placement.driven import asked, drive, engine_of
 from mesh_tools.bench.placement.yardstick import Fgd, drive_fgd
 from placement.domain.engine.site import NodeSpec
 
+pytestmark = pytest.mark.slow
+
 NODE_LINES = "sn,cpu_milli,memory_mib,gpu,model\nb,8000,16384,2,T4\na,8000,16384,1,G2\n"
 POD_LINES = (
     "name,cpu_milli,memory_mib,num_gpu,gpu_milli,gpu_spec\n"

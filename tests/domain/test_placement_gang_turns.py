@@ -19,6 +19,8 @@ from placement.domain.engine.wish import (
 
 from tests.domain.halls import HOUR, Hall, followed, started
 
+pytestmark = pytest.mark.slow
+
 RACK = {"members": 2, "near": Near(level="nvlink", required=True)}
 
 
@@ -136,7 +138,7 @@ def test_a_cap_that_sheds_has_whole_jobs_wait_the_least_valuable_first() -> None
     low = hall.placed("acme", 4, priority=-100, queue=True, **RACK)
     high = hall.placed("acme", 4, queue=True, **RACK)
     gave_way, *_ = followed(hall.hear(Capped(level="site", domain="site", watts=900, sheds=True)))
-    assert gave_way == Preempted(workload=low.workload, by="the power cap of site site", queued=True)
+    assert gave_way == Preempted(workload=low.workload, by="the power cap of the site", queued=True)
     assert hall.running == [high.workload]
     assert hall.engine.power.breaches() == []
 

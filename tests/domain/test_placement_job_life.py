@@ -14,6 +14,8 @@ from placement.domain.members import LOST_FOR_S, Member, after, show_member
 
 from tests.domain.holdings import World, changed, job, later, member
 
+pytestmark = pytest.mark.slow
+
 SICK = Reason(code="health_fail", detail="gemm on gpu-0")
 
 

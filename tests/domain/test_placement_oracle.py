@@ -12,6 +12,8 @@ from placement.domain.engine.wish import Input, NodePut, NodeTurned, Placed, Rel
 from tests.domain.placement_draws import FLAVOURS, Draws, Flavour
 from tests.domain.placement_twin import Twin
 
+pytestmark = pytest.mark.slow
+
 SEEDS, SEEDS_LONG = 4, 2_000
 STEPS = 40
 

@@ -12,6 +12,8 @@ from placement.domain.engine.wish import Asked, Near, NodeTurned, Placed, Releas
 
 from tests.domain.gang_world import ask, racks, send_away, wish
 
+pytestmark = pytest.mark.slow
+
 TRAY = Size(gpus=4)
 
 

@@ -15,6 +15,8 @@ from placement.domain.engine.wish import Asked, Capped, NodePut, Placed, Refused
 
 from tests.domain.halls import HOUR, MINUTE, Hall, followed, started
 
+pytestmark = pytest.mark.slow
+
 JOB = TURNAROUND_MS["job"]
 
 

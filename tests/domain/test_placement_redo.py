@@ -6,6 +6,8 @@ from placement.domain.engine.redo import Decided, have
 from tests.domain.halls import Hall
 from tests.domain.test_placement_turns import Week
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("seed", range(4))
 def test_what_was_decided_about_turns_is_had_again_without_being_decided(seed: int) -> None:

@@ -26,6 +26,8 @@ from tests.domain.placement_draws import Draws, Flavour
 from tests.domain.placement_sites import node, placed, refused, site, wish
 from tests.domain.placement_twin import Twin
 
+pytestmark = pytest.mark.slow
+
 OPERATORS = ("ready", "heard", "power", "workload")
 
 

@@ -29,6 +29,8 @@ from placement.domain.engine.wish import (
 
 from tests.domain.halls import HOUR, MODEL, Hall
 
+pytestmark = pytest.mark.slow
+
 PROJECTS = ("acme/red", "acme/blue", "beta/one", "gamma/none")
 
 

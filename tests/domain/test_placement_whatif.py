@@ -12,6 +12,8 @@ from tests.domain.placement_sites import node, placed, refused, site, wish
 from tests.domain.placement_twin import columns
 from tests.domain.test_placement_same import lived
 
+pytestmark = pytest.mark.slow
+
 ALL = Size(gpus=8)
 
 

@@ -31,7 +31,7 @@ from placement.rollback import Base
 
 SNAPSHOT_EVERY: Final = 10_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
-READ_AT_ONCE: Final = 2_000
+READ_AT_ONCE: Final = 256
 
 _input = msgspec.json.Decoder(Input)
 _outcome = msgspec.json.Decoder(Outcome)
