@@ -20,6 +20,7 @@ from mesh_tools.simulate.running import Wanted, simulate
 GPUS, GPUS_MIN, GPUS_MAX = 18_000, 8, 45_000
 HOURS, SPEED, LOAD, GANGS = 1.0, 60.0, 1.0, 0.6
 INTERRUPTED = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: list[str]) -> int:
@@ -71,8 +72,10 @@ async def _run(wanted: Wanted) -> Figures:
 
     def interrupted() -> None:
         # The second one ends it at once.
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in STOPS:
+            loop.remove_signal_handler(number)
         stop.set()
 
-    loop.add_signal_handler(signal.SIGINT, interrupted)
+    for number in STOPS:
+        loop.add_signal_handler(number, interrupted)
     return await simulate(wanted, stop, lambda words: print(words, file=sys.stderr, flush=True))

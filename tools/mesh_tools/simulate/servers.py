@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from meshkit.config import Settings, read_secret
 from meshkit.declare import declare
 from meshkit.errors import MeshError
 
+from mesh_tools.embedded import tied
 from mesh_tools.embedded.nats import Nats
 from mesh_tools.embedded.postgres import Postgres, free_port
 
@@ -108,7 +110,8 @@ async def _placement(
 
 
 def _spawn(environ: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "placement"]
+    # It ends when this process ends, however that ends.
+    command = tied.command(signal.SIGTERM, sys.executable, "-m", "placement")
     with log.open("ab") as said:
         # A Ctrl-C at the terminal is for us, who stop it in order.
         return subprocess.Popen(command, env=environ, stdout=said, stderr=said, process_group=0)

@@ -59,18 +59,13 @@ async def quiet(dsn: str) -> bool:
     """Wait until nothing becomes anything else, and nothing waits to leave; return whether that came."""
     connection = await asyncpg.connect(dsn)
     loop = asyncio.get_running_loop()
-    until, since, before = loop.time() + QUIET_WITHIN_S, loop.time(), None
+    until, since = loop.time() + QUIET_WITHIN_S, loop.time()
+    before: tuple[Any, ...] = ()
     try:
         while loop.time() < until:
-            now = (
-                await connection.fetchval(
-                    "SELECT (SELECT max(seq) FROM decision), (SELECT count(*) FROM outbox),"
-                    " (SELECT max(since) FROM member), (SELECT max(since) FROM node)"
-                ),
-                await connection.fetchval("SELECT count(*) FROM outbox"),
-            )
-            if now != before or now[1]:
-                since, before = loop.time(), now
+            waiting, *times = tuple(await connection.fetchrow(_CHANGES))
+            if waiting or tuple(times) != before:
+                since, before = loop.time(), tuple(times)
             elif loop.time() - since > QUIET_S:
                 return True
             await asyncio.sleep(0.25)
