@@ -43,7 +43,7 @@ def take(hall: Hall, step: Step, *, queue: bool = False) -> None:
         hall.tick(hall.now + HOUR // 4)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps, st.booleans())
 def test_no_quota_is_exceeded_at_any_time(taken: list[Step], queue: bool) -> None:
     hall = shared()
@@ -71,7 +71,7 @@ def test_no_quota_is_exceeded_at_any_time(taken: list[Step], queue: bool) -> Non
             assert drawn == above.over <= above.pool
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps)
 def test_borrowing_never_keeps_a_guaranteed_wish_waiting(taken: list[Step]) -> None:
     """Of single GPUs: where members must share a node or a domain, others' firm work can be in the way."""

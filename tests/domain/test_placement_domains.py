@@ -237,7 +237,7 @@ def take(hall: Hall, step: Step) -> None:
         hall.tick(hall.now + HOUR)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps, st.sampled_from((1, 2)))
 def test_every_promised_domain_can_be_given_by_sending_borrowers_away(
     taken: list[Step], nodes: int
@@ -259,7 +259,7 @@ def test_every_promised_domain_can_be_given_by_sending_borrowers_away(
         assert 5 - len(firm) >= owed, (firm, owed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps)
 def test_who_is_promised_a_domain_gets_one_whatever_others_do(taken: list[Step]) -> None:
     hall = promised(1)

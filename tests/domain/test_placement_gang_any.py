@@ -4,7 +4,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.relax import relaxed
@@ -47,6 +47,7 @@ def drawn(
     return engine, drawn_wish(chance, "new", least=2, shares=shares, avoid=avoid)
 
 
+@settings(max_examples=30)
 @given(SEEDS, st.booleans())
 def test_a_gang_is_seated_if_and_only_if_some_way_to_seat_it_exists(seed: int, alike: bool) -> None:
     engine, wished = drawn(seed, alike=alike)
@@ -55,6 +56,7 @@ def test_a_gang_is_seated_if_and_only_if_some_way_to_seat_it_exists(seed: int, a
     assert isinstance(ask(engine, wished), Placed) == possible
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_whatever_the_site_nothing_is_broken_and_no_gang_is_partial(seed: int) -> None:
     engine, wished = drawn(seed, shares=True, crossing=True, alike=False)
@@ -79,6 +81,7 @@ def test_whatever_the_site_nothing_is_broken_and_no_gang_is_partial(seed: int) -
             assert sums[code] == sum(drawn_w(engine, node) for node in inside)
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_a_refusal_of_a_gang_names_a_change_that_admits_it(seed: int) -> None:
     engine, wished = drawn(seed)
@@ -90,6 +93,7 @@ def test_a_refusal_of_a_gang_names_a_change_that_admits_it(seed: int) -> None:
         assert isinstance(ask(engine, less), Placed)
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_no_gang_of_more_members_than_a_refusal_says_has_its_seats(seed: int) -> None:
     engine, wished = drawn(seed)
@@ -102,6 +106,7 @@ def test_no_gang_of_more_members_than_a_refusal_says_has_its_seats(seed: int) ->
             assert next(seatings(engine, larger), None) is None
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_a_gang_that_comes_and_goes_leaves_all_as_it_was(seed: int) -> None:
     engine, wished = drawn(seed, shares=True)

@@ -219,7 +219,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=80)
 @given(EVENTS, st.integers(0, 2), st.booleans())
 def test_whatever_agents_tell_a_gang_is_whole_or_stops(
     events: list[tuple[str, int]], restarts: int, preemptible: bool

@@ -23,7 +23,7 @@ def said(engine: Engine, given: Input) -> Outcome | str:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_an_engine_made_of_another_s_state_decides_what_the_other_would_have_decided(seed: int) -> None:
     inputs = Inputs(seed)
     engine = Engine()
@@ -45,7 +45,7 @@ def test_an_engine_made_of_another_s_state_decides_what_the_other_would_have_dec
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_the_same_inputs_give_the_same_decisions_bit_for_bit(seed: int) -> None:
     rows = []
     for _ in range(2):
@@ -55,7 +55,7 @@ def test_the_same_inputs_give_the_same_decisions_bit_for_bit(seed: int) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_what_was_decided_is_had_again_without_being_decided(seed: int) -> None:
     inputs, engine, again = Inputs(seed), Engine(), Engine()
     for _ in range(120):

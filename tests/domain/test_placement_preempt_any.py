@@ -5,7 +5,7 @@ from itertools import combinations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement.domain.engine import preempt
 from placement.domain.engine.engine import Engine
@@ -47,6 +47,7 @@ def cheapest(engine: Engine, wished: Wish, costs: Mapping[str, int | None]) -> i
     return best
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_a_plan_costs_the_least_that_any_choice_costs_and_is_there_if_one_is(seed: int) -> None:
     engine, wished, costs = drawn(seed)
@@ -54,6 +55,7 @@ def test_a_plan_costs_the_least_that_any_choice_costs_and_is_there_if_one_is(see
     assert (found.cost if found else None) == cheapest(engine, wished, costs)
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_a_plan_is_true_and_nobody_in_it_can_be_spared(seed: int) -> None:
     engine, wished, costs = drawn(seed)
@@ -73,6 +75,7 @@ def test_a_plan_is_true_and_nobody_in_it_can_be_spared(seed: int) -> None:
         assert isinstance(ask(trial, wished), Placed) == (spared is None)
 
 
+@settings(max_examples=30)
 @given(SEEDS)
 def test_without_looking_at_every_choice_a_plan_is_true_and_spares_whom_it_can(seed: int) -> None:
     engine, wished, costs = drawn(seed)

@@ -238,7 +238,7 @@ def test_a_start_moves_when_its_node_goes_and_is_told_anew() -> None:
     assert told == (Queued(workload=waits.workload, position=1, start=2 * HOUR + JOB),)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 1), st.integers(0, 3), st.sampled_from((1, 4))), max_size=16),
     st.randoms(use_true_random=False),

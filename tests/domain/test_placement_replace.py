@@ -4,7 +4,7 @@ from random import Random
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mesh_tools.bench.placement.gangs import gang, hall
 from placement.domain.engine.engine import Engine
@@ -168,6 +168,7 @@ def test_a_member_does_not_move_away_from_those_it_must_be_near_to() -> None:
 
 # 665: what is left shares a rack, which lies across two leaves, and must be behind one.
 @example(665)
+@settings(max_examples=30)
 @given(SEEDS)
 def test_whatever_is_lost_nothing_is_broken_and_no_gang_is_partial(seed: int) -> None:
     chance = Random(seed)

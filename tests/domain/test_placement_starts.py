@@ -69,7 +69,7 @@ def go(hall: Hall, real: dict[str, int], at: int) -> None:
     hall.tick(at)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(jobs_in, jobs_in, st.integers(1, 4))
 def test_nobody_behind_delays_the_start_that_the_head_was_told(
     first: list[Job], later: list[Job], members: int
@@ -96,7 +96,7 @@ def test_nobody_behind_delays_the_start_that_the_head_was_told(
     assert head.workload not in hall.waiting
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(jobs_in, jobs_in)
 def test_all_who_are_told_a_start_have_it_by_then_whoever_comes_after(
     first: list[Job], later: list[Job]
