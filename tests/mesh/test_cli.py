@@ -71,6 +71,6 @@ def test_a_refusal_is_one_line_that_says_what_to_do(mesh: Mesh) -> None:
 
 
 def test_what_is_not_there_yet_says_so(mesh: Mesh) -> None:
-    done, _ = mesh_command(mesh, "lease", "list")
+    done, _ = mesh_command(mesh, "invoice", "list")
     assert done.returncode == 2
     assert "not there yet" in done.stderr
