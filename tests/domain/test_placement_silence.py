@@ -8,7 +8,7 @@ NODES = [f"n{number}" for number in range(30)]
 
 
 def look(heard: dict[str, float], now: float = 100.0, **fields: float | None) -> Judgement:
-    kept = {"counted_from": 0.0, "whole_since": 0.0, "last_judged": now - 1.0, **fields}
+    kept = {"counted_from": 0.0, "whole_since": 0.0, "last_awake": now - 1.0, **fields}
     return judge(heard, heard, now=now, **kept)  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def test_nodes_about_to_be_silent_count_among_those_at_once() -> None:
 
 
 def test_a_judge_that_was_away_itself_starts_anew() -> None:
-    assert look({"n1": 50.0, "n2": 99.0}, last_judged=90.0) == Judgement(restart=True)
+    assert look({"n1": 50.0, "n2": 99.0}, last_awake=90.0) == Judgement(restart=True)
 
 
 @given(st.dictionaries(st.sampled_from(NODES), st.floats(0, 100), min_size=1))

@@ -102,7 +102,7 @@ class AskDoor:
     async def _transacted(self, store: Store, ask: Ask, principal: Principal) -> tuple[Any, list[int]]:
         for left in reversed(range(ASK_TRIES_MAX)):
             try:
-                async with store.transaction() as tx:
+                async with store.transaction(changes=ask.changes) as tx:
                     reply, replayed = await self._in(tx, ask, principal)
                     if replayed and self._after_puts:
                         # The first answer may have died before its puts were acknowledged.

@@ -58,7 +58,7 @@ class Handled:
     async def unpark(self, dead_letter_id: int) -> None:
         """Handle a fact that waited for this process's types; where that fails it is a dead letter."""
         try:
-            async with self.store.transaction() as tx:
+            async with self.store.transaction(changes=True) as tx:
                 row = await deadletter.load(tx, dead_letter_id)
                 if row is not None and row["parked"]:
                     problem = await self.redrive(tx, row)

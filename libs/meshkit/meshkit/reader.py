@@ -209,7 +209,7 @@ class Reader:
         if self._store.outbox_full:
             # What the handlers would tell has no room: the bus keeps the facts meanwhile.
             raise Unavailable("the outbox is full")
-        async with self._store.transaction() as tx:
+        async with self._store.transaction(changes=True) as tx:
             ids = [heard.fact_id for heard in batch if heard.fate is not Fate.DROP]
             new = await tx.rows(
                 _HEAR, self.name, ids, tx.now, list(newest), list(newest.values()), settled

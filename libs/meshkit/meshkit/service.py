@@ -65,6 +65,7 @@ class Service:
         self._answers: dict[type[Ask], Callable[[], Handler]] = {}
         self._writes: dict[str, Snapshot] = {}
         self._watches: dict[str, Watched[Any] | None] = {}
+        self._turns = False
         self._hears: list[tuple[str, Callable[[Any], None]]] = []
         self._runs: list[tuple[str, Work]] = []
         self._needs: dict[str, Callable[[], str | None]] = {}
@@ -104,6 +105,11 @@ class Service:
         """Answer asks of ``kind`` that come within a few milliseconds in one transaction."""
         assert self._stored, "only a service with a database has transactions"
         self._answers[kind] = lambda: TogetherDoor(handler, clock=self.clock, store=self.store)
+
+    def decides_alone(self) -> None:
+        """Have facts and asks that change something wait for their turn: one decision at a time is all there is."""
+        assert self._stored, "only a service with a database has transactions"
+        self._turns = True
 
     def writes(self, bucket: str, snapshot: Snapshot) -> None:
         """Own a bucket: ``snapshot`` gives all it should hold; the difference is put at start."""
@@ -247,6 +253,8 @@ class Service:
                 clock=self.clock,
                 migrations=self._migrations,
             )
+            if self._turns:
+                self.store.take_turns()
 
     def _dead(self) -> list[str]:
         closed = self._started and self.bus.closed.is_set()

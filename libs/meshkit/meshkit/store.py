@@ -97,6 +97,7 @@ class Store:
         self.owner = owner
         self.clock = clock
         self.beside: dict[Any, Any] = {}
+        self._turn: asyncio.Lock | None = None
         self.epoch = 0
         self.outbox_full = False
 
@@ -138,13 +139,29 @@ class Store:
                     store.epoch = await tx.value("SELECT epoch FROM writer")
                 return store
 
+    def take_turns(self) -> None:
+        """Have transactions that change wait for each other before they take a connection, not while they hold one.
+
+        For a service that decides one thing at a time: those who wait would hold all connections.
+        """
+        self._turn = asyncio.Lock()
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, changes: bool = False) -> AsyncIterator[Transaction]:
         """Commit at the end of the block; roll back where it raises. Raises ``Unavailable``.
 
-        Raises ``StaleSnapshot`` where another transaction was in the way: load and decide again;
-        ``Deposed`` where another process has taken over.
+        One that ``changes`` waits for its turn, where they are taken (``take_turns``). Raises
+        ``StaleSnapshot`` where another transaction was in the way: load and decide again; ``Deposed`` where
+        another process has taken over.
         """
+        async with contextlib.AsyncExitStack() as turn:
+            if changes and self._turn is not None:
+                await turn.enter_async_context(self._turn)
+            async with self._transaction() as tx:
+                yield tx
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
         self._refuse()
         try:
             async with self._pool.acquire(timeout=ACQUIRE_WAIT_S) as connection:

@@ -173,7 +173,7 @@ class TogetherDoor:
     async def _transacted(self, batch: list[_Waiting]) -> list[Any]:
         for left in reversed(range(ASK_TRIES_MAX)):
             try:
-                async with self._store.transaction() as tx:
+                async with self._store.transaction(changes=True) as tx:
                     return await self._in(tx, batch)
             except StaleSnapshot:
                 if not left:

@@ -71,6 +71,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     """Wire the doors; tests call this with their own settings and clock."""
     clock = clock or SystemClock()
     service = Service("placement", settings, clock=clock, migrations=MIGRATIONS)
+    service.decides_alone()
     _reads(service)
     service.answers(CreateEndpoint, asks.create_endpoint)
     service.answers(ListEndpoints, asks.list_endpoints)

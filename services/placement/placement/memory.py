@@ -23,9 +23,18 @@ from placement import beginning, logbook, reading
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.redo import Decided, have, undo
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.wish import Advanced, Followed, Input, Outcome, Placed, Preempted, Refused
+from placement.domain.engine.wish import (
+    Advanced,
+    Followed,
+    Input,
+    Outcome,
+    Placed,
+    Preempted,
+    Refused,
+    Ticked,
+)
 from placement.domain.kept import snapshot_of
-from placement.domain.standing import positions
+from placement.domain.standing import is_due, positions
 from placement.logbook import Row
 from placement.rollback import Base
 
@@ -64,7 +73,7 @@ class Memory:
         self._stand: tuple[int, dict[str, int]] = (-1, {})
         self._tx: Transaction | None = None
         self._spoilt = False
-        self._kept_at = 0
+        self._kept_at = self._ticked = 0
         self._due: tuple[int, Snapshot] | None = None
 
     @property
@@ -84,6 +93,8 @@ class Memory:
         except BaseException:
             self._restore()
             raise
+        if isinstance(given, Ticked):
+            self._ticked = given.at
         self.seq += 1
         self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
         if not isinstance(outcome, Refused):
@@ -100,12 +111,8 @@ class Memory:
         return outcome
 
     def is_due(self, at: int) -> bool:
-        """Tell whether the moment ``at`` may have something follow: time is over, a booking begins, somebody waits."""
-        if self._engine is None:
-            return False
-        admission = self._engine.turns.admission
-        stops = bool(admission.stops and admission.stops[0][0] <= at)
-        return stops or admission.calendar.next_event() <= at or bool(self._engine.turns.queue)
+        """Tell whether the moment ``at`` alone may have something follow."""
+        return self._engine is not None and is_due(self._engine, self._ticked, at)
 
     def positions(self) -> dict[str, int]:
         """Return the place in line of those who wait, as it is now, by workload."""

@@ -20,14 +20,15 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import breaking, demands, jobstore, leasestore, members, memory, reading, store, work
+from placement import demands, jobstore, leasestore, members, memory, reading, work
 from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.jobs import OVER as JOB_OVER
 from placement.domain.leases import OVER as LEASE_OVER
 from placement.domain.members import LOST_FOR_S, Came, Member
-from placement.domain.silence import Judgement, judge
+from placement.domain.silence import STALLED_AFTER_S, Judgement, judge
 from placement.domain.wishes import milliseconds
+from placement.forgetting import forget
 from placement.intents import put_intent
 from placement.scaling import rescale
 from placement.settle import settle
@@ -39,7 +40,6 @@ COMPARE_EVERY = 5
 ABSENT_AFTER_S = 30.0
 """A workload that its node's heartbeats have not listed for this long is not there."""
 PRUNE_EVERY = 600
-PRUNE_BATCH = 1_000
 NODES_MAX = 100_000
 """Nodes whose heartbeats are held; further ones are not."""
 SHOWN = {
@@ -72,7 +72,7 @@ class Pulse:
         self._statuses: dict[str, dict[str, WorkloadStatus]] = {}
         self._listed: dict[str, dict[str, float]] = {}
         self._counted_from = clock.monotonic()
-        self._last_judged = clock.monotonic()
+        self._awake = clock.monotonic()
         self._ticks = 0
 
     def on_heartbeat(self, beat: Heartbeat) -> None:
@@ -86,9 +86,9 @@ class Pulse:
         self._statuses[beat.node_id] = {
             status.workload_id: status for status in beat.workloads if status.state not in ENDED
         }
-        listed = self._listed.get(beat.node_id, {})
         # What was listed longer ago than that counts as absent either way.
-        kept = {workload: at for workload, at in listed.items() if now - at <= ABSENT_AFTER_S}
+        listed = self._listed.get(beat.node_id, {}).items()
+        kept = {workload: at for workload, at in listed if now - at <= ABSENT_AFTER_S}
         self._listed[beat.node_id] = kept | dict.fromkeys(self._statuses[beat.node_id], now)
 
     def seen_at(self, node_id: str) -> datetime | None:
@@ -97,10 +97,23 @@ class Pulse:
 
     async def run(self) -> None:
         """Tick each second, until cancelled."""
-        self._last_judged = self._clock.monotonic()
+        self._awake = self._clock.monotonic()
+        awake = asyncio.create_task(self._stay_awake())
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                await self.tick()
+        finally:
+            awake.cancel()
+
+    async def _stay_awake(self) -> None:
+        """Note that heartbeats are heard also while a tick waits for its turn; a process that stood still heard none."""
         while True:
-            await asyncio.sleep(TICK_S)
-            await self.tick()
+            await asyncio.sleep(TICK_S / 2)
+            now = self._clock.monotonic()
+            if now - self._awake > STALLED_AFTER_S:
+                self._counted_from = now
+            self._awake = now
 
     async def tick(self) -> None:
         """Judge silence, begin what is due again, and repair what facts left out."""
@@ -123,7 +136,7 @@ class Pulse:
         late = held.is_due(milliseconds(self._clock.now()))
         calls = (judged.lost, judged.suspected, back, heard, due, looks, drained, owners, empty, late)
         if any(calls) or compares:
-            async with self._opened().transaction() as tx:
+            async with self._opened().transaction(changes=True) as tx:
                 await memory.hold(tx, self._site)
                 await self._apply(tx, judged, back)
                 if heard:
@@ -143,14 +156,8 @@ class Pulse:
                     held.refused.clear()
                     await self._repair(tx)
         if self._ticks % PRUNE_EVERY == 0:
-            before = self._clock.now() - timedelta(seconds=store.ENDED_KEPT_S)
             async with self._opened().transaction() as tx:
-                await store.forget_ended(tx, before, PRUNE_BATCH)
-                await store.forget_stopped(tx, before, PRUNE_BATCH)
-                await demands.forget(tx, self._clock.now(), PRUNE_BATCH)
-                await breaking.forget(tx, self._clock.now())
-                await jobstore.forget(tx, before, PRUNE_BATCH)
-                await leasestore.forget(tx, before, PRUNE_BATCH)
+                await forget(tx, self._clock.now())
             self._forget(set(_of(known, lambda *_: True)))
 
     def _judge(self, watched: list[str]) -> Judgement:
@@ -160,10 +167,10 @@ class Pulse:
             self._heard,
             counted_from=self._counted_from,
             whole_since=self._whole_since(),
-            last_judged=self._last_judged,
+            last_awake=self._awake,
             now=now,
         )
-        self._last_judged = now
+        self._awake = now
         if judged.restart:
             self._counted_from = now
         return judged

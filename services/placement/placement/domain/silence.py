@@ -10,7 +10,7 @@ LOST_AFTER_S = 10.0
 SUSPECT_AFTER_S = 5.0
 """Silence that counts when we ask whether many fell silent at once."""
 STALLED_AFTER_S = 3.0
-"""A judge that was itself away this long has heard nothing, and starts anew."""
+"""A process that stood still this long has heard nothing, and starts anew."""
 AT_ONCE_SHARE = 0.10
 AT_ONCE_MIN = 1
 
@@ -41,15 +41,16 @@ def judge(
     *,
     counted_from: float,
     whole_since: float | None,
-    last_judged: float,
+    last_awake: float,
     now: float,
 ) -> Judgement:
     """Return who is lost. All times are seconds of one monotonic clock.
 
     A node's silence is counted from the latest of: its last heartbeat, the time our connection
-    became whole, and ``counted_from`` (our start, or the last restart of the clock).
+    became whole, and ``counted_from`` (our start, or the last restart of the clock). ``last_awake`` is when
+    this process last ran: it hears nothing while it stands still.
     """
-    if whole_since is None or now - last_judged > STALLED_AFTER_S:
+    if whole_since is None or now - last_awake > STALLED_AFTER_S:
         return Judgement(restart=True)
     floor = max(whole_since, counted_from)
     silence = {node: now - max(heard.get(node, floor), floor) for node in watched}
