@@ -143,3 +143,31 @@ async def test_after_commit_never_runs_for_what_was_rolled_back(postgres: Postgr
         assert done == []
     assert done == ["committed"]
     await store.close()
+
+
+async def test_those_who_wait_for_their_turn_hold_no_connection(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    store = await connect(postgres.dsn("metering"), tmp_path)
+    store.take_turns()
+    under_way, most, goes_on = 0, 0, asyncio.Event()
+
+    async def change() -> None:
+        nonlocal under_way, most
+        async with store.transaction(changes=True):
+            under_way += 1
+            most = max(most, under_way)
+            await goes_on.wait()
+            under_way -= 1
+
+    changing = [asyncio.create_task(change()) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert under_way == 1
+    # More than there are connections wait, and whoever only looks is not held up.
+    assert await names(store) == ["meshkit/0001_roads", "meshkit/0002_who_leads"]
+    given_up = changing.pop()
+    given_up.cancel()
+    goes_on.set()
+    await asyncio.gather(*changing)
+    assert most == 1
+    await store.close()
