@@ -1,8 +1,6 @@
 """What placement answers to people, against a real nats-server and a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,21 +35,8 @@ from tests.adapters.fleet import (
     serving,
 )
 from tests.adapters.roads import tell
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_the_same_wish_twice_makes_one_endpoint(site: Site) -> None:

@@ -1,28 +1,13 @@
 """Leases that begin later have their servers kept for them. Against a real nats-server and a real Postgres."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from tests.adapters.fleet import Site
 from tests.adapters.holdings import job_is, lease, lease_is, lease_of, release, servers, submit
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 def at(seconds: float) -> datetime:

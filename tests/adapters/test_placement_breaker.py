@@ -1,8 +1,5 @@
 """Failed checks empty no hall: beyond a few nodes a person looks first. Against a real nats-server and Postgres."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from mesh_contracts.placement import (
     BreakerRearmed,
@@ -15,21 +12,8 @@ from mesh_contracts.placement import (
 
 from tests.adapters.fleet import ADMIN, TENANT, Site, node_is
 from tests.adapters.holdings import servers, told
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_beyond_a_tenth_what_fails_its_check_stays_until_a_person_has_looked(site: Site) -> None:

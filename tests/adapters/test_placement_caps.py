@@ -1,7 +1,5 @@
 """Power caps, quota, the site, and what would be, against a real nats-server and a real Postgres."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,21 +25,8 @@ from mesh_contracts.units import DEFAULT_SITE
 
 from tests.adapters.fleet import ADMIN, ORGANIZATION, PROJECT, TENANT, Site, eventually, node_is
 from tests.adapters.holdings import cancel, job_is, job_of, servers, submit, told
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def cap(site: Site, watts: int | None, who: Principal = ADMIN, **fields: Any) -> Any:

@@ -1,28 +1,12 @@
 """Who gives way is gone before anybody has its place, and before it begins again elsewhere."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from mesh_contracts.placement import Resources
 
 from tests.adapters.fleet import Site, eventually
 from tests.adapters.holdings import begin, intended, job_is, job_of, servers, submit
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_a_replica_begins_only_once_the_job_whose_gpu_it_got_has_ended(site: Site) -> None:

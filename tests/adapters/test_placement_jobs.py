@@ -1,9 +1,7 @@
 """Jobs from their submission to their end, against a real nats-server and a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from mesh_contracts.placement import (
@@ -38,21 +36,8 @@ from tests.adapters.holdings import (
     submit,
     told,
 )
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_a_gang_is_placed_whole_runs_and_succeeds_once_every_member_has_ended(site: Site) -> None:

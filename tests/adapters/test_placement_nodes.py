@@ -1,28 +1,12 @@
 """What placement knows and does of nodes, against a real nats-server and a real Postgres."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from mesh_contracts.placement import CordonNode, GetNode, ReturnNode
 
 from tests.adapters.fleet import Site, node_is
 from tests.adapters.holdings import job_is, servers, submit
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_a_node_shows_where_it_stands_for_what_and_at_how_many_watts(site: Site) -> None:

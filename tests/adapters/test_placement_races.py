@@ -1,8 +1,6 @@
 """What comes to placement at an awkward moment, against a real nats-server and a real Postgres."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from mesh_contracts.placement import Resources, SetCap, SetQuota
@@ -24,21 +22,8 @@ from tests.adapters.holdings import (
     servers,
     submit,
 )
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def waits(site: Site) -> set[str]:

@@ -1,8 +1,6 @@
 """Placement as a service, against a real nats-server and a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,21 +25,8 @@ from tests.adapters.fleet import (
     serving,
     state_of,
 )
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def test_an_endpoint_is_placed_served_and_routed(site: Site) -> None:

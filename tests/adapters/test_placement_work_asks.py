@@ -2,9 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from mesh_contracts.ask import Page, Problem
@@ -23,21 +21,8 @@ from meshkit.clock import SystemClock
 
 from tests.adapters.fleet import ADMIN, STRANGER, TENANT, Site
 from tests.adapters.holdings import cancel, intended, lease, servers, submit
-from tests.servers_nats import NatsServer
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def site(
-    nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
-) -> AsyncIterator[Site]:
-    site = await Site.open(tmp_path, nats_server.url, postgres.dsn("placement"))
-    try:
-        yield site
-    finally:
-        await site.close()
 
 
 async def closed(site: Site) -> None:

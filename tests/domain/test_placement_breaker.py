@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mesh_contracts.placement import Reason
-from placement.domain.breaker import MOST, counts, held, most, was_held
+from placement.domain.breaker import MOST, counts, held, most
 from placement.domain.health import Turn
 
 from tests.domain.test_placement_decide import server
@@ -42,5 +42,3 @@ def test_a_node_that_is_held_keeps_its_state_and_says_what_failed_and_why_it_sta
         assert (turn.state, turn.check_wished) == (state, 3)
         assert [reason.code for reason in turn.reasons] == ["health_fail", "quarantine_held"]
         assert turn.reasons[1].unblock
-        assert was_held(turn.reasons)
-    assert not was_held(CORDONED.reasons)

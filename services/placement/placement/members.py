@@ -20,6 +20,8 @@ _MEMBER = (
     " m.devices, m.memory_mib, m.cpu_milli, n.name AS node, n.state AS node_state, n.since AS node_since,"
     " n.reasons AS node_reasons, n.drain_until FROM member m JOIN node n USING (node_id)"
 )
+Seating = tuple[str, Taken, tuple[Reason, ...]]
+"""The job or lease that a member is of, what it takes, and why it does not begin yet, if so."""
 _THERE = "(m.holds OR m.state NOT IN ('stopped', 'failed'))"
 
 
@@ -104,54 +106,24 @@ async def owners_held_back(tx: Transaction, site: str) -> list[str]:
     return [row["owner"] for row in rows]
 
 
-async def seat(
-    tx: Transaction,
-    owner_id: str,
-    seats: Sequence[Taken],
-    *,
-    attempt: int,
-    now: datetime,
-    reasons: Sequence[Reason] = (),
-) -> None:
-    """Write members down where they sit; what they take is taken already (``memory.take``)."""
-    column = "job_id" if owner_id.startswith("job_") else "lease_id"
-    await tx.change_many(
-        f"INSERT INTO member (workload_id, {column}, number, attempt, node_id, state, since, created_at,"
-        " devices, memory_mib, cpu_milli, reasons)"
-        " VALUES ($1, $2, $3, $4, $5, 'assigned', $6, $6, $7, $8, $9, $10)",
-        [
-            (
-                *(one.workload_id, owner_id, one.number, attempt, one.node_id, now),
-                *(dumps(one.devices), one.memory_mib, one.cpu_milli, dumps(list(reasons))),
-            )
-            for one in seats
-        ],
-    )
-
-
-async def seat_all(
-    tx: Transaction,
-    seats: Sequence[tuple[str, Taken, tuple[Reason, ...]]],
-    *,
-    attempt: int,
-    now: datetime,
-) -> None:
-    """Write down the members of several jobs, each with its job's id, and why it does not begin yet, if so."""
+async def seat(tx: Transaction, seats: Sequence[Seating], *, attempt: int, now: datetime) -> None:
+    """Write members down where they sit; what they take is taken already (``nodes.take``)."""
     if not seats:
         return
     rows = [
         (
-            *(one.workload_id, job_id, one.number, one.node_id),
+            *(one.workload_id, owner_id, one.number, one.node_id),
             *(dumps(one.devices), one.memory_mib, one.cpu_milli, dumps(list(reasons))),
         )
-        for job_id, one, reasons in seats
+        for owner_id, one, reasons in seats
     ]
     await tx.change(
-        "INSERT INTO member (workload_id, job_id, number, attempt, node_id, state, since, created_at,"
-        " devices, memory_mib, cpu_milli, reasons) SELECT workload_id, job_id, number, $9, node_id,"
-        " 'assigned', $10, $10, devices, memory_mib, cpu_milli, reasons FROM unnest($1::text[], $2::text[],"
-        " $3::integer[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[]) AS row (workload_id,"
-        " job_id, number, node_id, devices, memory_mib, cpu_milli, reasons)",
+        "INSERT INTO member (workload_id, job_id, lease_id, number, attempt, node_id, state, since, created_at,"
+        " devices, memory_mib, cpu_milli, reasons) SELECT workload_id, CASE WHEN owner LIKE 'job\\_%' THEN owner"
+        " END, CASE WHEN owner LIKE 'lease\\_%' THEN owner END, number, $9, node_id, 'assigned', $10, $10,"
+        " devices, memory_mib, cpu_milli, reasons FROM unnest($1::text[], $2::text[], $3::integer[],"
+        " $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[]) AS row (workload_id, owner, number,"
+        " node_id, devices, memory_mib, cpu_milli, reasons)",
         *(list(column) for column in zip(*rows, strict=True)),
         *(attempt, now),
     )

@@ -74,7 +74,8 @@ async def seat(
     devices = await nodes.take(tx, owner.site, takes)
     taken = taken_of(cause, outcome, attempt, devices, needs)
     why = await _first(tx, owner, attempt, {one.node_id for one in taken})
-    await members.seat(tx, outcome.workload, taken, attempt=attempt, now=now, reasons=why)
+    seats = [(outcome.workload, one, why) for one in taken]
+    await members.seat(tx, seats, attempt=attempt, now=now)
     await tell(tx, cause, now, owner, begun(owner, attempt, taken))
     return taken
 

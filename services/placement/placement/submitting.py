@@ -135,7 +135,7 @@ class _Batch:
         ]
         devices = await nodes.take(tx, self._held.site, takes) if takes else {}
         kept: list[WantedJob] = []
-        seats: list[tuple[str, Taken, tuple[Reason, ...]]] = []
+        seats: list[members.Seating] = []
         leaving = bool(await members.leaving(tx, self._held.site))
         facts: list[Any] = []
         for one in decided:
@@ -150,7 +150,7 @@ class _Batch:
             listed = self._members(job, there, (WATTS_DRAWN,) if late else ())
             self.answers[one.number] = show_job(shown, listed, self._now)
         await jobstore.keep_all(tx, kept)
-        await members.seat_all(tx, seats, attempt=1, now=self._now)
+        await members.seat(tx, seats, attempt=1, now=self._now)
         await tx.tell_all(facts)
         await put_intents(tx, sorted({item.node_id for _, item, _ in seats}))
 

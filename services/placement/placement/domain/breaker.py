@@ -5,7 +5,6 @@ Failed checks take out at most ``SHARE`` % of a site's GPU nodes within ``WINDOW
 without GPUs are not counted; coming back to service is never held up.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -39,8 +38,3 @@ def held(server: Server, to: Turn, tripped: int, allowed: int) -> Turn:
         unblock="see whether the check or the nodes are wrong, then POST /api/v1/sites/{site}:rearm",
     )
     return msgspec.structs.replace(to, state=server.state, reasons=(*to.reasons[:15], reason))
-
-
-def was_held(reasons: Sequence[Reason]) -> bool:
-    """Tell whether a node stays in service only because the breaker was open."""
-    return any(reason.code == HELD for reason in reasons)

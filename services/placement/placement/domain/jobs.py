@@ -18,7 +18,7 @@ from mesh_contracts.units import is_id
 
 from placement.domain import limits
 from placement.domain.limits import stuck
-from placement.domain.members import Member, Place, Turn, is_lost, lost, must_leave, show_member
+from placement.domain.members import Member, Owned, Turn, is_lost, lost, must_leave, show_member
 
 OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
 """States of a job that has ended."""
@@ -43,30 +43,15 @@ class JobWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_max_s: int = 0
 
 
-class WantedJob(msgspec.Struct, frozen=True, kw_only=True):
+class WantedJob(Owned, frozen=True, kw_only=True):
     """One job: what was asked for, and what became of it so far."""
 
     job_id: str
-    organization: str
-    project: str
-    project_name: str
-    name: str
-    site: str
     wished: JobWish
-    priority: int
     state: JobState
-    generation: int
-    created_at: datetime
-    since: datetime
     attempt: int = 0
     failures: int = 0
-    place: Place = "none"
-    position: int | None = None
-    expected_start_at: datetime | None = None
     started_at: datetime | None = None
-    due_at: datetime | None = None
-    ended_at: datetime | None = None
-    reasons: tuple[Reason, ...] = ()
 
     @property
     def over(self) -> bool:

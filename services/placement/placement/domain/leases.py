@@ -8,7 +8,7 @@ from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency
 
 from placement.domain import limits
 from placement.domain.limits import stuck
-from placement.domain.members import Member, Place, Step, Turn, is_lost, lost, show_member
+from placement.domain.members import Member, Owned, Step, Turn, is_lost, lost, show_member
 
 OVER: tuple[str, ...] = ("ended", "refused", "failed")
 """States of a lease that has ended."""
@@ -36,34 +36,19 @@ class LeaseWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wait_s: int = 0
 
 
-class WantedLease(msgspec.Struct, frozen=True, kw_only=True):
+class WantedLease(Owned, frozen=True, kw_only=True):
     """One lease: what was asked for, and what became of it so far.
 
     ``spoilt`` tells that it ends as ``failed``, once its servers are given back.
     """
 
     lease_id: str
-    organization: str
-    project: str
-    project_name: str
-    name: str
-    site: str
     wished: LeaseWish
-    priority: int
     state: LeaseState
-    generation: int
-    created_at: datetime
-    since: datetime
     starts_at: datetime
     waits_until: datetime
-    place: Place = "none"
     spoilt: bool = False
-    position: int | None = None
-    expected_start_at: datetime | None = None
-    due_at: datetime | None = None
     active_at: datetime | None = None
-    ended_at: datetime | None = None
-    reasons: tuple[Reason, ...] = ()
 
     @property
     def over(self) -> bool:

@@ -40,6 +40,29 @@ WATTS_DRAWN = Reason(
 even for a moment."""
 
 
+class Owned(msgspec.Struct, frozen=True, kw_only=True):
+    """What jobs and leases have in common: whose it is, what it is worth, how it stands in line, until when.
+
+    ``place`` is what the engine has of it; ``position`` and ``expected_start_at`` are told of what waits.
+    """
+
+    organization: str
+    project: str
+    project_name: str
+    name: str
+    site: str
+    priority: int
+    generation: int
+    created_at: datetime
+    since: datetime
+    place: Place = "none"
+    position: int | None = None
+    expected_start_at: datetime | None = None
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One member of a job, or one server of a lease: where, in which state, what it takes.
 
