@@ -22,6 +22,7 @@ from placement.domain.admit_work import TIME_MAX_S
 from placement.domain.fleet import Server
 from placement.domain.health import Turn, on_check_wished, on_cordoned, on_draining, on_returned
 from placement.domain.show import show_node
+from placement.naming import moved_on
 from placement.pulse import Pulse
 from placement.settle import settle
 from placement.turns import now_drained, turn_node
@@ -112,7 +113,7 @@ class NodeAsks:
             return _no_node(ask.node)
         if server.state in {"enrolled", "lost", "retired"}:
             return _wrong_state(server, "its agent is not there: start it, or see why it is not heard")
-        return _moved_on(server, ask.generation) or server
+        return moved_on("node", server.generation, ask.generation) or server
 
     async def _turned(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
         now = clock.now()
@@ -133,18 +134,6 @@ def _no_node(name: str) -> Problem:
         code="node_not_found",
         detail=f"there is no node {name!r} at this site: GET /api/v1/nodes lists them",
         param="node",
-    )
-
-
-def _moved_on(server: Server, generation: int | None) -> Problem | None:
-    if generation is None or generation == server.generation:
-        return None
-    return Problem(
-        title="The node has changed since",
-        status=412,
-        code="generation_mismatch",
-        detail=f"it is at generation {server.generation}, not {generation}: read it again, then repeat your change",
-        param="generation",
     )
 
 
