@@ -1,19 +1,16 @@
 """Who runs where, and why.
 
-Placement knows nodes by what identity and the agents tell, endpoints by what tenants ask for. It
-decides how many replicas run (``domain.plan``) and where (``domain.engine``, in words
-``domain.decide``), who is lost (``domain.silence``) and who may take work (``domain.health``); writes
-what each node should run into the bucket ``intents`` and who answers for a model into ``routes``;
-tells ``placement.*``. Start with ``domain/decide.py``, then ``settle.py``: every door ends there.
+Placement knows nodes by what identity and the agents tell, and endpoints, jobs and leases by what tenants ask
+for. It decides how many replicas run (``domain.plan``), what jobs and leases are by now (``domain.jobs``,
+``domain.leases``), who is lost (``domain.silence``) and who may take work (``domain.health``); where each
+goes, who waits and who gives way the engine decides (``domain.engine``). It writes what each node should run
+into the bucket ``intents`` and who answers for a model into ``routes``; tells ``placement.*``.
 
-The engine is one site in memory (``memory.py``): what it was given and what it decided stands in the
-table ``decision``, in commit order, and comes out the same when it is decided again.
+Start with ``memory.py``: the engine is one site in memory; what it was given and what it decided stands in the
+table ``decision``, in commit order, and comes out the same when it is decided again. Then ``settle.py``, in
+which every change of a node or an endpoint ends, and ``work.py``, which sees to jobs and leases and to all that
+follows from a decision. Jobs that are submitted together are decided together (``submitting.py``).
 
-How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``).
-
-``domain/engine`` holds a site of any size in memory and decides: where each replica, job and lease goes, who
-waits, who gives way, and why (``memory.py`` has it decide within a transaction, and its log begins again from there).
-
-Jobs and leases are judged anew whenever anything of them changes (``domain.jobs``, ``domain.leases``,
-``work.py``), within power caps and quota (``site_asks.py``).
+How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``); power caps and
+quota are what operators set (``site_asks.py``).
 """
