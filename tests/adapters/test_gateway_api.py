@@ -16,6 +16,8 @@ from meshkit.testing import NOW, test_id
 from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, drawn_key, town
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 REQUEST = test_id("request", "explained")
 ENDPOINT = test_id("endpoint", "chat")
 WISH = {"name": "chat", "model": {"id": "tiny", "source": "builtin"}}

@@ -16,6 +16,8 @@ from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, town
 from tests.adapters.test_gateway_api import ENDPOINT, REQUEST, Owners, said
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:

@@ -23,6 +23,8 @@ from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, town
 from tests.adapters.test_gateway_api import Owners, admin_of, said
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 JOB, LEASE = test_id("job", "train"), test_id("lease", "metal")
 COMMAND = {"image": "trainer:1", "argv": ["train"]}
 

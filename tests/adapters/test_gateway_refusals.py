@@ -14,6 +14,8 @@ from tests.adapters.gateways import Engine, Town, drawn_key, streaming, town
 from tests.adapters.test_gateway_door import refusal
 from tests.servers_nats import NatsServer
 
+pytestmark = pytest.mark.slow
+
 WORDS = 4
 
 

@@ -25,6 +25,8 @@ from meshkit.testing import NOW, wish
 from tests.adapters.identities import SITE, access, admitted, ask, found, issued, opened, outbox, tenant
 from tests.servers_postgres import PostgresServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def house(postgres: PostgresServer) -> AsyncIterator[Store]:

@@ -19,13 +19,15 @@ AT_ONCE = 2
 SLOW_AT_ONCE = 3
 """Files of slow tests at once: they mostly wait, and each has processes of its own."""
 
-QUICK_AT_ONCE = 4
+QUICK_AT_ONCE = 3
 """Files of quick tests at once: most of their time they wait for a server, not for a core."""
 SAID_AT_MOST = 60_000
 STEP_WITHIN_S = 3_600.0
 ALONE_MAX = 5
 """So many failed tests are run once more, alone: what waits on real servers may be late on a busy machine.
 More than that is no accident. A test that passes only alone is named, with what it said, never hidden."""
+TOLD = {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": "", "NO_COLOR": "1", "COLUMNS": "120"}
+"""What every step is told. Compiled modules are kept, whatever the shell says: hundreds of processes start."""
 FAILED_TEST = re.compile(r"^FAILED (tests/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 COUNTED = re.compile(r"(\d+) (passed|failed|skipped|error)")
 MODULES = (
@@ -60,7 +62,7 @@ class Step:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": "", "NO_COLOR": "1", "COLUMNS": "120"},
+                env={**os.environ, **TOLD},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
