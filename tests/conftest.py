@@ -13,6 +13,7 @@ pytest_plugins = ["tests.servers_nats", "tests.servers_postgres"]
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+ROOM = Path(__file__).parent
 ALL_SLOW = re.compile(r"^pytestmark = .*\bpytest\.mark\.slow\b", re.MULTILINE)
 
 
@@ -26,6 +27,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if marks == "slow and not long":
         return "pytest.mark.slow" not in collection_path.read_text() or None
     return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what starts a whole mesh: it takes longest, and would be waited for alone at the end."""
+    items.sort(key=lambda item: "mesh" not in item.path.relative_to(ROOM).parts)
 
 
 def pytest_collection_finish() -> None:

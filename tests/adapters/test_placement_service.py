@@ -103,9 +103,12 @@ async def test_a_node_takes_no_work_before_its_first_check_passed(site: Site) ->
     async def placed() -> Any:
         return (await state_of(site)).workloads
 
+    async def returned() -> list[str]:
+        return [fact.node_id for fact in await site.told(NodeReturned)]
+
     assert await eventually(placed)
     assert len(await site.told(WorkloadRefused)) == 1
-    assert [fact.node_id for fact in await site.told(NodeReturned)] == [node.id]
+    assert await eventually(returned) == [node.id]
 
 
 async def test_a_failed_check_names_the_row_and_moves_the_replica_without_a_gap(site: Site) -> None:

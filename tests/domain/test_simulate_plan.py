@@ -63,3 +63,13 @@ def test_a_trace_s_sizes_are_those_of_its_pods_that_ask_for_gpus(tmp_path: Path)
     trace.write_text("name,what\na,1\n")
     with pytest.raises(ValueError, match=r"pods\.csv is no list of pods"):
         plan.of_trace(trace)
+
+
+def test_when_what_breaks_is_the_same_however_often_it_was_asked_whom_it_befell() -> None:
+    asked, unasked = plan.Faults(6, GPUS, 1.0), plan.Faults(6, GPUS, 1.0)
+    seen = []
+    for fault in islice(asked.all(), 50):
+        seen.append(fault)
+        asked.which(8)
+        asked.repair_s()
+    assert seen == list(islice(unasked.all(), 50))

@@ -16,7 +16,7 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
-SLOW_AT_ONCE = 3
+SLOW_AT_ONCE = 4
 """Files of slow tests at once: they mostly wait, and each has processes of its own."""
 
 QUICK_AT_ONCE = 3
@@ -114,12 +114,13 @@ def still_steps() -> list[Step]:
 
 def chosen(name: str, marks: str, *, at_once: int = 1) -> Step:
     """Return the step that runs the tests that ``marks`` choose, a file's tests in one process."""
-    parallel = ("-n", str(at_once), "--dist", "loadfile") if at_once > 1 else ()
+    several = ("-n", str(at_once), "--dist", "loadfile", "--no-loadscope-reorder")
+    parallel = several if at_once > 1 else ()
     return Step(name, sys.executable, "-P", "-m", "pytest", "-m", marks, *parallel)
 
 
 def proofs(*, fast: bool, long: bool) -> list[Step]:
-    """Return the steps that run tests: the quick ones four files at a time, the slow ones three."""
+    """Return the steps that run tests: the quick ones three files at a time, the slow ones four."""
     quick = chosen("quick tests (pytest)", "not slow and not long", at_once=QUICK_AT_ONCE)
     if fast:
         return [quick]

@@ -150,7 +150,8 @@ class Faults:
     """Draws what breaks: when, in simulated seconds, and of which kind; and how long a repair takes."""
 
     def __init__(self, seed: int, gpus: int, times: float) -> None:
-        self._chance = random.Random(f"{seed}/faults")  # noqa: S311 - it has to be repeatable
+        # Of their own: when things break stays the same, however often it was asked whom it befell.
+        self._times, self._chance = (random.Random(f"{seed}/{of}") for of in ("faults", "befallen"))  # noqa: S311
         self._rates: tuple[tuple[Fault, float], ...] = (
             ("gpu", GPU_FAULTS_A_GPU_H * gpus * times / HOUR_S),
             ("node", NODE_LOSSES_A_GPU_H * gpus * times / HOUR_S),
@@ -162,9 +163,9 @@ class Faults:
         total = sum(rate for _, rate in self._rates)
         at_s = 0.0
         while total > 0:
-            at_s += self._chance.expovariate(total)
+            at_s += self._times.expovariate(total)
             kinds, weights = zip(*self._rates, strict=True)
-            yield at_s, self._chance.choices(kinds, weights)[0]
+            yield at_s, self._times.choices(kinds, weights)[0]
 
     def which(self, count: int) -> int:
         """Return whom of so many it befalls."""
