@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from meshkit.declare import declare
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tests.scratch import scratch
 from tests.servers_nats import NatsServer
 
 SETTLED_WITHIN_S = 10
@@ -144,7 +144,7 @@ class ClosedBus:
 @asynccontextmanager
 async def closed_bus() -> AsyncIterator[ClosedBus]:
     """Run one until the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="mesh-closed-"))
+    folder = scratch("mesh-closed-")
     bus = ClosedBus(folder)
     try:
         await asyncio.to_thread(bus.server.start)

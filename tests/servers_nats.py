@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sysconfig
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from meshkit.bus import Bus
 from meshkit.clock import SystemClock
 from meshkit.config import Secret, Settings
+
+from tests.scratch import scratch
 
 START_WITHIN_S = 10.0
 
@@ -96,7 +97,7 @@ class NatsServer:
 @pytest.fixture
 def nats_server() -> Iterator[NatsServer]:
     """A nats-server that answers, with an empty JetStream."""
-    folder = Path(tempfile.mkdtemp(prefix="mesh-nats-"))
+    folder = scratch("mesh-nats-")
     server = NatsServer(folder)
     try:
         server.start()

@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import signal
-import tempfile
 import threading
 from collections.abc import Coroutine, Iterator
 from itertools import count
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 from mesh_tools.embedded.postgres import Postgres, PostgresFailed
+
+from tests.scratch import scratch
 
 
 def _apart(work: Coroutine[Any, Any, Any]) -> Any:
@@ -85,7 +86,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def _postgres_server() -> Iterator[PostgresServer]:
-    folder = Path(tempfile.mkdtemp(prefix="mesh-postgres-"))
+    folder = scratch("mesh-postgres-")
     folder.chmod(0o755)
     server = PostgresServer(folder)
     try:

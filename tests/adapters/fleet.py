@@ -1,5 +1,6 @@
 """Placement as a whole service, and nodes that say what a test wants them to say."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -43,6 +44,9 @@ from placement.app import assemble
 
 from tests.adapters.roads import connected, settings, tell
 
+LOOK_AGAIN_S = 0.01
+"""Without a pause whoever looks takes the core from what it waits for."""
+
 ORGANIZATION = test_id("organization", "acme")
 PROJECT = test_id("project", "acme/demo")
 OTHER = test_id("project", "acme/other")
@@ -68,6 +72,7 @@ async def eventually(look: Callable[[], Awaitable[Any]], within_s: float = 8.0) 
     end = time.monotonic() + within_s
     while not (found := await look()):
         assert time.monotonic() < end, f"it did not come true; last seen: {found!r}"
+        await asyncio.sleep(LOOK_AGAIN_S)
     return found
 
 

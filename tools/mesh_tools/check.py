@@ -16,7 +16,7 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
-SLOW_AT_ONCE = 4
+SLOW_AT_ONCE = 3
 """Files of slow tests at once: they mostly wait, and each has processes of its own."""
 
 QUICK_AT_ONCE = 3
@@ -120,7 +120,7 @@ def chosen(name: str, marks: str, *, at_once: int = 1) -> Step:
 
 
 def proofs(*, fast: bool, long: bool) -> list[Step]:
-    """Return the steps that run tests: the quick ones three files at a time, the slow ones four."""
+    """Return the steps that run tests: the quick ones and the slow ones three files at a time."""
     quick = chosen("quick tests (pytest)", "not slow and not long", at_once=QUICK_AT_ONCE)
     if fast:
         return [quick]
