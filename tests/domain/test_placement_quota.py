@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from placement.domain.engine.notice import Queued, Short
+from placement.domain.engine.notice import Booked, NotBooked, Queued, Short
 from placement.domain.engine.queue import PRIORITIES
 from placement.domain.engine.size import Size
 from placement.domain.engine.wish import Refused
@@ -81,6 +81,23 @@ def test_nobody_holds_more_than_its_limit_or_its_organisations() -> None:
     assert (lacks.code, lacks.name, lacks.have) == ("limit", "acme", 1_000)
     assert lacks.holders == (("blue", 4_000), ("red", 4_000))
     assert not short(hall.ask("acme/blue", 4, members=3, preemptible=True)).ever
+
+
+def test_a_limit_holds_for_what_was_booked_too() -> None:
+    hall = Hall()
+    hall.quota("acme", gpus=8, limit=8)
+    soft = [hall.placed("acme", 4, preemptible=True).workload for _ in range(2)]
+    start, end = hall.now + HOUR, hall.now + 3 * HOUR
+    booked = hall.reserve("acme", start, end, size=Size(gpus=4))
+    assert isinstance(booked, Booked)
+    over = hall.reserve("acme", start, end, size=Size(gpus=4), members=3)
+    assert isinstance(over, NotBooked)
+    assert over.short.code in {"guarantee", "limit"}
+    hall.tick(start)
+    lease = {"kind": "lease", "reservation": booked.name, "workload": "lease"}
+    lacks = short(hall.queued("acme", 4, **lease))
+    assert (lacks.code, lacks.name, lacks.have, lacks.want) == ("limit", "acme", 0, 4_000)
+    assert started(hall.release(soft[0])) == ["lease"]
 
 
 def test_work_that_cannot_be_preempted_takes_its_own_projects_guarantee_from_work_that_can() -> None:

@@ -78,21 +78,10 @@ class Admission:
                 end = free_at(wish, self.until(wish, now))
                 booked = self.calendar.booked(wish.organization, wish.project, now, end)
             return self.quota.judge(wish, booked=booked, own=own, above=above)
-        booking = self.calendar.bookings.get(wish.reservation)
-        if booking is None or booking.owner != (wish.organization, wish.project) or now >= booking.end:
-            return Short(code="reservation", name=wish.reservation, have=0, want=1, ever=False)
-        start = max(now, booking.start)
-        if wish.run_ms and start + wish.run_ms > booking.end:
-            return Short(
-                code="time",
-                name=wish.reservation,
-                have=booking.end - start,
-                want=wish.run_ms,
-                ever=False,
-            )
-        if not booking.begun:
-            return Short(code="reservation", name=wish.reservation, have=now, want=booking.start)
-        return FIRM
+        # What is kept for it is there; what its owner has beside may leave no room below a limit.
+        want = amount(wish.size, wish.members).gpu
+        short = self.calendar.shut(wish, now)
+        return short or self.quota.limited(self.owner(wish), want, own, above) or FIRM
 
     def barred(
         self, wish: Wish, now: int, before: Iterable[Entry], *, later: bool = False

@@ -226,6 +226,11 @@ class Bookings:
         left = quota.bookable(project, stuck, kept)
         if booking.milli > left:
             return Short(code="guarantee", name=project.name, have=max(0, left), want=booking.milli)
+        for branch in (project, project.organization):
+            if branch.limit is not None and booking.milli > branch.limit:
+                return Short(
+                    code="limit", name=branch.name, have=branch.limit, want=booking.milli, ever=False
+                )
         if domains.active and domains.breaks(project, booking.parts):
             return Short(code="domains", name=project.name, have=0, want=1)
         return None

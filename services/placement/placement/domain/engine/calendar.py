@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 import numpy as np
 
+from placement.domain.engine.notice import Short
 from placement.domain.engine.site import Bools, Ints, Part, Site
 from placement.domain.engine.wish import Kind, Reserved, Wish
 
@@ -113,6 +114,19 @@ class Calendar:
             if start < one.free and one.start < end + TURNAROUND_MAX_MS:
                 found[list(one.rows)] = True
         return found
+
+    def shut(self, wish: Wish, now: int) -> Short | None:
+        """Return why nothing may sit in the reservation that a wish names, if so."""
+        name, booking = wish.reservation, self.bookings.get(wish.reservation)
+        if booking is None or booking.owner != (wish.organization, wish.project) or now >= booking.end:
+            return Short(code="reservation", name=name, have=0, want=1, ever=False)
+        start = max(now, booking.start)
+        if wish.run_ms and start + wish.run_ms > booking.end:
+            left = booking.end - start
+            return Short(code="time", name=name, have=left, want=wish.run_ms, ever=False)
+        if not booking.begun:
+            return Short(code="reservation", name=name, have=now, want=booking.start)
+        return None
 
     def booked(self, organization: str, project: str, now: int, end: int) -> int:
         """Return how many milli of GPU a project's reservations keep at some time from ``now`` to ``end``."""

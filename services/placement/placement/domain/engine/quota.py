@@ -136,7 +136,7 @@ class Quota:
             return FIRM
         project = self.project(wish.organization, wish.project)
         want = amount(wish.size, wish.members).gpu
-        short = self._limited(project, want, own, above)
+        short = self.limited(project, want, own, above)
         if short is not None:
             return short
         left = self._left(project, project.firm + own.firm, above.over - own.over, booked)
@@ -203,7 +203,10 @@ class Quota:
         # What a project draws from the pool already is the negative part of its own.
         return own + pool if own < 0 else own + max(0, pool)
 
-    def _limited(self, project: Project, want: int, own: Extra, above: Extra) -> Short | None:
+    def limited(
+        self, project: Project, want: int, own: Extra = NO_EXTRA, above: Extra = NO_EXTRA
+    ) -> Short | None:
+        """Return which limit so much more would break: the project's, or its organisation's."""
         branch: Branch
         for branch, extra in ((project, own), (project.organization, above)):
             if branch.limit is None:
