@@ -78,7 +78,12 @@ async def project_of(text: str, principal: Principal, tx: Transaction) -> Projec
 
     Raises ``NotHeardYet`` where it may be told of any moment.
     """
-    found = [item for item in await reading.find_projects(tx, text) if principal.sees(item.project_id)]
+    return the_project(text, principal, (await reading.find_projects(tx, [text]))[text])
+
+
+def the_project(text: str, principal: Principal, found: Sequence[Project]) -> Project | Problem:
+    """Return which of the projects that a text may mean is meant. Raises as ``project_of`` does."""
+    found = [item for item in found if principal.sees(item.project_id)]
     own = [item for item in found if item.organization == principal.organization]
     found = own if len(own) == 1 else found
     if not found:

@@ -262,14 +262,21 @@ async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:
     return {(row["what"], row["state"]): row["many"] for row in rows}
 
 
-async def find_projects(tx: Transaction, text: str) -> list[Project]:
-    """Return the projects that ``text`` may mean: an id, a name, or ``organization/name``."""
+async def find_projects(tx: Transaction, texts: Sequence[str]) -> dict[str, list[Project]]:
+    """Return the projects that each text may mean: an id, a name, or ``organization/name``."""
     rows = await tx.rows(
-        "SELECT project_id, organization, organization_name, name FROM project"
-        " WHERE project_id = $1 OR name = $1 OR organization_name || '/' || name = $1",
-        text,
+        "WITH wanted AS (SELECT text FROM unnest($1::text[]) AS text),"
+        " found AS (SELECT text, p.* FROM wanted JOIN project p ON project_id = text"
+        "  UNION SELECT text, p.* FROM wanted JOIN project p ON name = text"
+        "  UNION SELECT text, p.* FROM wanted JOIN project p ON name = split_part(text, '/', 2)"
+        "   AND organization_name = split_part(text, '/', 1))"
+        " SELECT text, project_id, organization, organization_name, name FROM found",
+        list(texts),
     )
-    return [Project(**row) for row in rows]
+    found: dict[str, list[Project]] = {text: [] for text in texts}
+    for row in rows:
+        found[row.pop("text")].append(Project(**row))
+    return found
 
 
 def _wanted(row: Row) -> Wanted:

@@ -20,6 +20,8 @@ KEPT: Final = timedelta(days=7)
 KEPT_MAX: Final = 2_000_000
 """Decisions that are kept though a snapshot covers them: for so long, and so many."""
 PRUNE_BATCH: Final = 10_000
+GARBAGE: Final = (50_000, 20, 100)
+"""How much is made before it is looked for garbage in: what is placed stays, and a look goes through all of it."""
 
 
 async def follow(opened: Callable[[], Store], site: str) -> None:
@@ -37,6 +39,7 @@ async def prepare(opened: Callable[[], Store], site: str) -> None:
     # What is there now stays: looking through it for garbage, again and again, would hold everybody up.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 async def keep(opened: Callable[[], Store], site: str) -> None:

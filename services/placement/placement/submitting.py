@@ -6,7 +6,7 @@ a job, or begin because of it, all before it is written first, and it takes the 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,10 +18,10 @@ from meshkit.errors import NotHeardYet
 from meshkit.store import Transaction
 from meshkit.together import Asked as TogetherAsked
 
-from placement import jobstore, members, memory, nodes, owners, work
+from placement import jobstore, members, memory, nodes, owners, reading, work
 from placement.domain import jobs
 from placement.domain.admit_work import JOBS_PER_PROJECT_MAX, bad_job
-from placement.domain.engine.wish import Asked, Placed, Queued, Refused
+from placement.domain.engine.wish import Asked, Placed, Queued, Refused, Wish
 from placement.domain.jobs import JobWish, WantedJob, show_job
 from placement.domain.lacks import waits_for, why_not
 from placement.domain.members import WATTS_DRAWN, Member, Taken, Turn
@@ -29,7 +29,7 @@ from placement.domain.telling import begun, of_job, queued
 from placement.domain.wishes import at_of, milliseconds, wish_of_job
 from placement.intents import put_intents
 from placement.memory import Memory
-from placement.naming import project_of, sees_all, taken
+from placement.naming import sees_all, taken, the_project
 from placement.reading import Project
 from placement.sums import Devices, Take
 
@@ -48,13 +48,15 @@ class _Decided(NamedTuple):
     number: int
     ask: SubmitJob
     job: WantedJob
+    wish: Wish
     outcome: Placed | Queued | Refused
 
 
 async def submit_jobs(asked: Sequence[TogetherAsked], tx: Transaction, clock: Clock) -> list[Answer]:
     """Decide each in the order in which they came; return for each the job as it is by then, or what is wrong."""
     batch = _Batch(tx, await memory.hold(tx, asked[0].ask.site), clock)
-    projects = [await batch.admitted(ask, principal) for ask, principal in asked]
+    named = await reading.find_projects(tx, sorted({ask.project for ask, _ in asked}))
+    projects = [batch.admitted(ask, principal, named) for ask, principal in asked]
     await batch.look_up([(one, asked[n].ask.name) for n, one in enumerate(projects)])
     for number, ((ask, _), project) in enumerate(zip(asked, projects, strict=True)):
         if isinstance(project, Project):
@@ -68,24 +70,22 @@ async def submit_jobs(asked: Sequence[TogetherAsked], tx: Transaction, clock: Cl
 class _Batch:
     def __init__(self, tx: Transaction, held: Memory, clock: Clock) -> None:
         self._tx, self._held, self._now = tx, held, clock.now()
-        self._projects: dict[tuple[str, str], Project | Problem | NotHeardYet] = {}
         self._names: set[tuple[str, str]] = set()
         self._counts: Counter[str] = Counter()
         self._decided: list[_Decided] = []
         self.answers: dict[int, Answer] = {}
 
-    async def admitted(self, ask: SubmitJob, principal: Principal) -> Project | Problem | NotHeardYet:
+    def admitted(
+        self, ask: SubmitJob, principal: Principal, named: Mapping[str, Sequence[Project]]
+    ) -> Project | Problem | NotHeardYet:
         """Return whose job it is to be; or what is wrong with it, whatever is free."""
         fault = bad_job(ask, operator=sees_all(principal))
         if fault is not None:
             return fault
-        key = (ask.project, principal.principal_id)
-        if key not in self._projects:
-            try:
-                self._projects[key] = await project_of(ask.project, principal, self._tx)
-            except NotHeardYet as unheard:
-                self._projects[key] = unheard
-        return self._projects[key]
+        try:
+            return the_project(ask.project, principal, named[ask.project])
+        except NotHeardYet as unheard:
+            return unheard
 
     async def look_up(self, wanted: Sequence[tuple[Any, str]]) -> None:
         """Learn which of the names are taken, and how many jobs each project has."""
@@ -110,7 +110,7 @@ class _Batch:
             self._names.add(name)
             self._counts[project.project_id] += 1
         if not self._held.followed:
-            self._decided.append(_Decided(number, ask, job, outcome))
+            self._decided.append(_Decided(number, ask, job, wish, outcome))
             return
         await self.write()
         await jobstore.keep_all(self._tx, [job])
@@ -156,8 +156,7 @@ class _Batch:
 
     def _become(self, one: _Decided, devices: Devices) -> tuple[WantedJob, list[Taken], Any]:
         """Return a job as it is once it was decided about, its members, and what is told."""
-        job, outcome, held = one.job, one.outcome, self._held
-        wish = wish_of_job(job)
+        job, wish, outcome, held = one.job, one.wish, one.outcome, self._held
         if isinstance(outcome, Placed):
             needs = {seat.node: _needs(job) for seat in outcome.seats}
             there = owners.taken_of(one.ask, outcome, 1, devices, needs)

@@ -37,6 +37,7 @@ from mesh_tools.embedded.postgres import Postgres, free_port
 SERVER_MEMORY_MIB = 786_432
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 10.0
+SETTLED_WITHIN_S = 120.0
 BEAT_EVERY_S = 5.0
 AT_ONCE = (32, 96)
 """How many ask at once, from one measurement to the next."""
@@ -75,6 +76,7 @@ async def _measure(
         with _running(environ, folder / "placement.log") as process:
             await _ready(process, port)
             started_s = time.perf_counter() - began
+            await _settled(bus, len(nodes))
             told = (nats.url, str(secret))
             runs = []
             for number in at_once:
@@ -231,6 +233,14 @@ async def _ready(process: subprocess.Popen[bytes], port: int) -> None:
                 return
         assert time.monotonic() < until, "placement did not become ready"
         await asyncio.sleep(0.1)
+
+
+async def _settled(bus: Bus, nodes: int) -> None:
+    """Return once a new mesh is at rest: every node has been told what it should run."""
+    until = time.monotonic() + SETTLED_WITHIN_S
+    while await bus.at("KV_intents", nodes) is None:
+        assert time.monotonic() < until, "the bucket of what nodes should run is not there"
+        await asyncio.sleep(0.2)
 
 
 async def _asked(*arguments: str) -> dict[str, Any]:
