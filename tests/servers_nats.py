@@ -103,7 +103,7 @@ def nats_server() -> Iterator[NatsServer]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

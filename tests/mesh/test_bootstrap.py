@@ -45,6 +45,7 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@pytest.mark.long
 def test_two_at_once_install_once_and_a_change_of_the_lock_installs_again(clone: Path) -> None:
     first, second = begin(clone, "--help"), begin(clone, "--help")
     said = [end(first), end(second)]
@@ -59,6 +60,7 @@ def test_two_at_once_install_once_and_a_change_of_the_lock_installs_again(clone:
     assert "installing" in end(begin(clone, "--help"))[2]
 
 
+@pytest.mark.long
 def test_an_interrupted_install_is_begun_again(clone: Path) -> None:
     process = begin(clone, "--help")
     until = time.monotonic() + INSTALLED_WITHIN_S

@@ -1,4 +1,4 @@
-"""A thousand clients leave in the middle of their streams."""
+"""Clients leave in the middle of their streams: two hundred here, a thousand in the full-size proof."""
 
 import asyncio
 import json
@@ -12,7 +12,6 @@ from tests.mesh.harness import Mesh, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CLIENTS = 1_000
 AT_ONCE = 50
 SEED = 7
 LEAVES_WITHIN_S = 0.1
@@ -53,21 +52,22 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def test_a_thousand_clients_leave_midway_and_each_is_recorded_cancelled_and_forgotten(
-    mesh: Mesh,
+@pytest.mark.parametrize("clients", [200, pytest.param(1_000, marks=pytest.mark.long)])
+def test_clients_leave_midway_and_each_is_recorded_cancelled_and_forgotten(
+    mesh: Mesh, clients: int
 ) -> None:
     gateway = mesh.pids("inference-gateway")[0]
     before = open_files(gateway)
 
     async def all_leave() -> list[str]:
         chance, slots = random.Random(SEED), asyncio.Semaphore(AT_ONCE)
-        return await asyncio.gather(*(leave_midway(mesh, chance, slots) for _ in range(CLIENTS)))
+        return await asyncio.gather(*(leave_midway(mesh, chance, slots) for _ in range(clients)))
 
     answered = asyncio.run(all_leave())
     admitted = [one for one in answered if one.startswith("request_")]
     refused = [one for one in answered if not one.startswith("request_")]
     assert len(set(admitted)) == len(admitted)
-    assert len(admitted) > CLIENTS // 2, refused[0]
+    assert len(admitted) > clients // 2, refused[0]
     assert not refused, (len(refused), refused[0])
     states: dict[str, int] = {}
     for request_id in admitted:
