@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from mesh_contracts.placement import SetQuota
 
-from tests.adapters.fleet import Site
+from tests.adapters.fleet import ORGANIZATION, Site
 from tests.adapters.holdings import job_is, lease, lease_is, lease_of, release, servers, submit
 
 pytestmark = pytest.mark.slow
@@ -41,4 +42,17 @@ async def test_a_booked_lease_that_is_given_back_frees_its_servers_for_others(si
     await lease(site, starts_at=at(600), ends_at=at(7_200))
     assert (await submit(site, "long", members=1)).state == "queued"
     assert (await release(site)).state == "ended"
+    await job_is(site, "admitted", "long")
+
+
+async def test_a_booked_lease_that_its_limit_no_longer_allows_is_refused_and_nothing_is_kept(
+    site: Site,
+) -> None:
+    await servers(site, 1)
+    await lease(site, starts_at=at(4), ends_at=at(3_600))
+    await site.ask(SetQuota, scope_kind="organization", scope=ORGANIZATION, gpus_max=0)
+    refused = await lease_is(site, "refused")
+    assert refused.reasons[0].code == "quota_limit"
+    await site.ask(SetQuota, scope_kind="organization", scope=ORGANIZATION, gpus=1)
+    await submit(site, "long", members=1)
     await job_is(site, "admitted", "long")

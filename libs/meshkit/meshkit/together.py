@@ -212,67 +212,46 @@ class TogetherDoor:
 
 
 async def _given_before(tx: Transaction, batch: list[_Waiting]) -> dict[Name, tuple[bytes, bytes]]:
-    """Claim a batch's keys for this transaction; return what was answered under the others, and on which body.
-
-    Whoever claims one of them meanwhile waits here for this transaction's end.
-    """
-    keyed = {waiting.name: waiting.digest for waiting in reversed(batch) if waiting.name is not None}
-    if not keyed:
+    """Return what was answered under a batch's keys, and on which body."""
+    names = sorted({waiting.name for waiting in batch if waiting.name is not None})
+    if not names:
         return {}
-    # In one order everywhere, so that two transactions never wait for each other.
-    names = sorted(keyed)
-    columns = [list(column) for column in zip(*names, strict=True)]
-    claimed = await tx.rows(
-        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
-        " SELECT principal, ask, idempotency_key, body_hash, '', $5::timestamptz"
-        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY"
-        "  AS wanted (principal, ask, idempotency_key, body_hash, place) ORDER BY place"
-        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE"
-        " SET body_hash = excluded.body_hash, reply = '', at = excluded.at WHERE reply.at < $6"
-        " RETURNING principal, ask, idempotency_key",
-        *(*columns, [keyed[name] for name in names], tx.now, tx.now - REPLY_KEPT),
-    )
-    if len(claimed) == len(names):
-        return {}
-    used = sorted(set(names) - {_named(row) for row in claimed})
     rows = await tx.rows(
         "SELECT principal, ask, idempotency_key, body_hash, reply FROM reply"
         " JOIN unnest($1::text[], $2::text[], $3::text[]) AS named (principal, ask, idempotency_key)"
-        " USING (principal, ask, idempotency_key)",
-        *(list(column) for column in zip(*used, strict=True)),
+        " USING (principal, ask, idempotency_key) WHERE at >= $4",
+        *(list(column) for column in zip(*names, strict=True)),
+        tx.now - REPLY_KEPT,
     )
     return {_named(row): (row["body_hash"], row["reply"]) for row in rows}
 
 
 async def _keep(tx: Transaction, answered: list[tuple[_Waiting, Any]]) -> None:
-    """Keep the replies under their keys; let go of the keys of those that were refused."""
+    """Keep the replies under their keys, but not what was refused.
+
+    Raises ``StaleSnapshot`` where another has answered under one of them meanwhile.
+    """
     kept = [
-        (*waiting.name, _at_rest(reply))
+        (*waiting.name, waiting.digest, _at_rest(reply))
         for waiting, reply in answered
         if waiting.name is not None and not isinstance(reply, Problem | NotHeardYet)
     ]
-    refused = [
-        waiting.name
-        for waiting, reply in answered
-        if waiting.name is not None and isinstance(reply, Problem | NotHeardYet)
-    ]
-    if kept:
-        await tx.change(
-            "UPDATE reply SET reply = kept.reply"
-            " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[])"
-            "  AS kept (principal, ask, idempotency_key, reply)"
-            " WHERE reply.principal = kept.principal AND reply.ask = kept.ask"
-            "  AND reply.idempotency_key = kept.idempotency_key",
-            *(list(column) for column in zip(*kept, strict=True)),
-        )
-    if refused:
-        await tx.change(
-            "DELETE FROM reply USING unnest($1::text[], $2::text[], $3::text[])"
-            "  AS gone (principal, ask, idempotency_key)"
-            " WHERE reply.principal = gone.principal AND reply.ask = gone.ask"
-            "  AND reply.idempotency_key = gone.idempotency_key",
-            *(list(column) for column in zip(*refused, strict=True)),
-        )
+    if not kept:
+        return
+    # In one order everywhere, so that two transactions never wait for each other.
+    kept.sort(key=lambda one: one[:3])
+    count = await tx.change(
+        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
+        " SELECT principal, ask, idempotency_key, body_hash, reply, $6::timestamptz"
+        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) WITH ORDINALITY"
+        "  AS kept (principal, ask, idempotency_key, body_hash, reply, place) ORDER BY place"
+        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE"
+        " SET body_hash = excluded.body_hash, reply = excluded.reply, at = excluded.at WHERE reply.at < $7",
+        *(list(column) for column in zip(*kept, strict=True)),
+        *(tx.now, tx.now - REPLY_KEPT),
+    )
+    if count < len(kept):
+        raise StaleSnapshot("an idempotency key was used by another meanwhile")
 
 
 def _named(row: Row) -> Name:

@@ -5,7 +5,6 @@ a job, or begin because of it, all before it is written first, and it takes the 
 (``work``).
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,11 +66,15 @@ async def submit_jobs(asked: Sequence[TogetherAsked], tx: Transaction, clock: Cl
     return [batch.answers[number] for number in range(len(asked))]
 
 
+class _Living(dict[str, int]):
+    """How many jobs of a project have not ended, at most: as counted once, with all that came since."""
+
+
 class _Batch:
     def __init__(self, tx: Transaction, held: Memory, clock: Clock) -> None:
         self._tx, self._held, self._now = tx, held, clock.now()
         self._names: set[tuple[str, str]] = set()
-        self._counts: Counter[str] = Counter()
+        self._living: _Living = tx.beside.setdefault(_Living, _Living())
         self._decided: list[_Decided] = []
         self.answers: dict[int, Answer] = {}
 
@@ -91,7 +94,11 @@ class _Batch:
         """Learn which of the names are taken, and how many jobs each project has."""
         named = [(one.project_id, name) for one, name in wanted if isinstance(one, Project)]
         self._names = await jobstore.taken_names(self._tx, named)
-        self._counts = await jobstore.counts(self._tx, sorted({project for project, _ in named}))
+        sure = JOBS_PER_PROJECT_MAX - len(named)
+        near = {one for one, _ in named if self._living.get(one, JOBS_PER_PROJECT_MAX) > sure}
+        if near:
+            counted = await jobstore.counts(self._tx, sorted(near))
+            self._living |= {one: counted[one] for one in near}
 
     async def decide(self, number: int, ask: SubmitJob, project: Project) -> None:
         """Have the engine decide about one."""
@@ -99,7 +106,7 @@ class _Batch:
         if name in self._names:
             self.answers[number] = taken("a job", ask.name)
             return
-        if self._counts[project.project_id] >= JOBS_PER_PROJECT_MAX:
+        if self._living[project.project_id] >= JOBS_PER_PROJECT_MAX:
             self.answers[number] = TOO_MANY
             return
         job = _job_of(ask, project, self._now)
@@ -108,7 +115,7 @@ class _Batch:
         assert isinstance(outcome, Placed | Queued | Refused), "a wish is placed, waits, or is refused"
         if not isinstance(outcome, Refused):
             self._names.add(name)
-            self._counts[project.project_id] += 1
+            self._living[project.project_id] += 1
         if not self._held.followed:
             self._decided.append(_Decided(number, ask, job, wish, outcome))
             return

@@ -148,8 +148,7 @@ class Work:
             await self._refuse(lease, (wish,))
             return
         if lease.place == "booked":
-            # What is booked begins with the time.
-            await self.give(Ticked(at=milliseconds(self._now)))
+            await self.give(Ticked(at=milliseconds(self._now)))  # What is booked begins with the time.
         await self._ask(wish)
 
     async def _reserve(self, lease: WantedLease) -> None:
@@ -161,15 +160,14 @@ class Work:
         held = await memory.hold(self._tx, self._site)
         given = reserved(lease, wish, self._now, since=held.engine.turns.now)
         if given.start >= given.end:
-            # By what others were told the time already, it is over; the next look says so.
-            return
+            return  # By what others were told the time already, it is over; the next look says so.
         outcome = held.apply(given)
         if isinstance(outcome, NotBooked):
             await self._refuse(lease, (short_of(outcome.short),))
             return
         await leasestore.set_place(self._tx, lease.lease_id, "booked")
-        to = Turn(state=lease.state, reasons=(leases.BOOKED,))
-        await leasestore.turn(self._tx, lease, to, self._now)
+        booked = Turn(state=lease.state, reasons=(leases.BOOKED,))
+        await leasestore.turn(self._tx, lease, booked, self._now)
 
     async def _ask(self, wish: Wish) -> None:
         outcome = await memory.apply(self._tx, self._site, Asked(wish=wish, at=milliseconds(self._now)))
@@ -223,8 +221,8 @@ class Work:
 
     async def _refused(self, outcome: Refused, wish: Wish | None) -> None:
         assert wish is not None, "only what was just asked for is refused"
-        held = await memory.hold(self._tx, self._site)
-        why = why_not(outcome.why, outcome.short, wish, held.called)
+        called = (await memory.hold(self._tx, self._site)).called
+        why = why_not(outcome.why, outcome.short, wish, called)
         owner = await owners.load(self._tx, outcome.workload)
         if isinstance(owner, WantedJob):
             await self.turn_job(owner, Turn(state="failed", reasons=why, failures=owner.failures))
@@ -232,7 +230,9 @@ class Work:
             await self._refuse(owner, why)
 
     async def _refuse(self, lease: WantedLease, why: Sequence[Reason]) -> None:
-        await self.turn_lease(lease, Turn(state="refused", reasons=tuple(why)))
+        booked = lease.place == "booked"
+        to = Turn(state="refused", reasons=tuple(why), tell="cancel" if booked else "")
+        await self.turn_lease(lease, to)
 
     async def _preempt(self, owner_id: str, by: str, *, queued: bool) -> None:
         job = await jobstore.load(self._tx, owner_id)
