@@ -79,6 +79,13 @@ async def test_an_operator_may_say_that_work_is_worth_more(site: Site) -> None:
     assert (await submit(site, who=ADMIN, project="acme/demo", priority=900)).priority == 900
 
 
+async def test_a_projects_name_with_more_behind_it_is_another_name(site: Site) -> None:
+    await closed(site)
+    answer = await submit(site, who=ADMIN, project="acme/demo/more")
+    assert isinstance(answer, Problem)
+    assert answer.code == "project_not_found"
+
+
 async def test_a_change_is_made_only_to_the_job_that_was_read(site: Site) -> None:
     await closed(site)
     made = await submit(site)

@@ -268,7 +268,7 @@ async def find_projects(tx: Transaction, texts: Sequence[str]) -> dict[str, list
         "WITH wanted AS (SELECT text FROM unnest($1::text[]) AS text),"
         " found AS (SELECT text, p.* FROM wanted JOIN project p ON project_id = text"
         "  UNION SELECT text, p.* FROM wanted JOIN project p ON name = text OR (name ="
-        "   split_part(text, '/', 2) AND organization_name = split_part(text, '/', 1)))"
+        "   split_part(text, '/', 2) AND organization_name || '/' || name = text))"
         " SELECT text, project_id, organization, organization_name, name FROM found",
         list(texts),
     )
