@@ -80,7 +80,7 @@ class Admission:
             return self.quota.judge(wish, booked=booked, own=own, above=above)
         # What is kept for it is there; what its owner has beside may leave no room below a limit.
         want = amount(wish.size, wish.members).gpu
-        short = self.calendar.shut(wish, now)
+        short = self.calendar.short(wish, now)
         return short or self.quota.limited(self.owner(wish), want, own, above) or FIRM
 
     def barred(

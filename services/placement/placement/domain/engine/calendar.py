@@ -115,7 +115,7 @@ class Calendar:
                 found[list(one.rows)] = True
         return found
 
-    def shut(self, wish: Wish, now: int) -> Short | None:
+    def short(self, wish: Wish, now: int) -> Short | None:
         """Return why nothing may sit in the reservation that a wish names, if so."""
         name, booking = wish.reservation, self.bookings.get(wish.reservation)
         if booking is None or booking.owner != (wish.organization, wish.project) or now >= booking.end:
