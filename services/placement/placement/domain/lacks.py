@@ -45,7 +45,7 @@ WORDS = {
 
 def short_of(short: Short) -> Reason:
     """Return what is lacking, who holds most of it, and what helps."""
-    holders = ", ".join(f"{holder} has {held}" for holder, held in short.holders)
+    holders = ", ".join(f"{holder} has {gpus(held)}" for holder, held in short.holders)
     by = f" ({holders})" if holders else ""
     have = max(0, short.have)
     # What is booked may be free at another time.
