@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mesh_contracts.placement import Reason
 
 from placement.domain.engine.relax_wish import wish_without
+from placement.domain.engine.topology import domain_in_words
 from placement.domain.engine.wish import Relaxation, Wish
 
 CODE = "would_fit"
@@ -26,7 +27,7 @@ def relaxation_reason(
         name = called(name)
     if kind == "workload" and not others:
         name = HIDDEN
-    domain = " ".join(relaxation.names)
+    domain = domain_in_words(*relaxation.names) if kind == "power" else ""
     less = wish_without(wish, relaxation)
     size = less.size
     words = {

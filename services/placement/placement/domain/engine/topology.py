@@ -12,6 +12,11 @@ NEARNESS = ("node", "nvlink", "rack", "leaf", "rail", "pdu", "row", "hall", "sit
 EVERYWHERE = ""
 
 
+def domain_in_words(level: str, domain: str) -> str:
+    """Return what a reader calls a domain; a hall knows one site only, and it has no name here."""
+    return "the site" if level == "site" else f"{level} {domain}"
+
+
 class Split(NamedTuple):
     """The site by the domains of one level; nodes in none are in none of the parts.
 

@@ -39,6 +39,7 @@ from placement.domain.engine.quota import Books
 from placement.domain.engine.replace import hit, lost_rows, replace
 from placement.domain.engine.share import check
 from placement.domain.engine.shed import shed
+from placement.domain.engine.topology import domain_in_words
 from placement.domain.engine.trying import SEEN_MAX, Trying, told
 from placement.domain.engine.wish import (
     Advanced,
@@ -280,11 +281,10 @@ class Turns:
 
     def _shed(self, given: Capped) -> Iterator[Followed]:
         """Have jobs make way so that a cap holds; leases and endpoints are not the engine's to end."""
-        for workload in shed(self._engine, ("job",)).workloads:
-            holding = self._engine.unseat(workload)
+        for holding in map(self._engine.unseat, shed(self._engine, ("job",)).workloads):
             assert holding is not None, "only who sits draws watts"
             self.admission.labels.promote(self.admission.owner(holding.wish), self.now)
-            where = "the site" if given.level == "site" else f"{given.level} {given.domain}"
+            where = domain_in_words(given.level, given.domain)
             yield self.trying.gave_way(holding, f"the power cap of {where}", self.now)
 
     def _settle(self, found: list[Followed], *, positions: bool = False) -> Advanced | Noted:
