@@ -187,7 +187,8 @@ class Bookings:
         )
         holdings = self._engine.holdings
         gone = [name for at, name in self._admission.ends if at <= given.start]
-        parts = seats_without(self._engine, wish, gone, held)
+        drawn = self._calendar.drawn(given.start, given.end)
+        parts = seats_without(self._engine, wish, gone, held, drawn)
         clears = not parts
         if clears:
             soft = [
@@ -195,7 +196,7 @@ class Bookings:
                 for name, one in holdings.items()
                 if one.wish.preemptible and not one.wish.reservation and name not in set(gone)
             ]
-            parts = seats_without(self._engine, wish, [*gone, *soft], held)
+            parts = seats_without(self._engine, wish, [*gone, *soft], held, drawn)
         if parts:
             return tuple(sorted({part.row for part in parts})), clears
         idle = sum(int(self._engine.site.free[row].sum()) for row in np.flatnonzero(~held))

@@ -110,10 +110,22 @@ class Calendar:
         Whoever comes next needs what was there before to be gone.
         """
         found = np.zeros(self._site.rows, bool)
-        for one in self.bookings.values():
-            if start < one.free and one.start < end + TURNAROUND_MAX_MS:
-                found[list(one.rows)] = True
+        for one in self._during(start, end):
+            found[list(one.rows)] = True
         return found
+
+    def drawn(self, start: int, end: int) -> list[Part]:
+        """Return what then draws watts of others: all the GPUs that are kept for them."""
+        site = self._site
+        rows = [row for one in self._during(start, end) if one.wanted is not None for row in one.rows]
+        return [Part(row, tuple(range(int(site.cards[row]))), MILLI_PER_GPU) for row in rows]
+
+    def _during(self, start: int, end: int) -> list[Booking]:
+        return [
+            one
+            for one in self.bookings.values()
+            if start < one.free and one.start < end + TURNAROUND_MAX_MS
+        ]
 
     def short(self, wish: Wish, now: int) -> Short | None:
         """Return why nothing may sit in the reservation that a wish names, if so."""

@@ -31,13 +31,14 @@ class Domains:
 
     def __init__(self, site: Site, quota: Quota) -> None:
         self._site, self._quota = site, quota
-        self.active = False
-        self.clear()
+        self._begin([])
 
     def clear(self) -> None:
         """Forget who is where, and look at the site anew."""
-        self.kinds = self._kinds()
-        count = len(self.kinds)
+        self._begin(self._kinds())
+
+    def _begin(self, kinds: list[str]) -> None:
+        self.kinds, count = kinds, len(kinds)
         self._there: list[Counter[int]] = [Counter() for _ in range(count)]
         self._codes: dict[tuple[str, str], int] = {}
         self._owners: list[Project] = []

@@ -6,12 +6,16 @@ be done. A sweep doubles its step, then halves it: of N moments it tries twice a
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from placement.domain.engine.fit import BIT
+from placement.domain.engine.gang import alike
 from placement.domain.engine.site import Bools, Part
 from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.trial import Trial
 from placement.domain.engine.twin import would_sit
 from placement.domain.engine.wish import Wish
 
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 Barred = Callable[[int], Bools | None]
 """The rows that are barred to a start at a moment."""
+Drawn = Callable[[int], Sequence[Part]]
+"""Seats whose watts are kept from a start at a moment."""
 
 
 class Start(NamedTuple):
@@ -31,24 +37,33 @@ class Start(NamedTuple):
 
 
 def seats_without(
-    engine: "Engine", wish: Wish, gone: Iterable[str], barred: Bools | None
+    engine: "Engine", wish: Wish, gone: Iterable[str], barred: Bools | None, drawn: Sequence[Part]
 ) -> tuple[Part, ...]:
-    """Return where a wish fits once these workloads have left; nothing where it does not."""
+    """Return where a wish fits once these workloads have left, and ``drawn`` are taken; nothing where it does not."""
     twin = engine.twin()
     for workload in gone:
         twin.unseat(workload)
-    return would_sit(twin, wish, barred)
+    with _drawing(twin, drawn):
+        return would_sit(twin, wish, barred)
 
 
 def earliest(
-    engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]], barred: Barred
+    engine: "Engine",
+    wish: Wish,
+    ends: Sequence[tuple[int, str]],
+    barred: Barred,
+    drawn: Drawn,
+    always: Bools | None = None,
 ) -> tuple[int, tuple[Part, ...]] | None:
     """Return from when on a wish fits, and where, by what is known; ``None`` where that is not known.
 
-    ``ends``: moments at which a workload has left, or (unnamed) what bars some rows ends, in order. Nothing but seats
-    is asked for: quota is the caller's. Where a booking that starts in between makes a later moment unfit,
-    the answer is a moment at which it fits, if not always the first.
+    ``ends``: moments at which a workload has left, or (unnamed) what bars some rows ends, in order; ``always``: the rows
+    that are barred at each of them. Nothing but seats is asked for: quota is the caller's. Where a booking that starts
+    in between makes a later moment unfit, the answer is a moment at which it fits, if not always the first.
     """
+    low = _enough(engine, wish, ends)
+    if low is None or not _ever(engine, wish, ends, always):
+        return None
     twin = engine.twin()
     away: list[Holding | None] = []
 
@@ -60,11 +75,10 @@ def earliest(
         while len(away) < count:
             workload = ends[len(away)][1]
             away.append(twin.unseat(workload) if workload else None)
-        return would_sit(twin, wish, barred(ends[count - 1][0]))
+        at = ends[count - 1][0]
+        with _drawing(twin, drawn(at)):
+            return would_sit(twin, wish, barred(at))
 
-    low = _enough(engine, wish, ends)
-    if low is None:
-        return None
     high, found, step = low + 1, try_at(low + 1), 1
     while not found and high < len(ends):
         low, high = high, min(len(ends), high + step)
@@ -105,6 +119,28 @@ def _halved(
         else:
             low = middle
     return high, found
+
+
+def _drawing(engine: "Engine", parts: Sequence[Part]) -> AbstractContextManager[None]:
+    """Have GPUs that are kept for others draw, as far as they are asleep yet, while this lasts."""
+    site = engine.site
+    rows = np.array([part.row for part in parts], np.int64)
+    asleep = [(site.free[part.row, list(part.cards)] == MILLI_PER_GPU).sum() for part in parts]
+    return engine.power.drawing(rows, site.gpu_w[rows] * np.array(asleep, np.int64))
+
+
+def _ever(
+    engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]], always: Bools | None
+) -> bool:
+    """Return whether a wish fits once all have left of whom it is known when; else it never will by what is known."""
+    trial = Trial(engine)
+    gone = np.zeros(len(trial.roster.names), bool)
+    gone[[trial.roster.number(workload) for _, workload in ends if workload]] = True
+    before, engine.barred = engine.barred, None if always is None else np.where(always, BIT["reserved"], 0)
+    try:
+        return trial.admits(alike(wish), gone)
+    finally:
+        engine.barred = before
 
 
 def _enough(engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]]) -> int | None:

@@ -5,10 +5,13 @@ a meter says beyond the plan is added to it (a meter that says less frees nothin
 member needs room in its rack, PDU, row, hall and site at once.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import msgspec
 import numpy as np
 
-from placement.domain.engine.site import NOWHERE, POWER, Ints, Site
+from placement.domain.engine.site import NOWHERE, POWER, Ints, Part, Site
 
 ENDLESS = 1 << 60
 """The room of a domain without a cap."""
@@ -138,6 +141,16 @@ class Power:
             bound = room[at] != ENDLESS
             np.subtract.at(room, at[bound], watts[known][bound])
 
+    @contextmanager
+    def drawing(self, rows: Ints, watts: Ints) -> Iterator[None]:
+        """Count watts that nodes of ``rows`` draw more while this lasts: int[of rows]."""
+        self._sum()
+        self.add_all(rows, watts)
+        try:
+            yield
+        finally:
+            self.add_all(rows, -watts)
+
     def shadow(self, site: Site, rows: Ints, watts: Ints) -> "Power":
         """Return the caps as they would be if ``rows`` drew so much less, to ask what if: int[of rows]."""
         self._sum()
@@ -185,6 +198,22 @@ class Power:
             if self._caps[level]:
                 np.minimum(least, self._room[level].take(at), out=least)
         return least.take(self._cell if rows is None else self._cell.take(rows))
+
+    def lets(self, parts: Sequence[Part], rows: Ints) -> bool:
+        """Return whether ``parts`` could be woken by all domains that nodes of ``rows`` are in as well.
+
+        None of their GPUs counts as drawing yet.
+        """
+        site, their = self._site, np.array([part.row for part in parts], np.int64)
+        watts = site.gpu_w[their] * np.array([len(part.cards) for part in parts], np.int64)
+        for level, room in self.rooms().items():
+            at = site.at(level)
+            draw, shared = np.zeros_like(room), np.zeros(len(room), bool)
+            np.add.at(draw, at[their], watts)
+            shared[at[rows]] = True
+            if (shared & (draw > 0) & (draw > room)).any():
+                return False
+        return True
 
     def room_at(self, level: str, rows: Ints) -> Ints:
         """Return how many watts the domain of each of ``rows`` at one level may still add: int[row]."""

@@ -1,6 +1,9 @@
 """Seats that are kept for the first who wait: from when on, whether that still holds, and what can never be."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from placement.domain.engine.admission import Admission
 from placement.domain.engine.calendar import FOREVER, free_at
@@ -8,10 +11,13 @@ from placement.domain.engine.forecast import Start, earliest, emptiest, seats_wi
 from placement.domain.engine.holding import Holding
 from placement.domain.engine.queue import Entry, Level, Queue, rank_of
 from placement.domain.engine.quota import Granted
-from placement.domain.engine.site import Bools
+from placement.domain.engine.site import Bools, Ints, Part
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.twin import bare, would_sit
 from placement.domain.engine.wish import Near, Wish
+
+if TYPE_CHECKING:
+    from placement.domain.engine.engine import Engine
 
 PROMISED_MAX = 4
 """The first so many who wait for room have seats kept for them."""
@@ -33,6 +39,7 @@ class Promises:
     def __init__(self, admission: Admission, queue: Queue) -> None:
         self._admission, self._queue = admission, queue
         self._possible: dict[tuple[Size, int, Terms, Near, tuple[str, ...]], bool] = {}
+        self._bare: Engine | None = None
 
     def over(self, entry: Entry, granted: Granted) -> list[Entry]:
         """Return those whose seats one may not take: never those of an equal that came later.
@@ -62,11 +69,18 @@ class Promises:
             return
         admission, wish = self._admission, entry.wish
         before = self.over(entry, granted)
+        ends = self._ends(before, now)
+        always: Bools | None = None
+        if ends and admission.until(wish, now) is None:
+            # Nobody who comes to stay fits in before what begins later: by the last moment all else has ended.
+            always = self._barred(wish, granted, ends[-1][0], before)
         found = earliest(
             admission.engine,
             wish,
-            self._ends(before, now),
+            ends,
             lambda at: self._barred(wish, granted, at, before),
+            lambda at: _kept_beside(before, at, free_at(wish, admission.until(wish, at))),
+            always,
         )
         if found is not None:
             at, parts = found
@@ -77,16 +91,21 @@ class Promises:
                 self._queue.keep(entry, Start(now, FOREVER, parts), claimed=True)
         entry.level = level_of(entry, granted)
 
-    def hold(self, wish: Wish, before: Sequence[Entry], gone: Sequence[Holding], now: int) -> bool:
+    def hold(
+        self, wish: Wish, parts: Sequence[Part], before: Sequence[Entry], gone: Sequence[Holding], now: int
+    ) -> bool:
         """Return whether what was promised holds, now that another sits, and those who gave way do not.
 
         Nobody sits on promised nodes; but watts and whole NVLink domains are shared with other nodes.
         """
-        admission = self._admission
+        admission, rows = self._admission, np.array([part.row for part in parts])
         end = free_at(wish, admission.until(wish, now))
         left = {one.wish.workload for one in gone}
+        lit = admission.engine.power.lets(_kept_beside(before, now, end), rows)
         for entry in before:
-            if entry.kept is None or entry.claimed or end <= entry.kept.at or self._untouched(entry):
+            if entry.kept is None or entry.claimed or end <= entry.kept.at:
+                continue
+            if lit and self._untouched(entry, wish, rows):
                 continue
             at = entry.kept.at
             ended = [name for ends, name in admission.ends if ends <= at and name not in left]
@@ -94,24 +113,26 @@ class Promises:
             granted = Granted(borrowed=entry.level[0])
             others = self.over(entry, granted)
             barred = self._barred(entry.wish, granted, at, others)
-            parts = seats_without(admission.engine, entry.wish, ended, barred)
-            if not parts:
+            drawn = _kept_beside(others, at, entry.kept.end)
+            found = seats_without(admission.engine, entry.wish, ended, barred, drawn)
+            if not found:
                 return False
-            self._queue.keep(entry, entry.kept._replace(parts=parts))
+            self._queue.keep(entry, entry.kept._replace(parts=found))
         return True
 
-    def _untouched(self, entry: Entry) -> bool:
-        """Return whether neither watts nor domains that others take can keep an entry from its seats."""
-        engine, wish, domains = self._admission.engine, entry.wish, self._admission.domains
+    def _untouched(self, entry: Entry, wish: Wish, rows: Ints) -> bool:
+        """Return whether one who sits in ``rows`` has no domain to itself, nor a promised one, that an entry needs."""
+        engine, domains = self._admission.engine, self._admission.domains
         assert entry.kept is not None
-        if engine.power.capped:
-            most = int(engine.site.gpu_w[: engine.site.rows].max(initial=0))
-            if engine.power.tightest() < most * wish.size.cards * wish.members:
+        parts, level = entry.kept.parts, wish.terms.isolation
+        if level in {"nvlink", "rack"}:
+            at = engine.site.at(level)
+            if np.isin(at[[part.row for part in parts]], at[rows]).any():
                 return False
-        if not domains.active or entry.level[0] or wish.reservation:
+        if not domains.active or entry.level[0] or entry.wish.reservation:
             return True
-        shut = domains.barred(self._admission.owner(wish))
-        return shut is None or not shut[[part.row for part in entry.kept.parts]].any()
+        shut = domains.barred(self._admission.owner(entry.wish))
+        return shut is None or not shut[[part.row for part in parts]].any()
 
     def give_up(self, entry: Entry, before: Sequence[Entry]) -> None:
         """Have those keep their seats no more of which one has taken some, rightly: all but ``before``."""
@@ -126,7 +147,9 @@ class Promises:
 
     def forget(self, row: int | None) -> None:
         """Forget what a changed row (``None``: a changed site) bears on."""
-        self._possible.clear()
+        if row is None:
+            self._possible.clear()
+            self._bare = None
         for entry in self._queue.entries.values():
             if entry.kept is None:
                 continue
@@ -140,7 +163,9 @@ class Promises:
         if found is None:
             if len(self._possible) >= POSSIBLE_MAX:
                 self._possible.clear()
-            found = self._possible[key] = bool(would_sit(bare(self._admission.engine), wish, None))
+            if self._bare is None:
+                self._bare = bare(self._admission.engine)
+            found = self._possible[key] = bool(would_sit(self._bare, wish, None))
         return found
 
     def _ends(self, before: Sequence[Entry], now: int) -> list[tuple[int, str]]:
@@ -160,6 +185,12 @@ class Promises:
         if shut is None or kept is None:
             return shut if kept is None else kept
         return shut | kept
+
+
+def _kept_beside(others: Sequence[Entry], at: int, end: int) -> list[Part]:
+    """Return the seats that are kept for others at any time between a moment and another."""
+    kept = [one.kept for one in others if one.kept is not None]
+    return [part for one in kept if one.at < end and at < one.end for part in one.parts]
 
 
 def level_of(entry: Entry, granted: Granted) -> Level:

@@ -218,7 +218,7 @@ class Trying:
         granted, chosen, gone = found
         if self._queue:
             with admission.counting(wish, granted, chosen.parts):
-                holds = self.promises.hold(wish, before, gone, now)
+                holds = self.promises.hold(wish, chosen.parts, before, gone, now)
             if not holds:
                 engine.leave(wish, chosen.parts)
                 for one in reversed(gone):
