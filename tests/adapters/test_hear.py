@@ -14,7 +14,7 @@ from mesh_contracts.streams import ConsumerSpec
 from meshkit.bus import Bus
 from meshkit.clock import Clock
 from meshkit.declare import consumer_request
-from meshkit.reader import FACT_BYTES, FACTS_PER_TRANSACTION
+from meshkit.pace import FACT_BYTES, FACTS_PER_TRANSACTION
 from meshkit.store import Transaction
 
 from tests.adapters.hearing import PLACEMENT, READER, Effects, World, hearing

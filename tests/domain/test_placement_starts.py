@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from placement.domain.engine.calendar import TURNAROUND_MS
 from placement.domain.engine.notice import Queued
 from placement.domain.engine.size import Terms
-from placement.domain.engine.wish import Capped, NodePut, Placed
+from placement.domain.engine.wish import Capped, NodePut
 
 from tests.domain.halls import HOUR, MINUTE, Hall, started
 

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 from meshkit.testing import NOW
 from placement.domain.fleet import Card, Server
-from placement.domain.watts import crowded
-
-CAPS = {("pdu", "u0"): 230}
+from placement.domain.watts import drawn_late
 
 
 def server(node_id: str, taken: int, pdu: str = "u0") -> Server:
@@ -40,18 +38,18 @@ def server(node_id: str, taken: int, pdu: str = "u0") -> Server:
 
 
 @pytest.mark.parametrize(
-    ("leaving", "nodes", "is_crowded"),
+    ("leaving", "near", "drawn"),
     [
-        ({}, {"a"}, False),
-        ({"b": {"b-3"}}, {"a"}, True),
+        ({}, {"a"}, {}),
+        ({"b": {"b-2", "b-3"}}, {"a"}, {("pdu", "u0"): 20, ("site", "s"): 20}),
         # Another has that device already: it draws no more than once.
-        ({"b": {"b-0"}}, {"a"}, False),
-        ({"c": {"c-3"}}, {"a"}, False),
-        ({"b": {"b-3"}}, {"c"}, False),
+        ({"b": {"b-0"}}, {"a"}, {}),
+        ({"c": {"c-3"}}, {"a"}, {("site", "s"): 10}),
+        ({"b": {"b-3"}}, {"c"}, {("site", "s"): 10}),
     ],
 )
-def test_who_is_to_end_counts_until_it_has_ended_under_the_caps_it_shares(
-    leaving: dict[str, set[str]], nodes: set[str], is_crowded: bool
+def test_who_is_to_end_counts_until_it_has_ended_in_all_parts_that_it_shares(
+    leaving: dict[str, set[str]], near: set[str], drawn: dict[tuple[str, str], int]
 ) -> None:
     fleet = [server("a", 2), server("b", 1), server("c", 3, pdu="u1")]
-    assert crowded(fleet, leaving, CAPS, nodes) is is_crowded
+    assert drawn_late(fleet, leaving, near) == drawn

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from mesh_contracts.placement import Near, Reason, Residency, Resources
+from placement.domain.built import spec_of
+from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size
 from placement.domain.fleet import Card, Server
 from placement.domain.watts import by_domain, over, planned
@@ -66,8 +68,12 @@ def test_a_job_asks_for_its_members_on_its_tenants_terms_and_waits() -> None:
     assert wish.restart_cost == 16 * 8 * 10
 
 
-def test_a_lease_is_alone_with_itself_and_takes_all_gpus_of_its_kind_of_server() -> None:
-    fleet = [server("a"), server("b"), server("big", 8), server("cpu", 0)]
+def spec(*given: Any, **fields: Any) -> NodeSpec:
+    return spec_of(server(*given, **fields))
+
+
+def test_a_lease_is_alone_with_itself_and_takes_all_gpus_of_its_kind_of_spec() -> None:
+    fleet = [spec("a"), spec("b"), spec("big", 8), spec("cpu", 0)]
     wish = wish_of_lease(lease(wished={"nodes": 2}), fleet)
     assert not isinstance(wish, Reason)
     assert (wish.size, wish.members) == (Size(gpus=4, models=("h200",)), 2)
@@ -85,7 +91,7 @@ def test_a_lease_is_alone_with_itself_and_takes_all_gpus_of_its_kind_of_server()
 def test_of_several_kinds_of_server_the_one_is_meant_that_most_are(
     wished: dict[str, Any], gpus: int
 ) -> None:
-    fleet = [server("big", 8), server("a"), server("b"), server("new", 2, model="b300")]
+    fleet = [spec("big", 8), spec("a"), spec("b"), spec("new", 2, model="b300")]
     for order in (fleet, fleet[::-1]):
         wish = wish_of_lease(lease(wished={"nodes": 1, **wished}), order)
         assert not isinstance(wish, Reason)
@@ -93,8 +99,8 @@ def test_of_several_kinds_of_server_the_one_is_meant_that_most_are(
 
 
 def test_whole_domains_are_as_many_servers_as_most_domains_have_each_in_one() -> None:
-    fleet = [server(f"{domain}{n}", place={"nvlink": domain}) for domain in "abc" for n in range(4)]
-    fleet.append(server("lone", place={"nvlink": "d"}))
+    fleet = [spec(f"{domain}{n}", place={"nvlink": domain}) for domain in "abc" for n in range(4)]
+    fleet.append(spec("lone", place={"nvlink": "d"}))
     wish = wish_of_lease(lease(wished={"nodes": 0, "domains": 2}), fleet)
     assert not isinstance(wish, Reason)
     assert (wish.members, wish.near.segment, wish.terms.isolation) == (8, 4, "nvlink")
@@ -112,15 +118,15 @@ def test_whole_domains_are_as_many_servers_as_most_domains_have_each_in_one() ->
 def test_servers_that_there_are_none_of_are_a_reason_with_what_to_do(
     wished: dict[str, Any], code: str
 ) -> None:
-    racked = [server(f"r{n}", model="b300", place={"nvlink": "d"}) for n in range(2)]
-    reason = wish_of_lease(lease(wished=wished), [server("a"), server("b"), server("c"), *racked])
+    racked = [spec(f"r{n}", model="b300", place={"nvlink": "d"}) for n in range(2)]
+    reason = wish_of_lease(lease(wished=wished), [spec("a"), spec("b"), spec("c"), *racked])
     assert isinstance(reason, Reason)
     assert (reason.code, bool(reason.unblock)) == (code, True)
 
 
 def test_a_lease_that_waits_and_ends_says_so_to_the_engine() -> None:
     timed = lease(wished={"nodes": 1, "wait_s": 9}, due_at=later(60))
-    wish = wish_of_lease(timed, [server("a")])
+    wish = wish_of_lease(timed, [spec("a")])
     assert not isinstance(wish, Reason)
     assert (wish.queue, wish.run_ms) == (True, 60_000)
 

@@ -20,13 +20,11 @@ from meshkit.consumer import Pulled
 from meshkit.ears import DELIVER_MAX, RETRY_WAITS_S, Fate, Heard, Source, traced
 from meshkit.errors import Unavailable
 from meshkit.handled import Handled
+from meshkit.pace import Pace, weight
 from meshkit.places import Places
 from meshkit.telemetry import METRICS
 from meshkit.transaction import Transaction
 
-FACTS_PER_TRANSACTION: Final = 500
-FACT_BYTES: Final = 1_024
-"""Each KiB of a fact counts as one more of them: what a transaction holds must not be held for seconds."""
 AWAY_WAIT_S: Final = 0.25
 """Between two tries while the database or the bus is away."""
 WORKING_EVERY_S: Final = 3.0
@@ -58,7 +56,7 @@ class Reader:
         self._due: list[tuple[float, str]] = []
         self._bell = asyncio.Event()
         self._stopping = False
-        self._places = Places()
+        self._places, self._pace = Places(), Pace()
         self._held: dict[int, Heard] = {}
         self._may_work = asyncio.Event()
         self._may_work.set()
@@ -150,7 +148,7 @@ class Reader:
 
     def _take(self) -> list[Heard]:
         batch: list[Heard] = []
-        room = FACTS_PER_TRANSACTION
+        room = self._pace.room
         while self._queue and room > 0:
             heard = self._queue[0]
             if heard.key in self._waiting:
@@ -160,7 +158,7 @@ class Reader:
             if heard.delivered > 1 and batch:
                 break
             batch.append(self._queue.popleft())
-            room -= 1 + len(heard.message.data) // FACT_BYTES
+            room -= weight(heard.message.data)
             if heard.delivered > 1:
                 break
         return batch
@@ -172,7 +170,9 @@ class Reader:
             try:
                 if batch[0].delivered > 1 and await self._deadly(batch[0]):
                     return
+                began = time.monotonic()
                 await self._transact(batch)
+                self._pace.took(len(batch), time.monotonic() - began)
             except Unavailable as fault:
                 METRICS.count("mesh_reader_waits_total", consumer=self.name)
                 logger.warning("%s waits: %s", self.name, fault)

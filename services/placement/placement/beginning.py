@@ -3,7 +3,7 @@
 from meshkit.store import Transaction
 
 from placement import bounds, jobstore, leasestore, members, reading
-from placement.domain.built import built_of, found, found_members
+from placement.domain.built import built_of, found, found_members, spec_of
 from placement.domain.engine.notice import QuotaSet
 from placement.domain.engine.wish import Capped, Input, Wish
 from placement.domain.fleet import MILLI_PER_GPU
@@ -33,8 +33,9 @@ async def inputs(tx: Transaction, site: str) -> list[Input]:
         if member.holds and member.node_id in servers:
             by_owner.setdefault(member.owner_id, []).append(member)
     wishes = {job.job_id: wish_of_job(job) for job in await jobstore.seated(tx, site)}
+    specs = [spec_of(server) for server in fleet]
     for lease in await leasestore.seated(tx, site):
-        wish = wish_of_lease(lease, fleet)
+        wish = wish_of_lease(lease, specs)
         if isinstance(wish, Wish):
             wishes[lease.lease_id] = wish
     given += [

@@ -10,7 +10,7 @@ from mesh_contracts.placement import Reason
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import bounds, jobstore, leasestore, members, memory, nodes, reading
+from placement import jobstore, leasestore, members, memory, nodes, reading
 from placement.domain import watts
 from placement.domain.engine.wish import Placed, Wish
 from placement.domain.fleet import Held
@@ -18,7 +18,7 @@ from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 from placement.domain.members import LAST_ENDS, WATTS_DRAWN, Member, Taken
 from placement.domain.telling import Told, begun
-from placement.domain.wishes import wish_of_job, wish_of_lease
+from placement.domain.wishes import power_domain, wish_of_job, wish_of_lease
 from placement.sums import Devices, Take
 
 Owner = WantedJob | WantedLease
@@ -37,7 +37,7 @@ async def wish_of(tx: Transaction, owner: Owner) -> Wish | Reason:
     """Return what the engine is asked for; or why no server here, however empty, is such a one."""
     if isinstance(owner, WantedJob):
         return wish_of_job(owner)
-    return wish_of_lease(owner, await reading.load_fleet(tx, owner.site))
+    return wish_of_lease(owner, (await memory.hold(tx, owner.site)).engine.site.specs)
 
 
 def in_line(tx: Transaction, owner: AnyOwner) -> AnyOwner:
@@ -102,15 +102,25 @@ def taken_of(
     ]
 
 
-async def crowded(tx: Transaction, site: str, nodes: Collection[str]) -> bool:
-    """Tell whether who gave way to others, and has not ended, still draws what some of ``nodes`` would draw now."""
-    leaving = await members.leaving(tx, site)
-    if not leaving:
+async def crowded(
+    tx: Transaction,
+    site: str,
+    nodes: Collection[str],
+    leaving: Mapping[str, Collection[str]] | None = None,
+) -> bool:
+    """Tell whether who gave way to others, and has not ended, still draws what some of ``nodes`` would draw now.
+
+    ``leaving``: who that is, where it is known already.
+    """
+    leaving = await members.leaving(tx, site) if leaving is None else leaving
+    power = (await memory.hold(tx, site)).engine.power
+    if not leaving or not power.capped:
         return False
-    caps: dict[tuple[str, str], int] = {
-        (cap.level, cap.domain): cap.watts or 0 for cap in await bounds.caps(tx, site)
-    }
-    return bool(caps) and watts.crowded(await reading.load_fleet(tx, site), leaving, caps, nodes)
+    fleet = await reading.load_servers(tx, sorted({*leaving, *nodes}))
+    drawn = watts.drawn_late(fleet, leaving, nodes)
+    return any(
+        power.room_of(level, power_domain(level, name)) < more for (level, name), more in drawn.items()
+    )
 
 
 async def begin_late(tx: Transaction, site: str, late: Sequence[Member], now: datetime) -> set[str]:

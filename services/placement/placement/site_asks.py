@@ -56,10 +56,10 @@ async def set_cap(
 ) -> PowerCap | Problem:
     """Have a part of the site draw at most so many watts; what is placed from now on keeps to it."""
     del principal
-    await memory.hold(tx, ask.site)
-    fleet = await reading.load_fleet(tx, ask.site)
+    power, part = (await memory.hold(tx, ask.site)).engine.power, power_domain(ask.level, ask.domain)
+    plan = power.planned_of(ask.level, part)
     before = await bounds.cap_of(tx, ask.site, ask.level, ask.domain)
-    if before is None and not watts.known(ask.level, ask.domain, fleet):
+    if before is None and plan is None:
         detail = (
             f"no server stands in {ask.level} {ask.domain!r}: GET /api/v1/nodes shows where each does"
         )
@@ -68,9 +68,8 @@ async def set_cap(
     if fault is not None:
         return fault
     now = clock.now()
-    plan = watts.by_domain(fleet)[ask.level, ask.domain]
     if before is not None and before.watts == ask.watts:
-        return _cap(before, plan)
+        return _cap(before, plan or 0)
     cap = KeptCap(
         cap_id=before.cap_id if before else derived_id("cap", ask.asked_at, ask.ask_id),
         site=ask.site,
@@ -89,12 +88,11 @@ async def set_cap(
             level=cap.level,
             domain=cap.domain,
             watts=cap.watts,
-            planned_w=plan,
+            planned_w=plan or 0,
         )
     )
-    domain = power_domain(cap.level, cap.domain)
-    await work.give(tx, ask, now, Capped(level=cap.level, domain=domain, watts=cap.watts, sheds=True))
-    return _cap(cap, watts.by_domain(await reading.load_fleet(tx, ask.site))[cap.level, cap.domain])
+    await work.give(tx, ask, now, Capped(level=cap.level, domain=part, watts=cap.watts, sheds=True))
+    return _cap(cap, power.planned_of(cap.level, part) or 0)
 
 
 async def list_caps(ask: ListCaps, principal: Principal, tx: Transaction, clock: Clock) -> PowerCaps:

@@ -143,14 +143,13 @@ class _Batch:
         devices = await nodes.take(tx, self._held.site, takes) if takes else {}
         kept: list[WantedJob] = []
         seats: list[members.Seating] = []
-        leaving = bool(await members.leaving(tx, self._held.site))
+        leaving = await members.leaving(tx, self._held.site)
         facts: list[Any] = []
         for one in decided:
             job, there, told = self._become(one, devices)
             kept.append(job)
-            late = leaving and await owners.crowded(
-                tx, self._held.site, {item.node_id for item in there}
-            )
+            near = {item.node_id for item in there}
+            late = bool(near) and await owners.crowded(tx, self._held.site, near, leaving)
             seats += [(job.job_id, item, (WATTS_DRAWN,) if late else ()) for item in there]
             facts.append(owners.fact_of(one.ask, self._now, one.job, told))
             shown = owners.in_line(tx, job)

@@ -1,7 +1,7 @@
 """What the parts of a site draw by plan: each server's idle watts, and those of each GPU that somebody holds."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 from mesh_contracts.placement import PowerDomain, Reason
@@ -33,35 +33,25 @@ def _domains(server: Server) -> list[tuple[str, str]]:
     return [(level, name) for level, name in places if level in POWER]
 
 
-def known(level: str, domain: str, fleet: Sequence[Server]) -> bool:
-    """Tell whether a part of the site has any server in it."""
-    return (level, domain) in by_domain(fleet)
+def drawn_late(
+    fleet: Iterable[Server], leaving: Mapping[str, Collection[str]], near: Collection[str]
+) -> Counter[tuple[str, str]]:
+    """Return the watts beyond the plan that each part of the site with one of the nodes ``near`` in it draws yet.
 
-
-def crowded(
-    fleet: Sequence[Server],
-    leaving: Mapping[str, Collection[str]],
-    caps: Mapping[tuple[str, str], int],
-    nodes: Collection[str],
-) -> bool:
-    """Tell whether a capped part of the site, with one of ``nodes`` in it, draws too much until some have left.
-
-    ``leaving`` are devices, by node, of those who are to end and whose place is another's by plan already.
+    ``leaving`` are devices, by node, of those who are to end and whose place is another's by plan already. ``fleet``
+    are these nodes and those near.
     """
-    sums = by_domain(fleet)
-    near: set[tuple[str, str]] = set()
-    late: set[tuple[str, str]] = set()
+    sums: Counter[tuple[str, str]] = Counter()
+    there: set[tuple[str, str]] = set()
     for server in fleet:
-        domains = {domain for domain in _domains(server) if domain in caps}
-        if server.node_id in nodes:
-            near |= domains
+        if server.node_id in near:
+            there.update(_domains(server))
         # What another has been given already draws no more than once.
         free = {card.device_id for card in server.cards if card.free_milli == MILLI_PER_GPU}
         drawn = len(free.intersection(leaving.get(server.node_id, ())))
-        for domain in domains if drawn else ():
+        for domain in _domains(server) if drawn else ():
             sums[domain] += drawn * server.gpu_w
-            late.add(domain)
-    return any(sums[domain] > caps[domain] for domain in near & late)
+    return Counter({domain: drawn for domain, drawn in sums.items() if domain in there})
 
 
 def over(watts: int | None, plan: int) -> tuple[Reason, ...]:

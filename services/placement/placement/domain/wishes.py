@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 import msgspec
 from mesh_contracts.placement import MEMBERS_MAX, Isolation, Near, Reason, Resources
 
+from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Near as Nearness
 from placement.domain.engine.wish import Reserved, Wish
-from placement.domain.fleet import Server, Wanted
+from placement.domain.fleet import Wanted
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 
@@ -106,7 +107,7 @@ def wish_of_job(job: WantedJob) -> Wish:
     )
 
 
-def wish_of_lease(lease: WantedLease, fleet: Sequence[Server]) -> Wish | Reason:
+def wish_of_lease(lease: WantedLease, fleet: Sequence[NodeSpec]) -> Wish | Reason:
     """Return the wish for all servers of a lease; or why there is no such server, however full they are.
 
     A lease's servers are nobody else's, also not its own project's: the tenant it is alone with is itself.
@@ -174,17 +175,16 @@ def reserved(lease: WantedLease, wish: Wish, now: datetime, *, since: int = 0) -
     )
 
 
-def _kind(lease: WantedLease, fleet: Sequence[Server]) -> tuple[str, int, list[Server]] | Reason:
+def _kind(lease: WantedLease, fleet: Sequence[NodeSpec]) -> tuple[str, int, list[NodeSpec]] | Reason:
     """Return the model and the number of GPUs of the servers that are meant, and all such servers.
 
     Of several kinds that would do the one that most are; of equals the one with more GPUs, then by name.
     """
     wished = lease.wished
-    kinds: dict[tuple[str, int], list[Server]] = {}
+    kinds: dict[tuple[str, int], list[NodeSpec]] = {}
     for server in fleet:
-        model, gpus = server.cards[0].model if server.cards else "", len(server.cards)
-        if wished.gpu_model in {None, model} and wished.gpus_per_node in {None, gpus}:
-            kinds.setdefault((model, gpus), []).append(server)
+        if wished.gpu_model in {None, server.model} and wished.gpus_per_node in {None, server.gpus}:
+            kinds.setdefault((server.model, server.gpus), []).append(server)
     if not kinds:
         with_model = f" of model {wished.gpu_model}" if wished.gpu_model else ""
         asked = "" if wished.gpus_per_node is None else f"{wished.gpus_per_node} "

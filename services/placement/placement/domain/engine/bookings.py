@@ -14,7 +14,7 @@ from placement.domain.engine.calendar import (
     Booking,
     free_at,
 )
-from placement.domain.engine.forecast import seats_without
+from placement.domain.engine.forecast import Kept, seats_without
 from placement.domain.engine.notice import Booked, Maintained, NotBooked, Short
 from placement.domain.engine.queue import Queue
 from placement.domain.engine.site import Bools
@@ -187,8 +187,8 @@ class Bookings:
         )
         holdings = self._engine.holdings
         gone = [name for at, name in self._admission.ends if at <= given.start]
-        drawn = self._calendar.drawn(given.start, given.end)
-        parts = seats_without(self._engine, wish, gone, held, drawn)
+        kept = Kept(held, self._calendar.drawn(given.start, given.end))
+        parts = seats_without(self._engine, wish, gone, kept)
         clears = not parts
         if clears:
             soft = [
@@ -196,7 +196,7 @@ class Bookings:
                 for name, one in holdings.items()
                 if one.wish.preemptible and not one.wish.reservation and name not in set(gone)
             ]
-            parts = seats_without(self._engine, wish, [*gone, *soft], held, drawn)
+            parts = seats_without(self._engine, wish, [*gone, *soft], kept)
         if parts:
             return tuple(sorted({part.row for part in parts})), clears
         idle = sum(int(self._engine.site.free[row].sum()) for row in np.flatnonzero(~held))

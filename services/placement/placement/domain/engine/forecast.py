@@ -22,10 +22,12 @@ from placement.domain.engine.wish import Wish
 if TYPE_CHECKING:
     from placement.domain.engine.engine import Engine, Holding
 
-Barred = Callable[[int], Bools | None]
-"""The rows that are barred to a start at a moment."""
-Drawn = Callable[[int], Sequence[Part]]
-"""Seats whose watts are kept from a start at a moment."""
+
+class Kept(NamedTuple):
+    """What is kept from who starts at a moment: rows, and seats elsewhere that draw watts."""
+
+    rows: Bools | None
+    drawn: Sequence[Part] = ()
 
 
 class Start(NamedTuple):
@@ -36,23 +38,20 @@ class Start(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def seats_without(
-    engine: "Engine", wish: Wish, gone: Iterable[str], barred: Bools | None, drawn: Sequence[Part]
-) -> tuple[Part, ...]:
-    """Return where a wish fits once these workloads have left, and ``drawn`` are taken; nothing where it does not."""
+def seats_without(engine: "Engine", wish: Wish, gone: Iterable[str], kept: Kept) -> tuple[Part, ...]:
+    """Return where a wish fits once these workloads have left; nothing where it does not."""
     twin = engine.twin()
     for workload in gone:
         twin.unseat(workload)
-    with _drawing(twin, drawn):
-        return would_sit(twin, wish, barred)
+    with _drawing(twin, kept.drawn):
+        return would_sit(twin, wish, kept.rows)
 
 
 def earliest(
     engine: "Engine",
     wish: Wish,
     ends: Sequence[tuple[int, str]],
-    barred: Barred,
-    drawn: Drawn,
+    kept: Callable[[int], Kept],
     always: Bools | None = None,
 ) -> tuple[int, tuple[Part, ...]] | None:
     """Return from when on a wish fits, and where, by what is known; ``None`` where that is not known.
@@ -75,9 +74,9 @@ def earliest(
         while len(away) < count:
             workload = ends[len(away)][1]
             away.append(twin.unseat(workload) if workload else None)
-        at = ends[count - 1][0]
-        with _drawing(twin, drawn(at)):
-            return would_sit(twin, wish, barred(at))
+        rows, drawn = kept(ends[count - 1][0])
+        with _drawing(twin, drawn):
+            return would_sit(twin, wish, rows)
 
     high, found, step = low + 1, try_at(low + 1), 1
     while not found and high < len(ends):
@@ -129,14 +128,15 @@ def _drawing(engine: "Engine", parts: Sequence[Part]) -> AbstractContextManager[
     return engine.power.drawing(rows, site.gpu_w[rows] * np.array(asleep, np.int64))
 
 
-def _ever(
-    engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]], always: Bools | None
-) -> bool:
+def _ever(engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]], always: Bools | None) -> bool:
     """Return whether a wish fits once all have left of whom it is known when; else it never will by what is known."""
     trial = Trial(engine)
     gone = np.zeros(len(trial.roster.names), bool)
     gone[[trial.roster.number(workload) for _, workload in ends if workload]] = True
-    before, engine.barred = engine.barred, None if always is None else np.where(always, BIT["reserved"], 0)
+    before, engine.barred = (
+        engine.barred,
+        None if always is None else np.where(always, BIT["reserved"], 0),
+    )
     try:
         return trial.admits(alike(wish), gone)
     finally:

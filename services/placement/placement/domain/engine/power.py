@@ -225,6 +225,11 @@ class Power:
         self._sum()
         return int(self._room[level][self._site.domains[level][domain]])
 
+    def planned_of(self, level: str, domain: str) -> int | None:
+        """Return the watts that a domain is planned to draw; ``None`` for one that no node stands in."""
+        code = self._site.domains[level].get(domain)
+        return None if code is None else int(self.planned[level][code])
+
     def cap_of(self, level: str, domain: str) -> int | None:
         """Return a domain's cap; ``None`` where it has none."""
         return self._caps[level].get(self._site.domains[level].get(domain, NOWHERE))

@@ -7,7 +7,7 @@ import numpy as np
 
 from placement.domain.engine.admission import Admission
 from placement.domain.engine.calendar import FOREVER, free_at
-from placement.domain.engine.forecast import Start, earliest, emptiest, seats_without
+from placement.domain.engine.forecast import Kept, Start, earliest, emptiest, seats_without
 from placement.domain.engine.holding import Holding
 from placement.domain.engine.queue import Entry, Level, Queue, rank_of
 from placement.domain.engine.quota import Granted
@@ -78,8 +78,7 @@ class Promises:
             admission.engine,
             wish,
             ends,
-            lambda at: self._barred(wish, granted, at, before),
-            lambda at: _kept_beside(before, at, free_at(wish, admission.until(wish, at))),
+            lambda at: self._kept(wish, granted, at, before),
             always,
         )
         if found is not None:
@@ -92,7 +91,12 @@ class Promises:
         entry.level = level_of(entry, granted)
 
     def hold(
-        self, wish: Wish, parts: Sequence[Part], before: Sequence[Entry], gone: Sequence[Holding], now: int
+        self,
+        wish: Wish,
+        parts: Sequence[Part],
+        before: Sequence[Entry],
+        gone: Sequence[Holding],
+        now: int,
     ) -> bool:
         """Return whether what was promised holds, now that another sits, and those who gave way do not.
 
@@ -112,9 +116,8 @@ class Promises:
             # Who is tried here was granted what it waits for: firm, unless it must borrow.
             granted = Granted(borrowed=entry.level[0])
             others = self.over(entry, granted)
-            barred = self._barred(entry.wish, granted, at, others)
-            drawn = _kept_beside(others, at, entry.kept.end)
-            found = seats_without(admission.engine, entry.wish, ended, barred, drawn)
+            kept = self._kept(entry.wish, granted, at, others)
+            found = seats_without(admission.engine, entry.wish, ended, kept)
             if not found:
                 return False
             self._queue.keep(entry, entry.kept._replace(parts=found))
@@ -175,6 +178,10 @@ class Promises:
         ends += [(one.free, "") for one in admission.calendar.bookings.values() if one.end < FOREVER]
         ends += [(one.kept.end, "") for one in before if one.kept and one.kept.end < FOREVER]
         return sorted(ends)
+
+    def _kept(self, wish: Wish, granted: Granted, at: int, before: Sequence[Entry]) -> Kept:
+        end = free_at(wish, self._admission.until(wish, at))
+        return Kept(self._barred(wish, granted, at, before), _kept_beside(before, at, end))
 
     def _barred(self, wish: Wish, granted: Granted, at: int, before: Sequence[Entry]) -> Bools | None:
         admission = self._admission
