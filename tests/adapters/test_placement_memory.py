@@ -11,7 +11,7 @@ from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
-from placement import logbook, memory, remembering, rollback
+from placement import logbook, memory, remembering, rollback, sitememory
 from placement.app import MIGRATIONS
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
@@ -240,7 +240,7 @@ async def test_what_was_decided_for_those_on_lost_nodes_holds_where_it_comes_out
 async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps(
     start: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "SNAPSHOT_EVERY", 50)
+    monkeypatch.setattr(sitememory, "SNAPSHOT_EVERY", 50)
     monkeypatch.setattr(rollback, "INPUTS_MAX", 20)
     monkeypatch.setattr(remembering, "PRUNE_BATCH", 7)
     chance, store = Random(3), await start()

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mesh_contracts.carbon import Signal
 from mesh_contracts.node import Device, HealthChanged, Heartbeat, NodeJoined, WorkloadStatus
 from mesh_contracts.placement import CreateEndpoint, Model
 from meshkit.config import Secret
@@ -14,7 +16,9 @@ from placement import asks, handlers, reading, store, turns
 from placement.app import MIGRATIONS
 from placement.domain.fleet import Placed
 from placement.domain.show import show_node
-from placement.pulse import ABSENT_AFTER_S, COMPARE_EVERY, Pulse
+from placement.grid import Grid
+from placement.heartbeats import ABSENT_AFTER_S
+from placement.pulse import COMPARE_EVERY, Pulse
 from placement.settle import settle
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
@@ -31,7 +35,9 @@ class Hall:
     def __init__(self, store: Store, clock: FrozenClock) -> None:
         self.store, self.clock = store, clock
         self.whole_since: float | None = 0.0
-        self.pulse = Pulse(SITE, clock, lambda: store, lambda: self.whole_since)
+        self.signals: dict[str, Signal] = {}
+        grid = Grid(SITE, lambda: SimpleNamespace(values=self.signals))  # type: ignore[arg-type, return-value]
+        self.pulse = Pulse(SITE, clock, lambda: store, lambda: self.whole_since, grid)
         self.speaking: dict[str, list[WorkloadStatus]] = {}
 
     async def join(self, *names: str) -> None:
@@ -71,7 +77,7 @@ class Hall:
             self.clock.move(1)
             for node_id, statuses in self.speaking.items():
                 if node_id not in silent:
-                    self.pulse.on_heartbeat(
+                    self.pulse.beats.on_heartbeat(
                         Heartbeat(
                             node_id=node_id,
                             at=self.clock.now(),

@@ -80,15 +80,15 @@ def test_who_gave_way_is_told_before_who_starts_and_where_it_waits_after() -> No
     assert (told[0].by, told[0].queued, told[2].position) == (waits.workload, True, 1)
 
 
-def test_who_moves_up_is_told_so_at_the_next_tick() -> None:
+def test_who_moves_up_stands_there_at_once() -> None:
     hall = Hall(domains=1, nodes=1)
     hall.placed("acme", 4)
     first, second = (hall.queued("acme", 4) for _ in range(2))
     assert second.position == 2
     assert hall.cancel(first.workload) == ()
-    (told,) = hall.tick(1)
-    assert (told.workload, told.position) == (second.workload, 1)
-    assert hall.tick(2) == ()
+    stands = hall.engine.turns.standing(second.workload)
+    assert stands is not None
+    assert stands.position == 1
 
 
 @pytest.mark.parametrize("queue", [True, False])

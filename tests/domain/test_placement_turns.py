@@ -7,11 +7,18 @@ import msgspec
 import pytest
 from placement.domain.engine.admission import Admission
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.notice import Cancelled, Maintained, Preempted, QuotaSet, Ticked
+from placement.domain.engine.notice import (
+    Cancelled,
+    CarbonForeseen,
+    Maintained,
+    Preempted,
+    QuotaSet,
+    Ticked,
+)
 from placement.domain.engine.queue import PRIORITIES
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.snapshot import Snapshot
-from placement.domain.engine.turns import TurnsState
+from placement.domain.engine.turnsstate import TurnsState
 from placement.domain.engine.wish import (
     Asked,
     Capped,
@@ -56,6 +63,9 @@ class Week:
         return Released(workload=self.chance.choice(self.known or ["none"]), at=self.now)
 
     def ticked(self) -> Input:
+        if self.chance.random() < 0.3:
+            grams = tuple(self.chance.randrange(20, 90) for _ in range(6))
+            return CarbonForeseen(start=self.now, step=HOUR, mg_per_kwh=grams, at=self.now)
         return Ticked(at=self.now)
 
     def site(self) -> Input:
@@ -108,6 +118,7 @@ class Week:
             terms=Terms(tenant=organization, isolation=chance.choice(("", "", "", "node", "nvlink"))),
             priority=chance.choice(tuple(PRIORITIES.values())),
             preemptible=chance.random() < 0.6,
+            slack_ms=chance.choice((0, 0, 0, 3 * HOUR)),
             min_run_ms=chance.choice((0, HOUR)),
             restart_cost=chance.randrange(5),
             queue=chance.random() < 0.8,

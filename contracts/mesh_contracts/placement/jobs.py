@@ -66,6 +66,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_loses_s: Count = 3_600
     restarts_max: Count = 3
     run_max_s: Count = 0
+    slack_s: Count = 0
     reasons: list[Reason] = []
     position: Count | None = None
     expected_start_at: Time | None = None
@@ -88,7 +89,8 @@ class SubmitJob(Ask, frozen=True, kw_only=True, tag="placement.job.submit"):
 
     ``min_run_s`` is for how long it is not preempted once it runs; ``restart_loses_s`` how much of
     its work a restart takes from each GPU; ``restarts_max`` how often it is tried again after a
-    failure of its own; ``run_max_s`` after how long it is ended (0: never).
+    failure of its own; ``run_max_s`` after how long it is ended (0: never). It may begin up to ``slack_s``
+    later where the grid is expected to emit less then.
     """
 
     permission: ClassVar[str] = "job.write"
@@ -110,6 +112,7 @@ class SubmitJob(Ask, frozen=True, kw_only=True, tag="placement.job.submit"):
     restart_loses_s: Count = 3_600
     restarts_max: Count = 3
     run_max_s: Count = 0
+    slack_s: Count = 0
 
 
 class ListJobs(Ask, frozen=True, kw_only=True, tag="placement.job.list"):

@@ -61,6 +61,7 @@ from placement import (
     site_asks,
     submitting,
 )
+from placement.grid import Grid
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
 
@@ -97,8 +98,10 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.answers(SetQuota, site_asks.set_quota)
     service.answers(ListQuotas, site_asks.list_quotas)
 
-    pulse = Pulse(settings.mesh_site, clock, lambda: service.store, lambda: service.bus.whole_since)
-    nodes = NodeAsks(pulse)
+    site = settings.mesh_site
+    grid = Grid(site, service.watches("signals"))
+    pulse = Pulse(site, clock, lambda: service.store, lambda: service.bus.whole_since, grid)
+    nodes = NodeAsks(pulse.beats)
     service.answers(ListNodes, nodes.list_nodes)
     service.answers(GetNode, nodes.get_node)
     service.answers(CordonNode, nodes.cordon_node)
@@ -108,8 +111,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
 
     service.writes("intents", intents.all_intents)
     service.writes("routes", settle.all_routes)
-    service.hears("agent.heartbeat", pulse.on_heartbeat)
-    site = settings.mesh_site
+    service.hears("agent.heartbeat", pulse.beats.on_heartbeat)
     service.leads(
         lambda: remembering.follow(lambda: service.store, site),
         lambda: remembering.prepare(lambda: service.store, site),

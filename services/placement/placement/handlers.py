@@ -24,7 +24,7 @@ from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intent
 from placement.scaling import rescale
 from placement.settle import move, settle
-from placement.turns import now_ended, now_ready, turn_node
+from placement.turns import now_came, now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
 """Facts of a node, or a gateway, about what is not its own; they change nothing."""
@@ -196,10 +196,7 @@ async def _of_member(fact: WorkloadFact, tx: Transaction, clock: Clock) -> bool:
         return True
     came = after(item, fact)
     if came is not None:
-        now = clock.now()
-        await members.come(tx, item, came, now)
-        await work.look_at(tx, fact, now, item.owner_id)
-        await settle(tx, fact, now, node_id=item.node_id)
+        await now_came(tx, fact, clock.now(), item, came)
     return True
 
 

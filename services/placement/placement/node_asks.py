@@ -22,8 +22,8 @@ from placement.domain.admit_work import TIME_MAX_S
 from placement.domain.fleet import Server
 from placement.domain.health import Turn, on_check_wished, on_cordoned, on_draining, on_returned
 from placement.domain.show import show_node
+from placement.heartbeats import Heartbeats
 from placement.naming import moved_on
-from placement.pulse import Pulse
 from placement.settle import settle
 from placement.turns import now_drained, turn_node
 
@@ -31,10 +31,10 @@ A = TypeVar("A", CordonNode, DrainNode, ReturnNode, CheckNode)
 
 
 class NodeAsks:
-    """Answers about nodes; ``pulse`` knows when each was last heard."""
+    """Answers about nodes; ``beats`` tells when each was last heard."""
 
-    def __init__(self, pulse: Pulse) -> None:
-        self._pulse = pulse
+    def __init__(self, beats: Heartbeats) -> None:
+        self._beats = beats
 
     async def list_nodes(
         self, ask: ListNodes, principal: Principal, tx: Transaction, clock: Clock
@@ -124,7 +124,7 @@ class NodeAsks:
         return self._shown(after, clock)
 
     def _shown(self, server: Server, clock: Clock) -> Node:
-        return show_node(server, self._pulse.seen_at(server.node_id), clock.now())
+        return show_node(server, self._beats.seen_at(server.node_id), clock.now())
 
 
 def _no_node(name: str) -> Problem:

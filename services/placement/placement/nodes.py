@@ -11,7 +11,7 @@ from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.wish import NodePut
 from placement.domain.fleet import Server
-from placement.memory import Memory
+from placement.sitememory import Memory
 from placement.sums import Devices, Take
 
 

@@ -27,6 +27,7 @@ from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import route_of
 from placement.domain.wishes import milliseconds, wish_of
 from placement.intents import put_intent
+from placement.sitememory import Memory
 from placement.sums import Take
 
 KEY_BYTES = 32
@@ -138,7 +139,7 @@ async def all_routes(tx: Transaction) -> dict[str, Any]:
     }
 
 
-def _seeker(held: memory.Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
+def _seeker(held: Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
     """Return what places replicas of an endpoint one by one; what it grants is taken."""
     cause_id: str = getattr(cause, "fact_id", None) or cause.ask_id
     caused_at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at

@@ -27,9 +27,9 @@ from placement.domain.members import WATTS_DRAWN, Member, Taken, Turn
 from placement.domain.telling import begun, of_job, queued
 from placement.domain.wishes import at_of, milliseconds, wish_of_job
 from placement.intents import put_intents
-from placement.memory import Memory
 from placement.naming import sees_all, taken, the_project
 from placement.reading import Project
+from placement.sitememory import Memory
 from placement.sums import Devices, Take
 
 TOO_MANY = Problem(
@@ -236,6 +236,7 @@ def _job_of(ask: SubmitJob, project: Project, now: Any) -> WantedJob:
             restart_loses_s=ask.restart_loses_s,
             restarts_max=ask.restarts_max,
             run_max_s=ask.run_max_s,
+            slack_s=ask.slack_s,
         ),
         priority=ask.priority,
         state="queued",

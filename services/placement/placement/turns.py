@@ -9,9 +9,10 @@ from mesh_contracts.fact import born_of
 from mesh_contracts.placement import NodeCordoned, NodeDrained, NodeLost, NodeReturned, Reason
 from meshkit.store import Transaction
 
-from placement import memory, nodes, reading, store
+from placement import members, memory, nodes, reading, store, work
 from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
 from placement.domain.health import Turn, on_drained, on_lost
+from placement.domain.members import Came, Member
 from placement.domain.plan import after_failure
 from placement.settle import move, settle, tell_moved
 
@@ -43,6 +44,14 @@ async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, re
         failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
         await store.note_failure(tx, item.endpoint_id, failures, retry_at)
     await settle(tx, cause, now, endpoints=[item.endpoint_id], node_id=item.node_id)
+
+
+async def now_came(tx: Transaction, cause: Any, now: datetime, item: Member, came: Came) -> None:
+    """Note what a member has come to, and do all that follows: where it has ended, its place is another's."""
+    await members.come(tx, item, came, now)
+    await work.look_at(tx, cause, now, item.owner_id)
+    if came.state in ENDED:
+        await settle(tx, cause, now, node_id=item.node_id)
 
 
 async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, silent_ms: int) -> None:

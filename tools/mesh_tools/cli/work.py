@@ -45,6 +45,9 @@ def verbs(noun: str) -> Verbs:
             argument("--restart-loses", "seconds of its work that a restart takes (3600)", type=int),
             argument("--restarts", "how often it is tried again after it failed (3)", type=int),
             argument("--run-max", "seconds after which it is ended (0: never)", type=int),
+            argument(
+                "--slack", "seconds by which it may begin later where the grid is cleaner", type=int
+            ),
             WAIT,
         )
         made.add("cancel", end, "end a job", one)
@@ -139,6 +142,7 @@ def submit(wanted: argparse.Namespace) -> None:
         "restart_loses_s": wanted.restart_loses,
         "restarts_max": wanted.restarts,
         "run_max_s": wanted.run_max,
+        "slack_s": wanted.slack,
     }
     body |= {name: value for name, value in said.items() if value is not None}
     _made(wanted, "jobs", body)

@@ -19,7 +19,7 @@ TIME_MAX_S = 366 * 24 * 3_600
 
 def bad_job(ask: SubmitJob, *, operator: bool) -> Problem | None:
     """Return what is wrong with a job that is wished for, if anything."""
-    times = ("min_run_s", "restart_loses_s", "run_max_s")
+    times = ("min_run_s", "restart_loses_s", "run_max_s", "slack_s")
     return (
         _bad_command(ask.command)
         or bad_resources(ask.resources)

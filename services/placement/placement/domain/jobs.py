@@ -41,6 +41,7 @@ class JobWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart_loses_s: int = 3_600
     restarts_max: int = 3
     run_max_s: int = 0
+    slack_s: int = 0
 
 
 class WantedJob(Owned, frozen=True, kw_only=True):
@@ -192,6 +193,7 @@ def show_job(job: WantedJob, members: Sequence[Member], now: datetime) -> Job:
         restart_loses_s=wished.restart_loses_s,
         restarts_max=wished.restarts_max,
         run_max_s=wished.run_max_s,
+        slack_s=wished.slack_s,
         state=job.state,
         generation=job.generation,
         created_at=job.created_at,

@@ -8,6 +8,7 @@ from placement.domain.engine.explain import refused
 from placement.domain.engine.notice import Queued, Short, Told
 from placement.domain.engine.share import gpus
 from placement.domain.engine.wish import Wish
+from placement.domain.wishes import at_of
 
 RAISE = "have an operator raise the quota, or ask for less"
 WAIT = "wait until others of yours end, or have an operator raise the quota"
@@ -34,6 +35,11 @@ WORDS = {
         "{name} is open for {have} ms more, and {want} are asked for",
         "ask for less time",
     ),
+    "carbon": (
+        "waits_for_the_grid",
+        "a kWh emits {have_g} g now and is expected to emit {want_g} g from {at} on, when it is to begin",
+        "submit it with less slack_s to have it begin before",
+    ),
     "capacity": (
         "site_too_small",
         "this site would not hold it if it were empty: {want_gpus} are asked for, {have_gpus} are built",
@@ -54,7 +60,9 @@ def short_of(short: Short) -> Reason:
     if known is not None:
         code, detail, unblock = known
         words = {"name": short.name, "have": have, "want": short.want, "by": by}
-        detail = detail.format(**words, have_gpus=gpus(have), want_gpus=gpus(short.want))
+        words |= {"have_gpus": gpus(have), "want_gpus": gpus(short.want)}
+        words |= {"have_g": round(have / 1_000), "want_g": round(short.want / 1_000)}
+        detail = detail.format(**words, at=at_of(short.at))
         return Reason(code=code, detail=detail, unblock=unblock)
     detail = f"{gpus(short.want)} are asked for, {gpus(have)} of its quota are left{by}"
     if short.code == "domains":

@@ -104,6 +104,7 @@ def wish_of_job(job: WantedJob) -> Wish:
         restart_cost=gpus * wished.restart_loses_s,
         queue=True,
         run_ms=wished.run_max_s * 1_000,
+        slack_ms=wished.slack_s * 1_000,
     )
 
 

@@ -143,8 +143,7 @@ class Bookings:
         if booking is not None:
             milli = int(self._engine.site.cards[list(rows)].sum()) * MILLI_PER_GPU
             milli = 0 if booking.wanted is None else milli
-            clears = booking.wanted is not None and (booking.clears or bool(told.remain))
-            self._put(msgspec.structs.replace(booking, rows=rows, milli=milli, clears=clears))
+            self._put(msgspec.structs.replace(booking, rows=rows, milli=milli, clears=told.clears))
 
     def _find(self, given: Reserved, held: Bools) -> Found | Short:
         if len(self._calendar.bookings) >= BOOKINGS_MAX:
@@ -259,7 +258,7 @@ class Bookings:
         there = self._there(booking.rows, booking.start)
         names = tuple(one.wish.workload for one in there if one.wish.reservation != booking.name)
         nodes = tuple(self._engine.site.specs[row].node for row in booking.rows)
-        return Booked(name=booking.name, nodes=nodes, remain=names)
+        return Booked(name=booking.name, nodes=nodes, remain=names, clears=booking.clears)
 
     def _put(self, booking: Booking) -> None:
         self._calendar.put(booking)

@@ -43,6 +43,15 @@ class Cancelled(msgspec.Struct, frozen=True, kw_only=True, tag="cancelled"):
     at: int
 
 
+class CarbonForeseen(msgspec.Struct, frozen=True, kw_only=True, tag="carbon.foreseen"):
+    """What a kWh from the grid is expected to emit, in mg, from ``start`` on: one value a ``step`` of milliseconds."""
+
+    start: int
+    step: int
+    mg_per_kwh: tuple[int, ...]
+    at: int
+
+
 class Ticked(msgspec.Struct, frozen=True, kw_only=True, tag="ticked"):
     """Time has passed."""
 
@@ -86,7 +95,8 @@ class Short(msgspec.Struct, frozen=True, kw_only=True):
     """What a quota or the calendar lacks: ``have`` of what is wanted, and who holds most of the rest.
 
     In milli of GPU; for ``domains`` in NVLink domains, for ``nodes`` in nodes, for ``time`` in milliseconds.
-    ``promised``: it would fit, but then others who wait would not start when they were told.
+    ``promised``: it would fit, but then others who wait would not start when they were told. ``carbon``: it may
+    begin later, and is to from ``at`` on, as the grid emits ``want`` mg a kWh then and ``have`` now.
     ``ever``: whether it can come to be without anybody changing a quota.
     """
 
@@ -101,12 +111,14 @@ class Short(msgspec.Struct, frozen=True, kw_only=True):
         "nodes",
         "time",
         "capacity",
+        "carbon",
     ]
     name: str
     have: int
     want: int
     ever: bool = True
     holders: tuple[tuple[str, int], ...] = ()
+    at: int | None = None
 
 
 class Queued(msgspec.Struct, frozen=True, kw_only=True, tag="queued", omit_defaults=True):
@@ -141,12 +153,14 @@ class Booked(msgspec.Struct, frozen=True, kw_only=True, tag="booked"):
     """These nodes are kept from its start on.
 
     ``remain`` are workloads that are there now and not known to have ended by then: those that can be
-    preempted make way for a reservation at its start; for maintenance somebody has to move them.
+    preempted make way for a reservation at its start, where it ``clears`` its nodes; for maintenance somebody has to
+    move them.
     """
 
     name: str
     nodes: tuple[str, ...]
     remain: tuple[str, ...] = ()
+    clears: bool = False
 
 
 class NotBooked(msgspec.Struct, frozen=True, kw_only=True, tag="not_booked"):

@@ -48,7 +48,7 @@ class Entry(msgspec.Struct):
 
     ``kept`` are seats that are its own from a moment on, ``level`` what it stood at when it got them.
     ``claimed``: they are its own from now on, though nobody knows when the last of those who are there will
-    have left. ``told`` is the start it was last told, ``place`` the position (0: none yet).
+    have left. ``told`` is the start it was last told, ``place`` the position (0: none yet). It does not begin before ``after``, for the grid's sake.
     """
 
     wish: Wish
@@ -60,6 +60,7 @@ class Entry(msgspec.Struct):
     told: int | None = None
     place: int | None = 0
     short: Short | None = None
+    after: int = 0
 
     @property
     def key(self) -> Key:

@@ -92,6 +92,8 @@ def _follow(engine: Engine, told: Followed, given: Input) -> None:
             entry = _entry(engine, told.workload, given)
             turns.queue.put(entry)
             entry.told, entry.place = told.start, told.position
+            if told.short is not None and told.short.at is not None:
+                entry.after = told.short.at
         case Preempted() | Stranded(released=True):
             _gave_way(engine, told.workload, queued=told.queued)
         case Reseated():

@@ -10,7 +10,7 @@ from placement.domain.engine.counted import Codes
 from placement.domain.engine.power import PowerState
 from placement.domain.engine.site import LEVELS, NodeSpec, Part, Site
 from placement.domain.engine.size import Size
-from placement.domain.engine.turns import TurnsState
+from placement.domain.engine.turnsstate import TurnsState
 from placement.domain.engine.wish import Wish
 
 

@@ -6,6 +6,7 @@ from msgspec.structs import replace as but
 
 from placement.domain.engine import fair
 from placement.domain.engine.admission import Admission, why_not
+from placement.domain.engine.grid import Grid
 from placement.domain.engine.holding import Holding, Missed, Seated
 from placement.domain.engine.notice import Preempted, Queued, Short
 from placement.domain.engine.promises import Promises
@@ -72,6 +73,7 @@ class Trying:
         self._engine, self._admission, self._queue = engine, admission, queue
         self.promises = Promises(admission, queue)
         self._whole: fair.Amount | None = None
+        self.grid = Grid()
 
     @property
     def whole(self) -> fair.Amount:
@@ -103,7 +105,8 @@ class Trying:
         if queue:
             twin = any(one.shape == entry.shape for one in queue.lines.get(entry.key, {}).values())
             place = self._place(entry, now) or Place(place.granted, None, SEEN_MAX)
-        granted = place.granted
+        self.grid.came(entry, now)
+        granted = self.grid.weigh(entry, place.granted, now)
         if isinstance(granted, Short):
             waits = self._wait(entry, place.position, granted)
             entry.place = place.position
@@ -128,13 +131,13 @@ class Trying:
             return but(told(entry, place.position), short=short, why=why)
         return Refused(workload=wish.workload, why=why or Told(()), short=waits or short)
 
-    def settle(self, now: int, found: list[Followed], *, positions: bool = False) -> None:
+    def settle(self, now: int, found: list[Followed]) -> None:
         """Go through those who wait; add to ``found`` who got seats, gave way, and has other prospects.
 
-        Who has but moved up is told so where ``positions`` are to be told.
+        Who has but moved up has not: where each stands is told to who asks.
         """
         left = Left()
-        while self._queue and not self._pass(found, left, now, positions=positions):
+        while self._queue and not self._pass(found, left, now):
             pass
 
     def gave_way(self, holding: Holding, by: str, now: int) -> Preempted:
@@ -164,15 +167,15 @@ class Trying:
         self._queue.drop(entry.wish.workload)
         return found
 
-    def _pass(self, found: list[Followed], left: Left, now: int, *, positions: bool) -> bool:
+    def _pass(self, found: list[Followed], left: Left, now: int) -> bool:
         """Go through the queue once; return whether it was gone through, or somebody gave way and joined it."""
         order, ahead, seated = self.order(now), 0, 0
         news: list[tuple[Entry, int]] = []
         for entry in order:
             if order.seen > SEEN_MAX or left.tries <= 0:
                 break
-            granted = order.grant
-            entry.short = granted if isinstance(granted, Short) else None
+            granted = self.grid.weigh(entry, order.grant, now)
+            before, entry.short = entry.short, granted if isinstance(granted, Short) else None
             if isinstance(granted, Short):
                 self._queue.lose(entry)
             else:
@@ -189,8 +192,8 @@ class Trying:
                 self.promises.keep(entry, granted, ahead, now)
                 ahead += 1
             position = order.seen - seated
-            moved = entry.place == 0 or (positions and entry.place != position)
-            if entry.start != entry.told or moved:
+            other = (before and before.code) != (entry.short and entry.short.code)
+            if entry.start != entry.told or entry.place == 0 or other:
                 news.append((entry, position))
             order.count(entry)
         for entry, position in news:

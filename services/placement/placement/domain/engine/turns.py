@@ -15,18 +15,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace as but
 
 from placement.domain.engine.admission import Admission
 from placement.domain.engine.bookings import Bookings
-from placement.domain.engine.calendar import Booking
 from placement.domain.engine.capacity import MEMBERS_MAX
 from placement.domain.engine.finding import found_parts
 from placement.domain.engine.holding import Holding
 from placement.domain.engine.notice import (
     Booked,
     Cancelled,
+    CarbonForeseen,
     Due,
     Maintained,
     NotBooked,
@@ -35,12 +34,12 @@ from placement.domain.engine.notice import (
     Ticked,
 )
 from placement.domain.engine.queue import Entry, Queue
-from placement.domain.engine.quota import Books
 from placement.domain.engine.replace import hit, lost_rows, replace
 from placement.domain.engine.share import check
 from placement.domain.engine.shed import shed
 from placement.domain.engine.topology import domain_in_words
 from placement.domain.engine.trying import SEEN_MAX, Trying, told
+from placement.domain.engine.turnsstate import TurnsState
 from placement.domain.engine.wish import (
     Advanced,
     Asked,
@@ -65,18 +64,7 @@ if TYPE_CHECKING:
 DUE_MAX = 1_024
 """Workloads told in one tick that their time is over."""
 
-Heard = Released | Cancelled | QuotaSet | Reserved | Maintained | Ticked
-
-
-class TurnsState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All that decides about turns and does not follow from who sits where."""
-
-    now: int = 0
-    number: int = 0
-    books: Books = Books()
-    bookings: tuple[Booking, ...] = ()
-    entries: tuple[Entry, ...] = ()
-    stops: tuple[tuple[int, str], ...] = ()
+Heard = Released | Cancelled | QuotaSet | Reserved | Maintained | CarbonForeseen | Ticked
 
 
 class Turns:
@@ -105,7 +93,7 @@ class Turns:
             )
         number = self.number + 1
         found: Placed | Refused | Queued | None = None
-        if not self.queue.entries:
+        if not self.queue.entries and not wish.slack_ms:
             found = self.admission.seat_freely(wish, now, number)
         if found is None:
             found = self.trying.ask(Entry(wish, number, now), now)
@@ -144,9 +132,11 @@ class Turns:
                 self.check(given)
                 self.admission.quota.set(given)
                 self.admission.labels.count_anew(now)
+            case CarbonForeseen():
+                self.trying.grid.foresee(given, self.queue, now)
             case Ticked():
                 self._tick(found, now)
-        return self._settle(found, positions=isinstance(given, Ticked))
+        return self._settle(found)
 
     def knew(self, given: Known) -> Advanced | Noted:
         """Look anew at what was promised, after the site was built, turned or capped otherwise."""
@@ -231,6 +221,7 @@ class Turns:
         """Have it be as another is, for a copy of its engine."""
         self.now, self.number, self._counts = other.now, other.number, True
         self.admission.take(other.admission)
+        self.trying.grid.foreseen = other.trying.grid.foreseen
         for entry in other.queue.entries.values():
             self.queue.put(but(entry))
 
@@ -243,11 +234,12 @@ class Turns:
             bookings=tuple(self.admission.calendar.bookings.values()),
             entries=tuple(but(one) for one in self.queue.entries.values()),
             stops=tuple(self.admission.stops),
+            grid=self.trying.grid.foreseen,
         )
 
     def restore(self, state: TurnsState) -> None:
         """Have it be so, with those sitting who sat there then."""
-        self.now, self.number = state.now, state.number
+        self.now, self.number, self.trying.grid.foreseen = state.now, state.number, state.grid
         admission = self.admission
         admission.quota.restore(state.books)
         for booking in state.bookings:
@@ -287,10 +279,10 @@ class Turns:
             where = domain_in_words(given.level, given.domain)
             yield self.trying.gave_way(holding, f"the power cap of {where}", self.now)
 
-    def _settle(self, found: list[Followed], *, positions: bool = False) -> Advanced | Noted:
+    def _settle(self, found: list[Followed]) -> Advanced | Noted:
         """Have the queue move, and return what followed."""
         if not self.still:
-            self.trying.settle(self.now, found, positions=positions)
+            self.trying.settle(self.now, found)
         return Advanced(outcomes=tuple(found)) if found else Noted()
 
     def _at(self, at: int) -> int:

@@ -7,6 +7,7 @@ import msgspec
 from placement.domain.engine.notice import (
     Booked,
     Cancelled,
+    CarbonForeseen,
     Due,
     Maintained,
     NotBooked,
@@ -30,6 +31,7 @@ __all__ = [
     "Booked",
     "Cancelled",
     "Capped",
+    "CarbonForeseen",
     "Due",
     "Expected",
     "Followed",
@@ -87,8 +89,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint). ``avoid`` are nodes that will not do, ``dislike`` nodes to take only where no other does,
     ``home`` nodes that hold its weights already. Of an ``elastic`` one, lost members are replaced while the
     others go on. It runs at most ``run_ms`` (0: nobody knows) and, where it names a ``reservation``, on that
-    one's nodes only. With ``queue`` it waits where it does not fit now; an endpoint never does. Times are
-    milliseconds.
+    one's nodes only. With ``queue`` it waits where it does not fit now; an endpoint never does. One that waits may
+    begin up to ``slack_ms`` later where the grid emits less then. Times are milliseconds.
     """
 
     workload: str
@@ -108,6 +110,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     elastic: bool = False
     queue: bool = False
     run_ms: int = 0
+    slack_ms: int = 0
     reservation: str = ""
     avoid: tuple[str, ...] = ()
     dislike: tuple[str, ...] = ()
@@ -230,6 +233,7 @@ Input = (
     | Reserved
     | Maintained
     | Cancelled
+    | CarbonForeseen
     | Ticked
 )
 
