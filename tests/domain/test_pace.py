@@ -11,7 +11,7 @@ def settled(cost_s: float, pace: Pace, turns: int = 12) -> int:
 
 
 def test_facts_that_are_dear_go_in_transactions_that_take_no_longer_than_they_should() -> None:
-    assert settled(0.005, Pace()) * 0.005 <= HOLD_S
+    assert settled(0.004, Pace()) * 0.004 <= HOLD_S
     assert settled(10.0, Pace()) == FACTS_LEAST
 
 

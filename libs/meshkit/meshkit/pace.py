@@ -3,7 +3,7 @@
 from typing import Final
 
 FACTS_PER_TRANSACTION: Final = 500
-FACTS_LEAST: Final = 8
+FACTS_LEAST: Final = 32
 FACT_BYTES: Final = 1_024
 """Each KiB of a fact counts as one more of them: what a transaction holds must not be held for seconds."""
 HOLD_S: Final = 0.2
