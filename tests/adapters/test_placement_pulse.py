@@ -16,10 +16,10 @@ from placement import asks, handlers, reading, store, turns
 from placement.app import MIGRATIONS
 from placement.domain.fleet import Placed
 from placement.domain.show import show_node
-from placement.grid import Grid
 from placement.heartbeats import ABSENT_AFTER_S
 from placement.pulse import COMPARE_EVERY, Pulse
 from placement.settle import settle
+from placement.weighing import Weighing
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
 from tests.servers_postgres import PostgresServer
@@ -36,8 +36,9 @@ class Hall:
         self.store, self.clock = store, clock
         self.whole_since: float | None = 0.0
         self.signals: dict[str, Signal] = {}
-        grid = Grid(SITE, lambda: SimpleNamespace(values=self.signals))  # type: ignore[arg-type, return-value]
-        self.pulse = Pulse(SITE, clock, lambda: store, lambda: self.whole_since, grid)
+        signals: Any = SimpleNamespace(values=self.signals)
+        weighing = Weighing(SITE, clock, lambda: signals)
+        self.pulse = Pulse(SITE, clock, lambda: store, lambda: self.whole_since, weighing)
         self.speaking: dict[str, list[WorkloadStatus]] = {}
 
     async def join(self, *names: str) -> None:

@@ -1,14 +1,14 @@
 """Run placement: ``python -m placement``."""
 
 import uvloop
-from meshkit.config import StoreSettings, load
+from meshkit.config import load
 
-from placement.app import assemble
+from placement.app import PlacementSettings, assemble
 
 
 def main() -> None:
     """Serve until told to stop."""
-    uvloop.run(assemble(load(StoreSettings)).run())
+    uvloop.run(assemble(load(PlacementSettings)).run())
 
 
 if __name__ == "__main__":

@@ -61,14 +61,20 @@ from placement import (
     site_asks,
     submitting,
 )
-from placement.grid import Grid
 from placement.node_asks import NodeAsks
 from placement.pulse import Pulse
+from placement.weighing import Weighing
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
+class PlacementSettings(StoreSettings, frozen=True, kw_only=True):
+    """Placement's settings: what a watt more costs in a score, in thousandths of a milli of fragments (0: nothing)."""
+
+    placement_watt_weight: int = 0
+
+
+def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service:
     """Wire the doors; tests call this with their own settings and clock."""
     clock = clock or SystemClock()
     service = Service("placement", settings, clock=clock, migrations=MIGRATIONS)
@@ -99,8 +105,9 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.answers(ListQuotas, site_asks.list_quotas)
 
     site = settings.mesh_site
-    grid = Grid(site, service.watches("signals"))
-    pulse = Pulse(site, clock, lambda: service.store, lambda: service.bus.whole_since, grid)
+    weight = settings.placement_watt_weight
+    weighing = Weighing(site, clock, service.watches("signals"), weight)
+    pulse = Pulse(site, clock, lambda: service.store, lambda: service.bus.whole_since, weighing)
     nodes = NodeAsks(pulse.beats)
     service.answers(ListNodes, nodes.list_nodes)
     service.answers(GetNode, nodes.get_node)
@@ -112,6 +119,7 @@ def assemble(settings: StoreSettings, clock: Clock | None = None) -> Service:
     service.writes("intents", intents.all_intents)
     service.writes("routes", settle.all_routes)
     service.hears("agent.heartbeat", pulse.beats.on_heartbeat)
+    service.hears("agent.power", weighing.on_power)
     service.leads(
         lambda: remembering.follow(lambda: service.store, site),
         lambda: remembering.prepare(lambda: service.store, site),

@@ -22,13 +22,13 @@ from placement.domain.silence import STALLED_AFTER_S, Judgement, judge
 from placement.domain.wishes import milliseconds
 from placement.figures import show
 from placement.forgetting import forget
-from placement.grid import Grid
 from placement.heartbeats import Heartbeats
 from placement.intents import put_intent
 from placement.repair import NOTHING, Differs, differing, repair
 from placement.scaling import rescale
 from placement.settle import settle
 from placement.turns import now_drained, now_lost, turn_node, turn_silent
+from placement.weighing import Weighing
 
 TICK_S = 1.0
 COMPARE_EVERY = 5
@@ -67,13 +67,13 @@ class Pulse:
         clock: Clock,
         opened: Callable[[], Store],
         whole_since: WholeSince,
-        grid: Grid,
+        weighing: Weighing,
     ) -> None:
         self._site = site
         self._clock = clock
         self._opened = opened
         self._whole_since = whole_since
-        self._grid = grid
+        self._weighing = weighing
         self.beats = Heartbeats(clock)
         self._awake = clock.monotonic()
         self._ticks = 0
@@ -108,17 +108,18 @@ class Pulse:
         heard = [node for node in _of(seen.known, lambda _, silent: silent) if speaks(node)]
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
         held = memory.of(self._opened().beside).at(self._site)
-        late = held.is_due(milliseconds(self._clock.now()))
-        grid = self._grid.news(held, milliseconds(self._clock.now()))
-        if any((judged.lost, judged.suspected, back, heard, *seen[1:-1], late, grid)):
+        now = milliseconds(self._clock.now())
+        late = held.is_due(now)
+        news = self._weighing.news(held, now, compares=seen.compares)
+        if any((judged.lost, judged.suspected, back, heard, *seen[1:-1], late, news)):
             async with self._opened().transaction(changes=True) as tx:
                 await memory.hold(tx, self._site)
                 await self._apply(tx, judged, back)
                 if heard:
                     await turn_silent(tx, heard, silent=False)
                     await settle(tx, self._occasion(), self._clock.now())
-                if grid is not None:
-                    await work.give(tx, self._occasion(), self._clock.now(), grid)
+                for one in news:
+                    await work.give(tx, self._occasion(), self._clock.now(), one)
                 await self._go_on(tx, seen)
                 if seen.compares:
                     # Time alone makes room, too: whom nobody might preempt yet.

@@ -12,7 +12,7 @@ somebody sees to it: ``work`` does. A transaction that leaves some of it undone 
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import Final
 
 import msgspec
@@ -22,9 +22,11 @@ from meshkit.telemetry import METRICS
 from placement import beginning, logbook, reading
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.redo import Decided, have, undo
+from placement.domain.engine.size import Size
 from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import (
     Advanced,
+    Asked,
     Followed,
     Input,
     Outcome,
@@ -33,7 +35,6 @@ from placement.domain.engine.wish import (
     Refused,
     Ticked,
 )
-from placement.domain.foresight import foresee
 from placement.domain.kept import snapshot_of
 from placement.domain.standing import is_due, positions
 from placement.logbook import Row
@@ -42,6 +43,8 @@ from placement.rollback import Base
 SNAPSHOT_EVERY: Final = 10_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
 READ_AT_ONCE: Final = 256
+SIZES_MAX: Final = 4_096
+"""Sizes that are counted as they are asked for; of more, no further ones."""
 
 _input = msgspec.json.Decoder(Input)
 _outcome = msgspec.json.Decoder(Outcome)
@@ -63,6 +66,8 @@ class Memory:
         """Nodes' names by their ids."""
         self.late: set[str] = set()
         """Nodes that are known as they were, as somebody still has what they lack."""
+        self.asked: Counter[Size] = Counter()
+        """Members that were asked for since somebody emptied this, by what each takes."""
         self.followed: deque[Followed] = deque()
         self.refused: set[str] = set()
         """Endpoints for which there was no room, and nothing was decided since that could have made some."""
@@ -96,6 +101,10 @@ class Memory:
             raise
         if isinstance(given, Ticked):
             self._ticked = given.at
+        elif isinstance(given, Asked) and (
+            given.wish.size in self.asked or len(self.asked) < SIZES_MAX
+        ):
+            self.asked[given.wish.size] += given.wish.members
         self.seq += 1
         self._pending.append(Row(self.seq, _encode(given).decode(), _encode(outcome).decode()))
         if not isinstance(outcome, Refused):
@@ -115,11 +124,10 @@ class Memory:
         """Tell whether the moment ``at`` alone may have something follow."""
         return self._engine is not None and is_due(self._engine, self._ticked, at)
 
-    def foresees(self, mg_per_kwh: int, at: int) -> Input | None:
-        """Return what the engine is to know of the grid from now on, where that is not what it does."""
-        if self._engine is None:
-            return None
-        return foresee(self._engine.turns.trying.grid.foreseen, mg_per_kwh, at)
+    @property
+    def engine_if_any(self) -> Engine | None:
+        """The engine; nothing before anybody has held it. Only to look at."""
+        return self._engine
 
     def positions(self) -> dict[str, int]:
         """Return the place in line of those who wait, as it is now, by workload."""

@@ -67,7 +67,7 @@ class Engine:
         self.groups: dict[str, dict[int, int]] = {}
         self.barred: Ints | None = None  # what keeps the one decided about from each row: bits int[row]
         self._choosing()
-        self._expected: list[tuple[Size, int]] = []
+        self.expected: list[tuple[Size, int]] = []
         self._known_models = self.watt_weight = 0
         self.turns = Turns(self)
 
@@ -87,7 +87,7 @@ class Engine:
         copy.holdings, copy.ends = self.holdings.copy(), self.ends.copy()
         copy.groups = {name: group.copy() for name, group in self.groups.items()}
         copy._choosing(self.gangs)
-        copy._expected = self._expected.copy()
+        copy.expected = self.expected.copy()
         copy._known_models, copy.watt_weight = self._known_models, self.watt_weight
         copy.turns = Turns(copy, counts=False)
         return copy
@@ -106,7 +106,7 @@ class Engine:
             site=SiteState.of(self.site),
             power=self.power.state(),
             watt_weight=self.watt_weight,
-            expected=self._expected.copy(),
+            expected=self.expected.copy(),
             holdings=[HeldState(*holding) for holding in self.holdings.values()],
             turns=self.turns.state(),
         )
@@ -263,12 +263,12 @@ class Engine:
 
     def expect(self, given: Expected) -> None:
         """Have scores count on what is asked for from now on."""
-        self._expected = list(given.sizes)
+        self.expected = list(given.sizes)
         self._score_anew()
 
     def _score_anew(self) -> None:
         self._known_models = len(self.site.models)
-        self.mix = Mix(self._expected, self.site.models)
+        self.mix = Mix(self.expected, self.site.models)
         self.views.expect(self.mix)
-        for size, _ in sorted(self._expected, key=lambda one: -one[1])[:WARM_MAX]:
+        for size, _ in sorted(self.expected, key=lambda one: -one[1])[:WARM_MAX]:
             self.views.of(size, Terms())

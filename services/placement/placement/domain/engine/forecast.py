@@ -6,7 +6,6 @@ be done. A sweep doubles its step, then halves it: of N moments it tries twice a
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ def seats_without(engine: "Engine", wish: Wish, gone: Iterable[str], kept: Kept)
     twin = engine.twin()
     for workload in gone:
         twin.unseat(workload)
-    with _drawing(twin, kept.drawn):
+    with twin.power.drawing(kept.drawn):
         return would_sit(twin, wish, kept.rows)
 
 
@@ -75,7 +74,7 @@ def earliest(
             workload = ends[len(away)][1]
             away.append(twin.unseat(workload) if workload else None)
         rows, drawn = kept(ends[count - 1][0])
-        with _drawing(twin, drawn):
+        with twin.power.drawing(drawn):
             return would_sit(twin, wish, rows)
 
     high, found, step = low + 1, try_at(low + 1), 1
@@ -118,14 +117,6 @@ def _halved(
         else:
             low = middle
     return high, found
-
-
-def _drawing(engine: "Engine", parts: Sequence[Part]) -> AbstractContextManager[None]:
-    """Have GPUs that are kept for others draw, as far as they are asleep yet, while this lasts."""
-    site = engine.site
-    rows = np.array([part.row for part in parts], np.int64)
-    asleep = [(site.free[part.row, list(part.cards)] == MILLI_PER_GPU).sum() for part in parts]
-    return engine.power.drawing(rows, site.gpu_w[rows] * np.array(asleep, np.int64))
 
 
 def _ever(engine: "Engine", wish: Wish, ends: Sequence[tuple[int, str]], always: Bools | None) -> bool:

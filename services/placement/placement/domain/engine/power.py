@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from placement.domain.engine.site import NOWHERE, POWER, Ints, Part, Site
+from placement.domain.engine.size import MILLI_PER_GPU
 
 ENDLESS = 1 << 60
 """The room of a domain without a cap."""
@@ -142,9 +143,10 @@ class Power:
             np.subtract.at(room, at[bound], watts[known][bound])
 
     @contextmanager
-    def drawing(self, rows: Ints, watts: Ints) -> Iterator[None]:
-        """Count watts that nodes of ``rows`` draw more while this lasts: int[of rows]."""
+    def drawing(self, parts: Sequence[Part]) -> Iterator[None]:
+        """Count what GPUs of ``parts`` would draw that are asleep, while this lasts."""
         self._sum()
+        rows, watts = self._asleep(parts)
         self.add_all(rows, watts)
         try:
             yield
@@ -200,12 +202,8 @@ class Power:
         return least.take(self._cell if rows is None else self._cell.take(rows))
 
     def lets(self, parts: Sequence[Part], rows: Ints) -> bool:
-        """Return whether ``parts`` could be woken by all domains that nodes of ``rows`` are in as well.
-
-        None of their GPUs counts as drawing yet.
-        """
-        site, their = self._site, np.array([part.row for part in parts], np.int64)
-        watts = site.gpu_w[their] * np.array([len(part.cards) for part in parts], np.int64)
+        """Return whether GPUs of ``parts`` that are asleep could be woken by all domains that nodes of ``rows`` share."""
+        site, (their, watts) = self._site, self._asleep(parts)
         for level, room in self.rooms().items():
             at = site.at(level)
             draw, shared = np.zeros_like(room), np.zeros(len(room), bool)
@@ -214,6 +212,13 @@ class Power:
             if (shared & (draw > 0) & (draw > room)).any():
                 return False
         return True
+
+    def _asleep(self, parts: Sequence[Part]) -> tuple[Ints, Ints]:
+        """Return the rows of parts, and what the GPUs of each draw more once somebody holds them."""
+        site = self._site
+        rows = np.array([part.row for part in parts], np.int64)
+        asleep = [(site.free[part.row, list(part.cards)] == MILLI_PER_GPU).sum() for part in parts]
+        return rows, site.gpu_w[rows] * np.array(asleep, np.int64)
 
     def room_at(self, level: str, rows: Ints) -> Ints:
         """Return how many watts the domain of each of ``rows`` at one level may still add: int[row]."""
@@ -229,6 +234,14 @@ class Power:
         """Return the watts that a domain is planned to draw; ``None`` for one that no node stands in."""
         code = self._site.domains[level].get(domain)
         return None if code is None else int(self.planned[level][code])
+
+    def caps(self) -> dict[str, dict[int, int]]:
+        """Return the watts of each domain that has a cap, by level and number."""
+        return {level: caps.copy() for level, caps in self._caps.items() if caps}
+
+    def excess_of(self, level: str, code: int) -> int:
+        """Return the watts that a domain draws beyond its plan, as was measured last."""
+        return self._excess[level].get(code, 0)
 
     def cap_of(self, level: str, domain: str) -> int | None:
         """Return a domain's cap; ``None`` where it has none."""
