@@ -20,7 +20,7 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, jobstore, leasestore, members, memory, reading, work
+from placement import demands, jobstore, leasestore, maintaining, members, memory, reading, work
 from placement.domain.fleet import ENDED, Occasion, Placed
 from placement.domain.health import on_returned
 from placement.domain.jobs import OVER as JOB_OVER
@@ -125,6 +125,7 @@ class Pulse:
             drained = await demands.drained(tx, self._site, self._clock.now())
             owners = await self._owners_in_need(tx)
             empty = await reading.drained(tx, self._site)
+            maintained = await maintaining.is_due(tx, self._site, self._clock.now())
             if self._ticks % COMPARE_EVERY == 1:
                 _show(await reading.tally(tx, self._site))
         judged = self._judge(_of(known, lambda state, _: state in WATCHED_STATES))
@@ -133,7 +134,7 @@ class Pulse:
         compares = self._ticks % COMPARE_EVERY == 0
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
         held = memory.of(self._opened().beside).at(self._site)
-        late = held.is_due(milliseconds(self._clock.now()))
+        late = maintained or held.is_due(milliseconds(self._clock.now()))
         calls = (judged.lost, judged.suspected, back, heard, due, looks, drained, owners, empty, late)
         if any(calls) or compares:
             async with self._opened().transaction(changes=True) as tx:
@@ -149,6 +150,8 @@ class Pulse:
                     await put_intent(tx, node_id)
                 await work.look_at(tx, self._occasion(), self._clock.now(), *owners)
                 await work.tick(tx, self._occasion(), self._clock.now())
+                if maintained:
+                    await maintaining.follow(tx, self._occasion(), self._clock.now())
                 for node_id in empty:
                     await now_drained(tx, self._occasion(), self._clock.now(), node_id)
                 if compares:
