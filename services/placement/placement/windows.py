@@ -123,7 +123,7 @@ async def to_give(tx: Transaction, site: str, limit: int) -> list[str]:
 async def turn(tx: Transaction, window_id: str, state: MaintenanceState, now: datetime) -> None:
     """Make a window what it turns into."""
     await tx.change(
-        "UPDATE maintenance SET state = $2, since = $3, over_at = CASE WHEN $4 THEN $3 END"
+        "UPDATE maintenance SET state = $2, since = $3, over_at = CASE WHEN $4 THEN $3::timestamptz END"
         " WHERE window_id = $1",
         *(window_id, state, now, state in OVER),
     )

@@ -220,7 +220,7 @@ def waits_for(engine: Engine, wish: Wish) -> tuple[Reason, ...]:
     return (
         Reason(
             code=MAINTENANCE,
-            detail=f"kept for maintenance though there is room: {len(room)} nodes, {then}",
+            detail=f"nodes with room that are kept for maintenance: {len(room)}, {then}",
             unblock=ends or "wait until then, or ask an operator to end it before",
             count=len(room),
         ),
