@@ -53,7 +53,7 @@ FACTS: tuple[type[Fact], ...] = (
     placement.BreakerTripped,
     placement.BreakerRearmed,
     placement.MaintenancePlanned,
-    placement.MaintenanceBegun,
+    placement.MaintenanceStarted,
     placement.MaintenanceEnded,
     node.NodeJoined,
     node.HealthChanged,

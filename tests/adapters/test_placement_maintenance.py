@@ -12,9 +12,9 @@ from mesh_contracts.placement import (
     ListMaintenance,
     ListNodes,
     Maintenance,
-    MaintenanceBegun,
     MaintenanceEnded,
     MaintenancePlanned,
+    MaintenanceStarted,
     NodeCordoned,
     NodeDrained,
     PlanMaintenance,
@@ -164,7 +164,7 @@ async def test_at_its_start_work_leaves_leases_stay_and_are_named_and_nothing_ne
     assert [one.id for one in made.remain] == [leased.id, job.id]
 
     assert (await node_is(site, metal, "draining")).reasons[0].code == "maintenance"
-    (begun,) = await told(site, MaintenanceBegun)
+    (begun,) = await told(site, MaintenanceStarted)
     assert (begun.window_id, sorted(begun.node_ids)) == (made.id, sorted([metal.id, other.id]))
     assert (await job_of(site)).state == "preempted"
     await other.stopped(job.workloads[0].id)

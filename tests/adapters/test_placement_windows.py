@@ -184,7 +184,7 @@ async def test_a_window_that_passed_while_nobody_looked_is_over_at_once(hall: Ha
     (over,) = await listed(hall, ended=True)
     assert (over.id, over.state) == (made.id, "ended")
     assert (await server(hall)).state == "ready"
-    assert await hall.told("placement.maintenance.begun") == 0
+    assert await hall.told("placement.maintenance.started") == 0
 
 
 async def test_a_site_whose_log_is_gone_still_knows_its_windows(hall: Hall) -> None:

@@ -101,7 +101,7 @@ class MaintenancePlanned(Fact, frozen=True, kw_only=True, tag="placement.mainten
     ends_at: Time | None
 
 
-class MaintenanceBegun(Fact, frozen=True, kw_only=True, tag="placement.maintenance.begun/1"):
+class MaintenanceStarted(Fact, frozen=True, kw_only=True, tag="placement.maintenance.started/1"):
     """The window has begun: its nodes are drained from now on, each is told of as cordoned and as drained."""
 
     window_id: Id

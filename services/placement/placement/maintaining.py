@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mesh_contracts.fact import born_of
-from mesh_contracts.placement import MaintenanceBegun, MaintenanceEnded
+from mesh_contracts.placement import MaintenanceEnded, MaintenanceStarted
 from meshkit.store import Transaction
 
 from placement import reading, windows, work
@@ -35,8 +35,8 @@ async def follow(tx: Transaction, cause: Any, now: datetime) -> None:
             await end(tx, cause, now, window)
         else:
             await windows.turn(tx, window.window_id, "active", now)
-            born = born_of(cause, now, MaintenanceBegun, key=window.window_id)
-            told = MaintenanceBegun(**born, window_id=window.window_id, node_ids=list(window.nodes))
+            born = born_of(cause, now, MaintenanceStarted, key=window.window_id)
+            told = MaintenanceStarted(**born, window_id=window.window_id, node_ids=list(window.nodes))
             await tx.tell(told)
     await _take(tx, cause, now)
     for node_id in await windows.to_give(tx, cause.site, NODES_AT_ONCE):

@@ -1,5 +1,7 @@
 """The door for maintenance windows, one function each."""
 
+from datetime import UTC
+
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.fact import born_of
 from mesh_contracts.placement import (
@@ -57,8 +59,8 @@ async def plan_maintenance(
         state="planned",
         nodes=tuple(node for node, _ in nodes),
         names=tuple(name for _, name in nodes),
-        starts_at=ask.starts_at,
-        ends_at=ask.ends_at,
+        starts_at=ask.starts_at.astimezone(UTC),
+        ends_at=None if ask.ends_at is None else ask.ends_at.astimezone(UTC),
         reason=ask.reason,
         planned_by=principal.principal_id,
         created_at=now,
