@@ -209,9 +209,12 @@ async def test_a_cancelled_window_gives_its_nodes_back_and_again_is_answered_the
 ) -> None:
     (node,) = await servers(site, 1)
     planned = await plan(site, "n1")
+    replica = await site.create()
+    assert (replica.state, replica.reasons[-1].code) == ("pending", "maintenance")
     gone = await site.ask(CancelMaintenance, window=planned.id)
     assert (gone.state, (await site.ask(GetNode, node="n1")).reasons) == ("cancelled", [])
-    assert (await submit(site, "a", members=1)).state == "admitted", "nothing is kept any more"
+    assert len((await state_of(site)).workloads) == 1, "nothing is kept any more"
+    assert (await submit(site, "a", members=1)).state == "admitted"
     await cancel(site, "a")
 
     made = await plan(site, "n1", begins=0, lasts=None)

@@ -56,6 +56,8 @@ async def end(
     await tx.tell(MaintenanceEnded(**born, window_id=window.window_id, node_ids=nodes, principal_id=by))
     # Where its time is over the engine may have dropped it already.
     await work.give(tx, cause, now, Cancelled(name=window.window_id, at=milliseconds(now)))
+    # Replicas do not wait in line: they are looked at anew.
+    await settle(tx, cause, now)
 
 
 async def _take(tx: Transaction, cause: Any, now: datetime) -> None:

@@ -43,7 +43,7 @@ def maintain(wanted: argparse.Namespace) -> None:
         if wanted.node:
             raise Refused("--cancel takes an ID, and no nodes beside it")
         gone = mesh.call("DELETE", f"{_site(mesh, wanted)}/maintenance/{part(wanted.cancel)}")
-        _say(wanted, gone, "its nodes are checked, and take work once that passes")
+        _say(wanted, gone, "nodes that it had taken out are checked, and take work once that passes")
         return
     if not wanted.node or not wanted.reason:
         raise Refused(
