@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.placement import (
     CancelJob,
+    CancelMaintenance,
     CapDomain,
     ChangeEndpoint,
     CheckNode,
@@ -20,7 +22,9 @@ from mesh_contracts.placement import (
     GetLease,
     ListJobs,
     ListNodes,
+    Maintenance,
     Model,
+    PlanMaintenance,
     PowerCap,
     Quota,
     RearmBreaker,
@@ -58,6 +62,7 @@ class Caller:
         self._name = f"c{number}"
         self._who, self._project = world.tenants[number % len(world.tenants)]
         self._serial = 0
+        self._window: str | None = None
         self._own: dict[str, dict[str, Any]] = {"job": {}, "lease": {}, "endpoint": {}}
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
@@ -171,6 +176,21 @@ class Caller:
     async def bring_back(self) -> None:
         await self._ask(ReturnNode, self._world.admin, node=self._node())
 
+    async def maintain(self) -> None:
+        """Plan that somebody works on nodes, or cancel what this caller planned last."""
+        if self._window is not None:
+            await self._ask(CancelMaintenance, self._world.admin, window=self._window)
+            self._window = None
+            return
+        one = self._chance.choice
+        start = SystemClock().now() + timedelta(seconds=one([-1, 1, 3, 60]))
+        ends = one([None, start + timedelta(seconds=one([2, 4, 30]))])
+        nodes = [self._node() for _ in range(one([1, 2, 3]))]
+        wished = {"nodes": nodes, "starts_at": start, "ends_at": ends, "reason": "somebody works there"}
+        answer = await self._ask(PlanMaintenance, self._world.admin, **wished)
+        if isinstance(answer, Maintenance):
+            self._window = answer.id
+
     async def check(self) -> None:
         await self._ask(CheckNode, self._world.admin, node=self._node())
 
@@ -260,6 +280,7 @@ DRAWS: list[Draw] = [
     (1, Caller.cordon),
     (2, Caller.drain),
     (6, Caller.bring_back),
+    (3, Caller.maintain),
     (1, Caller.check),
     (1, Caller.rearm),
     (3, Caller.explain),

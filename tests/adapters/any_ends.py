@@ -71,6 +71,10 @@ async def _holdings(tx: Transaction, engine: Engine) -> list[str]:
     now = datetime.fromtimestamp(engine.turns.now / 1_000, UTC)
     booked = {row["id"] for row in places if row["place"] == "booked" and row["due_at"] > now}
     open_ones = {row["id"] for row in places if not row["over"]}
+    for row in await tx.rows("SELECT window_id, ends_at FROM maintenance WHERE over_at IS NULL"):
+        open_ones.add(row["window_id"])
+        if row["ends_at"] is None or row["ends_at"] > now:
+            booked.add(row["window_id"])
     bookings = set(engine.turns.admission.calendar.bookings)
     if not booked <= bookings <= open_ones:
         found.append(f"booked are {booked} by the tables, {bookings} by the log")

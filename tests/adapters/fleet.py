@@ -40,7 +40,7 @@ from meshkit.clock import SystemClock
 from meshkit.declare import declare
 from meshkit.service import Service
 from meshkit.testing import envelope, test_id
-from placement.app import assemble
+from placement.app import PlacementSettings, assemble
 
 from tests.adapters.roads import connected, settings, tell
 
@@ -187,7 +187,7 @@ class Site:
     async def open(cls, folder: Path, url: str, dsn: str) -> "Site":
         bus = await connected(folder, url, "inference-gateway")
         await declare(bus)
-        service = assemble(settings(folder, url, dsn))
+        service = assemble(settings(folder, url, dsn, PlacementSettings))
         await service.start()
         site = cls(bus, service)
         await tell(

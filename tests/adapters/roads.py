@@ -18,15 +18,17 @@ from meshkit.testing import envelope, test_id
 SECRET = "a secret for tests"
 
 
-def settings(folder: Path, url: str, dsn: str | None = None) -> Any:
-    """Return settings for a server without authentication."""
+def settings(
+    folder: Path, url: str, dsn: str | None = None, kind: type[StoreSettings] = StoreSettings
+) -> Any:
+    """Return settings for a server without authentication; with a database, of that ``kind``."""
     credentials, secret = folder / "none.nk", folder / "secret"
     credentials.touch()
     secret.write_text(SECRET)
     common = {"nats_url": url, "nats_credentials": credentials, "mesh_secret_file": secret}
     if dsn is None:
         return Settings(**common)
-    return StoreSettings(**common, postgres_dsn=Secret(dsn))
+    return kind(**common, postgres_dsn=Secret(dsn))
 
 
 async def connected(folder: Path, url: str, user: str = "metering") -> Bus:

@@ -160,6 +160,56 @@ def test_caps_are_set_lifted_and_listed_with_what_is_beyond_them(door: Door) -> 
     assert mesh(door, "cap", "set", "rack", "r1", "many").returncode == 2
 
 
+def test_a_maintenance_window_is_planned_in_plain_words_listed_and_cancelled(door: Door) -> None:
+    window = {
+        "id": "window_1",
+        "state": "planned",
+        "nodes": ["n1", "n2"],
+        "starts_at": "2027-01-01T22:00:00Z",
+        "ends_at": "2027-01-02T00:00:00Z",
+        "reason": "new fans",
+        "planned_by": "key_1",
+        "remain": [{"id": "lease_1", "kind": "lease"}, {"id": "job_1", "kind": "job"}],
+        "remain_count": 2,
+        "reasons": [{"code": "leases_in_the_way", "detail": "lease_1 stays", "unblock": "ask"}],
+    }
+    there = ("--site", "fr-idf-1")
+    plan = ("site", "maintain", "n1", "n2", "--reason", "new fans", *there)
+    door.answers = [(201, window)]
+    said = done(door, *plan, "--from", "2027-01-01T22:00Z", "--until", "+2h")
+    method, path, body, headers = door.asked[-1]
+    assert (method, path) == ("POST", "/api/v1/sites/fr-idf-1/maintenance")
+    assert headers["idempotency-key"]
+    assert body == {
+        "nodes": ["n1", "n2"],
+        "starts_at": "2027-01-01T22:00:00+00:00",
+        "ends_at": "2027-01-02T00:00:00+00:00",
+        "reason": "new fans",
+    }
+    head, _, follows, leaves, stays = said.splitlines()
+    assert head == "planned: window_1"
+    assert follows == "then they are drained, and come back after a check at 2027-01-02T00:00:00Z"
+    assert (leaves, stays) == ("will have to leave: job_1", "lease_1 stays → ask")
+
+    door.answers = [(201, {**window, "ends_at": None, "remain": [], "reasons": []})]
+    assert done(door, *plan).rstrip().endswith("mesh site maintain --cancel window_1")
+    assert door.asked[-1][2]["ends_at"] is None
+    door.answers = [(200, {"items": [window], "next": None})]
+    row = done(door, "site", "maintenance", "--ended", *there).splitlines()[1]
+    assert row.split("  ")[-1] == "lease_1 stays → ask"
+    assert door.asked[-1][1].endswith("/maintenance?ended=true")
+    door.answers = [(202, {**window, "state": "cancelled"})]
+    assert "checked" in done(door, "site", "maintain", "--cancel", "window_1", *there)
+    assert door.asked[-1][:2] == ("DELETE", "/api/v1/sites/fr-idf-1/maintenance/window_1")
+    for wrong, word in (
+        (("n1",), "--reason"),
+        (("n1", "--reason", "f", "--until", "soon"), "soon is no moment"),
+        (("n1", "--cancel", "window_1"), "no nodes beside it"),
+    ):
+        refused = mesh(door, "site", "maintain", *wrong, *there)
+        assert (refused.returncode, word in refused.stderr) == (1, True)
+
+
 def test_quota_is_set_for_a_scope_and_listed(door: Door) -> None:
     words = ("quota", "set", "project/demo", "--gpus", "8", "--domains", "GB200=1", "--max", "16")
     body = sent(door, QUOTA, *words)

@@ -73,6 +73,6 @@ def plan(endpoint: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server],
         wish = wish_of(endpoint, f"more-{number}", failed_on)
         outcome = engine.apply(Asked(wish=wish, at=0))
         assert isinstance(outcome, Seated | Refused)
-        return answer_of(engine.site, wish, outcome)
+        return answer_of(engine, wish, outcome)
 
     return planning.plan(endpoint, workloads, seek, now)

@@ -89,7 +89,7 @@ def decide(
         dislike=dislike,
     )
     engine = occupied(fleet)
-    return answer_of(engine.site, wish, engine.would(wish))
+    return answer_of(engine, wish, engine.would(wish))
 
 
 cards = st.lists(

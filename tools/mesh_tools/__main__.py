@@ -35,7 +35,10 @@ COMMANDS = {
     "lease": ("mesh_tools.cli", "whole servers for one tenant: list, get, request, release"),
     "quota": ("mesh_tools.cli", "what tenants are promised of the GPUs: list, set"),
     "cap": ("mesh_tools.cli", "what racks, PDUs, rows and halls may draw: list, set"),
-    "site": ("mesh_tools.cli", "what a site offers, holds and draws: list, get"),
+    "site": (
+        "mesh_tools.cli",
+        "what a site offers, holds and draws, when it is worked on: list, get, maintain",
+    ),
     "request": ("mesh_tools.cli", "one request explained"),
     "usage": ("mesh_tools.cli", "tokens and cost by project and model"),
     "price": ("mesh_tools.cli", "the price book"),

@@ -15,6 +15,7 @@ from mesh_contracts.node import (
 )
 from mesh_contracts.placement import (
     CancelJob,
+    CancelMaintenance,
     ChangeEndpoint,
     CheckNode,
     CordonNode,
@@ -31,9 +32,11 @@ from mesh_contracts.placement import (
     ListEndpoints,
     ListJobs,
     ListLeases,
+    ListMaintenance,
     ListNodes,
     ListQuotas,
     ListSites,
+    PlanMaintenance,
     PlanMoves,
     RearmBreaker,
     ReleaseLease,
@@ -55,6 +58,7 @@ from placement import (
     intents,
     job_asks,
     lease_asks,
+    maintenance_asks,
     memory,
     remembering,
     settle,
@@ -101,6 +105,9 @@ def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service
     service.answers(RearmBreaker, breaking.rearm_breaker)
     service.answers(PlanMoves, explaining.plan_moves)
     service.answers(ListCaps, site_asks.list_caps)
+    service.answers(PlanMaintenance, maintenance_asks.plan_maintenance)
+    service.answers(ListMaintenance, maintenance_asks.list_maintenance)
+    service.answers(CancelMaintenance, maintenance_asks.cancel_maintenance)
     service.answers(SetQuota, site_asks.set_quota)
     service.answers(ListQuotas, site_asks.list_quotas)
 

@@ -2,17 +2,18 @@
 
 from meshkit.store import Transaction
 
-from placement import bounds, jobstore, leasestore, members, reading
+from placement import bounds, jobstore, leasestore, members, reading, windows
 from placement.domain.built import built_of, found, found_members, spec_of
 from placement.domain.engine.notice import QuotaSet
 from placement.domain.engine.wish import Capped, Input, Wish
 from placement.domain.fleet import MILLI_PER_GPU
+from placement.domain.maintenance import given_of
 from placement.domain.members import Member
 from placement.domain.wishes import milliseconds, power_domain, wish_of_job, wish_of_lease
 
 
 async def inputs(tx: Transaction, site: str) -> list[Input]:
-    """Return what makes an engine know a site: its nodes, their caps, who is promised what, who sits where."""
+    """Return what makes an engine know a site: its nodes, their caps, who is promised what, who sits where, what is worked on."""
     fleet = await reading.load_fleet(tx, site)
     servers = {server.node_id: server for server in fleet}
     given: list[Input] = [one for node_id in sorted(servers) for one in built_of(servers[node_id])]
@@ -43,7 +44,9 @@ async def inputs(tx: Transaction, site: str) -> list[Input]:
         for owner, wish in wishes.items()
         if owner in by_owner
     ]
-    return given
+    # Last: who sits on a window's nodes was there before it.
+    still = [given_of(window, tx.now) for window in await windows.still(tx, site)]
+    return given + [one for one in still if one.end is None or one.end > one.at]
 
 
 def quota_set(quota: bounds.KeptQuota, at: int) -> QuotaSet:

@@ -1,10 +1,10 @@
-"""What placement forgets in time: work that has ended, demand that stands no more, checks out of the breaker's window."""
+"""What placement forgets in time: work and windows that have ended, demand that stands no more, checks out of the breaker's window."""
 
 from datetime import datetime, timedelta
 
 from meshkit.store import Transaction
 
-from placement import breaking, demands, jobstore, leasestore, store
+from placement import breaking, demands, jobstore, leasestore, store, windows
 
 BATCH = 1_000
 
@@ -16,5 +16,6 @@ async def forget(tx: Transaction, now: datetime) -> None:
     await store.forget_stopped(tx, before, BATCH)
     await jobstore.forget(tx, before, BATCH)
     await leasestore.forget(tx, before, BATCH)
+    await windows.forget(tx, before, BATCH)
     await demands.forget(tx, now, BATCH)
     await breaking.forget(tx, now)

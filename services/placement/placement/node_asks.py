@@ -1,5 +1,6 @@
 """The door for questions and wishes about nodes, one function each."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
@@ -17,10 +18,11 @@ from mesh_contracts.placement import (
 from meshkit.clock import Clock
 from meshkit.store import Transaction
 
-from placement import memory, reading, store
+from placement import memory, reading, store, windows
 from placement.domain.admit_work import TIME_MAX_S
 from placement.domain.fleet import Server
 from placement.domain.health import Turn, on_check_wished, on_cordoned, on_draining, on_returned
+from placement.domain.maintenance import Window, missing_of, why
 from placement.domain.show import show_node
 from placement.heartbeats import Heartbeats
 from placement.naming import moved_on
@@ -45,7 +47,7 @@ class NodeAsks:
         found = await reading.list_servers(tx, ask.site, ask.page.cursor or "", limit + 1)
         shown = found[:limit]
         return Nodes(
-            items=[self._shown(server, clock) for server in shown],
+            items=await self._all_shown(shown, tx, clock),
             next=f"{shown[-1].name} {shown[-1].node_id}" if len(found) > limit else None,
         )
 
@@ -55,7 +57,7 @@ class NodeAsks:
         """Return one node, with its last checks."""
         del principal
         server = await reading.find_server(tx, ask.site, ask.node)
-        return _no_node(ask.node) if server is None else self._shown(server, clock)
+        return _no_node(ask.node) if server is None else await self._shown(server, tx, clock)
 
     async def cordon_node(
         self, ask: CordonNode, principal: Principal, tx: Transaction, clock: Clock
@@ -82,7 +84,7 @@ class NodeAsks:
         node = await self._turned(ask, tx, clock, server, on_draining(server, ask.reason))
         await now_drained(tx, ask, now, server.node_id)
         after = await reading.load_server(tx, server.node_id)
-        return node if after is None else self._shown(after, clock)
+        return node if after is None else await self._shown(after, tx, clock)
 
     async def return_node(
         self, ask: ReturnNode, principal: Principal, tx: Transaction, clock: Clock
@@ -94,6 +96,9 @@ class NodeAsks:
             return server
         if server.state not in {"cordoned", "draining", "repairing"}:
             return _wrong_state(server, "only a node that was cordoned or drained is returned")
+        for window in await windows.still(tx, ask.site, [server.node_id]):
+            if window.state == "active":
+                return _wrong_state(server, f"it is worked on: {why(window).unblock}")
         return await self._turned(ask, tx, clock, server, on_returned(server))
 
     async def check_node(
@@ -121,10 +126,29 @@ class NodeAsks:
         await settle(tx, ask, now, node_id=server.node_id)
         after = await reading.load_server(tx, server.node_id)
         assert after is not None, "it was loaded in this transaction"
-        return self._shown(after, clock)
+        return await self._shown(after, tx, clock)
 
-    def _shown(self, server: Server, clock: Clock) -> Node:
-        return show_node(server, self._beats.seen_at(server.node_id), clock.now())
+    async def _shown(self, server: Server, tx: Transaction, clock: Clock) -> Node:
+        [node] = await self._all_shown([server], tx, clock)
+        return node
+
+    async def _all_shown(self, servers: Sequence[Server], tx: Transaction, clock: Clock) -> list[Node]:
+        if not servers:
+            return []
+        still = await windows.still(tx, servers[0].site, [one.node_id for one in servers])
+        of_node: dict[str, list[Window]] = {}
+        for window in still:
+            for node_id in window.nodes:
+                of_node.setdefault(node_id, []).append(window)
+        return [
+            show_node(
+                one,
+                self._beats.seen_at(one.node_id),
+                clock.now(),
+                missing_of(one, of_node.get(one.node_id, ())),
+            )
+            for one in servers
+        ]
 
 
 def _no_node(name: str) -> Problem:

@@ -14,7 +14,7 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, jobstore, leasestore, members, memory, reading, work
+from placement import demands, jobstore, leasestore, maintaining, members, memory, reading, work
 from placement.domain.fleet import Occasion
 from placement.domain.health import on_returned
 from placement.domain.members import LOST_FOR_S
@@ -48,6 +48,7 @@ class _Seen(NamedTuple):
     drained: list[str]
     owners: list[str]
     empty: list[str]
+    maintained: bool
     compares: bool
     differs: Differs
 
@@ -144,6 +145,7 @@ class Pulse:
                 drained=await demands.drained(tx, site, now),
                 owners=await self._owners_in_need(tx),
                 empty=await reading.drained(tx, site),
+                maintained=await maintaining.is_due(tx, site, now),
                 compares=compares,
                 differs=await differing(tx, self.beats, now, within_s) if compares else NOTHING,
             )
@@ -157,6 +159,8 @@ class Pulse:
             await put_intent(tx, node_id)
         await work.look_at(tx, self._occasion(), self._clock.now(), *seen.owners)
         await work.tick(tx, self._occasion(), self._clock.now())
+        if seen.maintained:
+            await maintaining.follow(tx, self._occasion(), self._clock.now())
         for node_id in seen.empty:
             await now_drained(tx, self._occasion(), self._clock.now(), node_id)
 

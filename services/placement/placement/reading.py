@@ -221,10 +221,10 @@ async def all_nodes(tx: Transaction) -> list[Row]:
 
 
 async def nodes_by_state(tx: Transaction, site: str) -> dict[tuple[str, bool], list[str]]:
-    """Return a site's nodes by state, those that are silent with others apart; by id."""
+    """Return a site's nodes by state (``maintenance``: a window has emptied them), those silent with others apart; by id."""
     rows = await tx.rows(
-        "SELECT state, silent, array_agg(node_id ORDER BY node_id) AS nodes FROM node"
-        " WHERE site = $1 GROUP BY state, silent",
+        "SELECT CASE WHEN state = 'repairing' AND reasons LIKE '%\"code\":\"maintenance\"%' THEN 'maintenance' ELSE state END"
+        " AS state, silent, array_agg(node_id ORDER BY node_id) AS nodes FROM node WHERE site = $1 GROUP BY 1, silent",
         site,
     )
     return {(row["state"], row["silent"]): row["nodes"] for row in rows}

@@ -149,7 +149,7 @@ def _seeker(held: Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
         wish = wish_of(wanted, workload_id, failed_on)
         outcome = held.apply(Asked(wish=wish, at=milliseconds(now)))
         assert isinstance(outcome, Seated | Refused), "a replica does not wait in line"
-        return answer_of(held.engine.site, wish, outcome, held.called)
+        return answer_of(held.engine, wish, outcome, held.called)
 
     return seek
 

@@ -171,7 +171,7 @@ class _Batch:
             job = msgspec.structs.replace(job, reasons=turn.reasons)
             return job, there, begun(one.job, 1, there)
         if isinstance(outcome, Queued):
-            why = waits_for(outcome, wish, held.called)
+            why = waits_for(outcome, wish, held.called, held.engine)
             job = msgspec.structs.replace(
                 job,
                 place="waits",
@@ -180,7 +180,7 @@ class _Batch:
                 expected_start_at=at_of(outcome.start),
             )
             return job, [], queued(job, why)
-        why = why_not(outcome.why, outcome.short, wish, held.called)
+        why = why_not(outcome.why, outcome.short, wish, held.called, held.engine)
         told = of_job(job, Turn(state="failed", reasons=why))
         return msgspec.structs.replace(job, state="failed", reasons=why, ended_at=self._now), [], told
 

@@ -209,7 +209,7 @@ class Work:
         held = await memory.hold(self._tx, self._site)
         why = owner.reasons
         if wish is not None:
-            why = waits_for(outcome, wish, held.called)
+            why = waits_for(outcome, wish, held.called, held.engine)
         elif outcome.short is not None:
             why = (short_of(outcome.short),)
         waits = (owner.place, owner.reasons, owner.position, owner.expected_start_at)
@@ -221,8 +221,8 @@ class Work:
 
     async def _refused(self, outcome: Refused, wish: Wish | None) -> None:
         assert wish is not None, "only what was just asked for is refused"
-        called = (await memory.hold(self._tx, self._site)).called
-        why = why_not(outcome.why, outcome.short, wish, called)
+        held = await memory.hold(self._tx, self._site)
+        why = why_not(outcome.why, outcome.short, wish, held.called, held.engine)
         owner = await owners.load(self._tx, outcome.workload)
         if isinstance(owner, WantedJob):
             await self.turn_job(owner, Turn(state="failed", reasons=why, failures=owner.failures))

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from mesh_tools.cli import show
+from mesh_tools.cli import maintenance, show
 from mesh_tools.cli.door import Door, part
 from mesh_tools.cli.show import age, field, reasons
 from mesh_tools.cli.verbs import Verbs, argument, door
@@ -61,6 +61,7 @@ def verbs(noun: str) -> Verbs:
             argument("site", "its name"),
             argument("--reason", "what you found", required=True),
         )
+        maintenance.add(made)
     elif noun == "cap":
         made.add("list", list_caps, "power caps, and what each part of the site draws by plan", SITE)
         made.add(

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import msgspec
 from mesh_contracts.placement import Reason
 
+from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import chosen
 from placement.domain.engine.explain import survivors as survivors_of
-from placement.domain.engine.site import Site
 from placement.domain.engine.wish import Placed, Refused, Wish
 from placement.domain.lacks import why_not
 
@@ -32,7 +32,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer_of(
-    site: Site, wish: Wish, outcome: Placed | Refused, called: Callable[[str], str] = str
+    engine: Engine, wish: Wish, outcome: Placed | Refused, called: Callable[[str], str] = str
 ) -> Grant | Refusal:
     """Return an outcome in words; ``called`` gives a node's name by its id.
 
@@ -40,7 +40,7 @@ def answer_of(
     """
     survivors = tuple(survivors_of(wish, outcome.why))
     if isinstance(outcome, Refused):
-        reasons = why_not(outcome.why, outcome.short, wish, called)
+        reasons = why_not(outcome.why, outcome.short, wish, called, engine)
         return Refusal(survivors=survivors, reasons=reasons)
     [seat] = outcome.seats
     return Grant(
@@ -50,5 +50,5 @@ def answer_of(
         milli_each=seat.milli_each,
         memory_mib=wish.size.memory_mib,
         survivors=survivors,
-        why=tuple(chosen(site, outcome.why, called)),
+        why=tuple(chosen(engine.site, outcome.why, called)),
     )

@@ -27,7 +27,8 @@ ENDED = ("stopped", "failed")
 LEAVING = ("cordoned", "draining", "repairing", "retired")
 """States of a node whose workloads are handed over. A validating one keeps what it has."""
 
-
+MAINTENANCE = "maintenance"
+"""The code of a node's reason that a maintenance window has taken it out."""
 WORKLOADS_PER_NODE_MAX = 256
 """Whatever their size: all that a node should run is one message, and so is its heartbeat."""
 

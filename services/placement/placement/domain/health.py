@@ -4,7 +4,7 @@ import msgspec
 from mesh_contracts.node import Check, HealthChanged
 from mesh_contracts.placement import NodeState, Reason
 
-from placement.domain.fleet import LEAVING, Server
+from placement.domain.fleet import LEAVING, MAINTENANCE, Server
 
 REASONS_MAX = 16
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
@@ -71,7 +71,9 @@ def on_draining(server: Server, why: str) -> Turn:
 
 
 def on_drained(server: Server) -> Turn:
-    """Return what a node becomes on which nothing runs any more, as was wished."""
+    """Return what a node becomes on which nothing runs any more, as was wished; in a window it says why as before."""
+    if any(reason.code == MAINTENANCE for reason in server.reasons):
+        return _turn(server, "repairing", server.reasons)
     why = "; ".join(reason.detail for reason in server.reasons)
     detail = f"nothing runs on it any more{why and f': {why}'}"
     return _turn(server, "repairing", (Reason(code="drained", detail=detail, unblock=RETURN_IT),))

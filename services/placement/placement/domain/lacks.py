@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from mesh_contracts.placement import Reason
 
+from placement.domain import maintenance
+from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import refused
 from placement.domain.engine.notice import Queued, Short, Told
 from placement.domain.engine.share import gpus
@@ -72,20 +74,27 @@ def short_of(short: Short) -> Reason:
 
 
 def why_not(
-    told: Told | None, short: Short | None, wish: Wish, called: Callable[[str], str] = str
+    told: Told | None,
+    short: Short | None,
+    wish: Wish,
+    called: Callable[[str], str] = str,
+    engine: Engine | None = None,
 ) -> tuple[Reason, ...]:
     """Return why a wish waits or is refused, as its owner may know it: not whose work is in the way.
 
-    ``called`` gives a node's name by its id.
+    ``called`` gives a node's name by its id; ``engine`` knows which nodes are kept for maintenance.
     """
     why = () if short is None else (short_of(short),)
     if told is None or not told.failed:
         return why
-    return (*why, *refused(wish, told, called=called, others=False))
+    worked_on = () if engine is None or short is not None else maintenance.waits_for(engine, wish)
+    return (*why, *refused(wish, told, called=called, others=False), *worked_on)
 
 
-def waits_for(outcome: Queued, wish: Wish, called: Callable[[str], str] = str) -> tuple[Reason, ...]:
+def waits_for(
+    outcome: Queued, wish: Wish, called: Callable[[str], str] = str, engine: Engine | None = None
+) -> tuple[Reason, ...]:
     """Return why one who just asked has to wait."""
     if outcome.short is not None:
         return (short_of(outcome.short),)
-    return why_not(outcome.why, None, wish, called)
+    return why_not(outcome.why, None, wish, called, engine)

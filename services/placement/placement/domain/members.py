@@ -8,7 +8,7 @@ import msgspec
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
 from mesh_contracts.placement import NodeState, Reason, Workload, WorkloadState
 
-from placement.domain.fleet import ENDED, LEAVING, Held
+from placement.domain.fleet import ENDED, LEAVING, MAINTENANCE, Held
 from placement.domain.limits import MEMBER, stuck
 
 Place = Literal["none", "booked", "waits", "sits"]
@@ -214,7 +214,9 @@ def must_leave(member: Member, now: datetime, *, preemptible: bool) -> Reason | 
     if member.node_state == "cordoned":
         return None
     if preemptible or member.drain_until is None or now >= member.drain_until:
-        return Reason(code="node_draining", detail=f"{member.node} is being emptied")
+        worked_on = [one.detail for one in member.node_reasons if one.code == MAINTENANCE]
+        detail = ": ".join((f"{member.node} is being emptied", *worked_on))
+        return Reason(code="node_draining", detail=detail)
     return None
 
 

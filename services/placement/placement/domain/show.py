@@ -71,8 +71,10 @@ def show_endpoint(wanted: Wanted, workloads: Sequence[Placed], now: datetime) ->
     )
 
 
-def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
-    """Return a node as an operator sees it; ``seen_at`` is its last heartbeat here."""
+def show_node(
+    server: Server, seen_at: datetime | None, now: datetime, more: Sequence[Reason] = ()
+) -> Node:
+    """Return a node as an operator sees it; ``seen_at`` is its last heartbeat here, ``more`` what else is known of it."""
     known = server.reasons or ((NOT_JOINED,) if server.state == "enrolled" else ())
     if server.silent and server.state != "lost":
         known = (*known, SILENT)
@@ -100,7 +102,7 @@ def show_node(server: Server, seen_at: datetime | None, now: datetime) -> Node:
         generation=server.generation,
         since=server.since,
         seen_at=seen_at,
-        reasons=[*known, *stuck(limits.NODE, server.state, server.since, now)],
+        reasons=[*known, *more, *stuck(limits.NODE, server.state, server.since, now)],
         checks=list(server.checks),
         cpus=server.cpus,
         place=server.place,

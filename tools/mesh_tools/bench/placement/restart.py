@@ -21,7 +21,7 @@ from mesh_contracts.units import DEFAULT_SITE
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store
-from placement import logbook, memory, remembering
+from placement import logbook, memory, remembering, sitememory
 from placement.app import MIGRATIONS
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.size import Size, Terms
@@ -48,7 +48,7 @@ STARTS = 3
 
 
 def restart(
-    gpus: int = 45_000, events: int = 1_000_000, *, tail: int = memory.SNAPSHOT_EVERY, seed: int = 1
+    gpus: int = 45_000, events: int = 1_000_000, *, tail: int = sitememory.SNAPSHOT_EVERY, seed: int = 1
 ) -> dict[str, Any]:
     """Return how long a start takes until the site's engine is where the log says, and how much it decided again."""
     with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:

@@ -1,6 +1,6 @@
-"""Sites, and what their parts may draw: placement's."""
+"""Sites, what their parts may draw, and when nodes are worked on: placement's."""
 
-from litestar import Controller, Response, get, post
+from litestar import Controller, Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from mesh_contracts import placement
 
@@ -14,7 +14,8 @@ from inference_gateway.http.api.asking import (
     page,
 )
 from inference_gateway.http.api.fleet import shown
-from inference_gateway.http.api.work_bodies import NewCap, Rearm, Room
+from inference_gateway.http.api.work import Ended
+from inference_gateway.http.api.work_bodies import NewCap, NewMaintenance, Rearm, Room
 from inference_gateway.http.problems import refused
 
 
@@ -90,6 +91,49 @@ class Sites(Controller):
         known(asker, site)
         found: placement.Breaker = await asker(request, placement.RearmBreaker, reason=data.reason)
         return found
+
+    @get("/{site:str}/maintenance")
+    async def windows(
+        self,
+        request: AnyRequest,
+        asker: Asking,
+        site: FromPath[str],
+        *,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+        ended: Ended = False,
+    ) -> placement.Maintenances:
+        """List the maintenance windows, each with what still is on its nodes; with `ended` also those that are over."""
+        known(asker, site)
+        found: placement.Maintenances = await asker(
+            request, placement.ListMaintenance, ended=ended, page=page(limit, cursor)
+        )
+        return found
+
+    @post("/{site:str}/maintenance", status_code=201)
+    async def maintain(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[NewMaintenance]
+    ) -> placement.Maintenance:
+        """Plan to work on nodes: what would still be there is not placed, at the start they are drained, at the end checked."""
+        known(asker, site)
+        made: placement.Maintenance = await asker(
+            request,
+            placement.PlanMaintenance,
+            nodes=data.nodes,
+            starts_at=data.starts_at,
+            ends_at=data.ends_at,
+            reason=data.reason,
+        )
+        return made
+
+    @delete("/{site:str}/maintenance/{window:str}", status_code=202)
+    async def give_back(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], window: FromPath[str]
+    ) -> placement.Maintenance:
+        """Cancel a window; one that has begun ends now, and its nodes are checked and take work again."""
+        known(asker, site)
+        gone: placement.Maintenance = await asker(request, placement.CancelMaintenance, window=window)
+        return gone
 
 
 def known(asker: Asker, site: str) -> None:

@@ -15,6 +15,7 @@ from mesh_contracts.placement import (
     QuotaScope,
     Residency,
     Resources,
+    WindowNodes,
 )
 from mesh_contracts.units import Count, Name, Text, Time
 
@@ -94,6 +95,15 @@ class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Rearm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a person found before health checks may take nodes out again."""
 
+    reason: Text
+
+
+class NewMaintenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which nodes are worked on, from when until when (null: until it is cancelled), and why."""
+
+    nodes: WindowNodes
+    starts_at: Time
+    ends_at: Time | None = None
     reason: Text
 
 

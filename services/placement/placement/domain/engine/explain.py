@@ -208,9 +208,9 @@ def _words(code: str, wish: Wish) -> Words:
             "raise the cap, or stop other work under it",
         ),
         "reserved": Words(
-            "not reserved for somebody else",
+            "neither reserved for somebody else nor kept for maintenance",
             "reserved",
-            "wait until the reservation ends, or ask for a run that ends before it begins",
+            "wait until that is over, or ask for a run that ends before it begins",
         ),
         "quota": Words(
             "outside the NVLink domains that others are guaranteed",
