@@ -102,13 +102,14 @@ def test_what_is_said_of_a_job_is_sent_and_what_is_not_is_left_to_the_mesh(door:
     words = ("--command", "train --to 'a b'", "--env", "SEED=1", "--members", "16", "--gpus", "8")
     more = ("--near", "leaf", "--prefer", "--segment", "4", "--isolation", "rack", "--assurance", "hds")
     last = ("--priority", "200", "--stays", "--run-max", "60", "--restarts", "0", "--cpu-milli", "500")
+    more += ("--slack", "90")
     whole = sent(door, JOB, "job", "submit", "train", "--image", "i", *words, *more, *last)
     argv = ["train", "--to", "a b"]
     assert whole["command"] == {"image": "i", "argv": argv, "env": {"SEED": "1"}}
     assert whole["near"] == {"level": "leaf", "required": False, "segment": 4}
     assert (whole["isolation"], whole["assurances"], whole["priority"]) == ("rack", ["hds"], 200)
     assert (whole["preemptible"], whole["run_max_s"], whole["restarts_max"]) == (False, 60, 0)
-    assert whole["resources"]["cpu_milli"] == 500
+    assert (whole["resources"]["cpu_milli"], whole["slack_s"]) == (500, 90)
 
 
 def test_waiting_for_a_job_ends_with_its_beginning_or_says_why_it_has_not_begun(door: Door) -> None:
@@ -142,6 +143,15 @@ def test_a_lease_is_requested_listed_and_shown(door: Door) -> None:
     door.answers = [(200, {"items": [LEASE]}), (200, LEASE)]
     assert "reserved" in done(door, "lease").splitlines()[1]
     assert "state" in done(door, "lease", "get", "metal")
+
+
+def test_what_is_refused_at_once_ends_as_a_failure_with_its_reason(door: Door) -> None:
+    refused = {**LEASE, "state": "refused", "reasons": [{"code": "no_such_server", "detail": "none"}]}
+    for as_json in ((), ("--json",)):
+        door.answers = [(202, refused)]
+        found = mesh(door, "lease", "create", "metal", "--nodes", "9", *as_json)
+        assert (found.returncode, found.stderr) == (1, "mesh lease: metal is refused: none\n")
+        assert bool(found.stdout) == bool(as_json)
 
 
 def test_caps_are_set_lifted_and_listed_with_what_is_beyond_them(door: Door) -> None:

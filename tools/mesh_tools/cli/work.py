@@ -16,6 +16,7 @@ PROJECT = argument("--project", "whose it is (demo)", default="demo")
 WAIT = argument("--wait", "seconds to wait until it has begun (0)", type=float, default=0.0)
 ENDED = argument("--ended", "those that have ended, too", action="store_true")
 BEGUN = {"jobs": {"running", "succeeded"}, "leases": {"active"}}
+REFUSED = frozenset({"refused", "failed"})
 OVER = {"failed", "cancelled", "refused", "ended"}
 
 
@@ -224,7 +225,9 @@ def _meant(wanted: argparse.Namespace) -> tuple[str, str]:
 def _made(wanted: argparse.Namespace, plural: str, body: dict[str, Any]) -> None:
     mesh = door(wanted)
     made = _begun(mesh, wanted, plural, mesh.call("POST", f"/api/v1/{plural}", body))
-    if wanted.wait and made["state"] not in BEGUN[plural]:
+    if (wanted.wait and made["state"] not in BEGUN[plural]) or made["state"] in REFUSED:
+        if wanted.json:
+            show.out(made)
         raise Refused(f"{made['name']} is {made['state']}: {reasons(made) or 'no reason is given'}")
     _said(wanted, made)
 
