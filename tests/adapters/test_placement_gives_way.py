@@ -1,10 +1,11 @@
 """Who gives way is gone before anybody has its place, and before it begins again elsewhere."""
 
 import pytest
-from mesh_contracts.placement import Resources
+from mesh_contracts.placement import GetEndpoint, Resources
 
 from tests.adapters.fleet import Site, eventually
 from tests.adapters.holdings import begin, intended, job_is, job_of, servers, submit
+from tests.adapters.test_placement_caps import cap
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +26,35 @@ async def test_a_replica_begins_only_once_the_job_whose_gpu_it_got_has_ended(sit
         return [item.workload_id for item in (await site.intent(node)).workloads]
 
     assert await eventually(told) == [made.workloads[0].id]
+
+
+async def test_a_replica_begins_only_once_the_watts_it_got_are_drawn_by_nobody_else(site: Site) -> None:
+    nodes = {node.id: node for node in await servers(site, 2)}
+    assert (await cap(site, 2 * 100 + 4 * 50)).room_w == 4 * 50
+    memory = Resources(gpus=1, memory_mib=1_500)
+    stays = await submit(site, "stays", members=1, resources=memory, preemptible=False)
+    victim = await submit(site, "victim", members=1, resources=Resources(gpus=3))
+    there = nodes[victim.workloads[0].node_id]
+    assert stays.workloads[0].node_id == there.id
+    await intended(site, there, 2)
+    await begin([there], victim)
+    await job_is(site, "running", "victim")
+    (other,) = [node for node in nodes.values() if node is not there]
+    # There is no memory for it where the victim is; where there is, there are no watts.
+    made = await site.create(resources=Resources(gpus=2, memory_mib=1_000))
+    (replica,) = made.workloads
+    assert replica.node_id == other.id
+    assert [reason.code for reason in replica.reasons] == ["watts_still_drawn"]
+    await intended(site, there, 1)
+    assert (await site.intent(other)).workloads == []
+    await there.stopped(victim.workloads[0].id)
+
+    async def told() -> list[str]:
+        return [item.workload_id for item in (await site.intent(other)).workloads]
+
+    assert await eventually(told) == [replica.id]
+    (begun,) = (await site.ask(GetEndpoint, endpoint=made.id)).workloads
+    assert [reason.code for reason in begun.reasons] == ["waiting_for_agent"]
 
 
 async def test_a_job_that_gave_way_begins_elsewhere_only_once_it_has_ended_where_it_was(

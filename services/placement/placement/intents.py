@@ -64,7 +64,8 @@ def _begun(
     runs = [
         (wanted, item)
         for wanted, item in running
-        if not item.living or not left & {held.device_id for held in item.devices}
+        if not item.held_back
+        and (not item.living or not left & {held.device_id for held in item.devices})
     ]
     left |= {held.device_id for _, item in runs if not item.living for held in item.devices}
     stays = [

@@ -13,10 +13,10 @@ from meshkit.store import Transaction
 from placement import jobstore, leasestore, members, memory, nodes, reading
 from placement.domain import watts
 from placement.domain.engine.wish import Placed, Wish
-from placement.domain.fleet import Held
+from placement.domain.fleet import WATTS_DRAWN, Held
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
-from placement.domain.members import LAST_ENDS, WATTS_DRAWN, Member, Taken
+from placement.domain.members import LAST_ENDS, Member, Taken
 from placement.domain.telling import Told, begun
 from placement.domain.wishes import power_domain, wish_of_job, wish_of_lease
 from placement.sums import Devices, Take

@@ -14,7 +14,7 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, jobstore, leasestore, maintaining, members, memory, reading, work
+from placement import demands, jobstore, late, leasestore, maintaining, members, memory, reading, work
 from placement.domain.fleet import Occasion
 from placement.domain.health import on_returned
 from placement.domain.members import LOST_FOR_S
@@ -48,6 +48,7 @@ class _Seen(NamedTuple):
     drained: list[str]
     owners: list[str]
     empty: list[str]
+    late: list[str]
     maintained: bool
     compares: bool
     differs: Differs
@@ -110,9 +111,9 @@ class Pulse:
         METRICS.set("mesh_placement_nodes_silent", len(judged.lost) + len(judged.suspected))
         held = memory.of(self._opened().beside).at(self._site)
         now = milliseconds(self._clock.now())
-        late = held.is_due(now)
+        is_due = held.is_due(now)
         news = self._weighing.news(held, now, compares=seen.compares)
-        if any((judged.lost, judged.suspected, back, heard, *seen[1:-1], late, news)):
+        if any((judged.lost, judged.suspected, back, heard, *seen[1:-1], is_due, news)):
             async with self._opened().transaction(changes=True) as tx:
                 await memory.hold(tx, self._site)
                 await self._apply(tx, judged, back)
@@ -145,6 +146,7 @@ class Pulse:
                 drained=await demands.drained(tx, site, now),
                 owners=await self._owners_in_need(tx),
                 empty=await reading.drained(tx, site),
+                late=await late.held_back(tx, site),
                 maintained=await maintaining.is_due(tx, site, now),
                 compares=compares,
                 differs=await differing(tx, self.beats, now, within_s) if compares else NOTHING,
@@ -159,6 +161,7 @@ class Pulse:
             await put_intent(tx, node_id)
         await work.look_at(tx, self._occasion(), self._clock.now(), *seen.owners)
         await work.tick(tx, self._occasion(), self._clock.now())
+        await late.begin(tx, self._site, seen.late, self._clock.now())
         if seen.maintained:
             await maintaining.follow(tx, self._occasion(), self._clock.now())
         for node_id in seen.empty:

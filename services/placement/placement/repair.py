@@ -75,6 +75,8 @@ async def _mend(
 def _engine(beats: Heartbeats, item: Placed, now: datetime) -> Literal["", "answers", "absent"]:
     """Return what an engine has come to by its node's heartbeats, where no fact told it."""
     status = beats.statuses(item.node_id).get(item.workload_id)
+    if item.held_back:
+        return ""
     if status is None:
         return "absent" if beats.absent_s(item, now) > ABSENT_AFTER_S else ""
     late = now - item.since > timedelta(seconds=ABSENT_AFTER_S)

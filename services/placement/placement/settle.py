@@ -18,11 +18,11 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import memory, nodes, reading, store, work
+from placement import memory, nodes, owners, reading, store, work
 from placement.domain.decide import Grant, Refusal, answer_of
 from placement.domain.engine.wish import Asked, Refused, Released
 from placement.domain.engine.wish import Placed as Seated
-from placement.domain.fleet import ENDED, Placed, Wanted
+from placement.domain.fleet import ENDED, WATTS_DRAWN, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import route_of
 from placement.domain.wishes import milliseconds, wish_of
@@ -73,7 +73,8 @@ async def settle(
             if item in answer.drains:
                 await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
             else:
-                await move(tx, item, "stopping", now, item.reasons)
+                # Of one that is held back its node has never heard.
+                await move(tx, item, "stopped" if item.held_back else "stopping", now, item.reasons)
         await store.settle(tx, wanted, answer, now)
         await _tell(tx, cause, now, wanted, answer)
         await put_route(tx, wanted.endpoint_id)
@@ -170,7 +171,8 @@ async def _start(
     devices = await nodes.take(tx, wanted.site, takes)
     for place in answer.places:
         grant = place.grant
-        await store.place(tx, wanted, place, devices=devices, api_key=draw(), now=now)
+        why = (WATTS_DRAWN,) if await owners.crowded(tx, wanted.site, {grant.node_id}) else ()
+        await store.place(tx, wanted, place, devices=devices, api_key=draw(), now=now, why=why)
         await tx.tell(
             WorkloadAssigned(
                 **_born(cause, now, WorkloadAssigned, wanted, grant.workload_id),

@@ -170,16 +170,23 @@ async def note_failure(tx: Transaction, endpoint_id: str, failures: int, retry_a
 
 
 async def place(
-    tx: Transaction, wanted: Wanted, place: Place, *, devices: Devices, api_key: str, now: datetime
+    tx: Transaction,
+    wanted: Wanted,
+    place: Place,
+    *,
+    devices: Devices,
+    api_key: str,
+    now: datetime,
+    why: Sequence[Reason] = (),
 ) -> None:
-    """Write a replica down; what it takes is taken already."""
+    """Write a replica down; what it takes is taken already. ``why`` it is not begun yet, if so."""
     grant = place.grant
     held = [Held(devices[grant.node_id, card], grant.milli_each) for card in grant.cards]
     await tx.change(
         "INSERT INTO workload (workload_id, endpoint_id, node_id, state, since, created_at, devices,"
-        " memory_mib, api_key, replaces) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8)",
+        " memory_mib, api_key, replaces, reasons) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8, $9)",
         *(grant.workload_id, wanted.endpoint_id, grant.node_id, now, dumps(held), grant.memory_mib),
-        *(api_key, place.replaces.workload_id if place.replaces else None),
+        *(api_key, place.replaces.workload_id if place.replaces else None, dumps(list(why))),
     )
 
 

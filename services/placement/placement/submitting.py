@@ -21,9 +21,10 @@ from placement import jobstore, members, memory, nodes, owners, reading, work
 from placement.domain import jobs
 from placement.domain.admit_work import JOBS_PER_PROJECT_MAX, bad_job
 from placement.domain.engine.wish import Asked, Placed, Queued, Refused, Wish
+from placement.domain.fleet import WATTS_DRAWN
 from placement.domain.jobs import JobWish, WantedJob, show_job
 from placement.domain.lacks import waits_for, why_not
-from placement.domain.members import WATTS_DRAWN, Member, Taken, Turn
+from placement.domain.members import Member, Taken, Turn
 from placement.domain.telling import begun, of_job, queued
 from placement.domain.wishes import at_of, milliseconds, wish_of_job
 from placement.intents import put_intents

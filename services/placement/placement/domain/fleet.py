@@ -87,6 +87,13 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     milli: int
 
 
+WATTS_DRAWN = Reason(
+    code="watts_still_drawn",
+    detail="who gave way to others is still being stopped, under the same power cap",
+)
+"""Why what has its seat is not begun yet: no cap is broken, not even for a moment."""
+
+
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """One workload: where, in which state, what it holds, and whose successor it is."""
 
@@ -113,6 +120,11 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     def living(self) -> bool:
         """Whether it is there to serve (it may not answer yet)."""
         return self.state in LIVING
+
+    @property
+    def held_back(self) -> bool:
+        """Whether its node is not told of it yet, as something has to end first."""
+        return WATTS_DRAWN in self.reasons
 
     @property
     def leaving(self) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
 from mesh_contracts.placement import NodeState, Reason, Workload, WorkloadState
 
-from placement.domain.fleet import ENDED, LEAVING, MAINTENANCE, Held
+from placement.domain.fleet import ENDED, LEAVING, MAINTENANCE, WATTS_DRAWN, Held
 from placement.domain.limits import MEMBER, stuck
 
 Place = Literal["none", "booked", "waits", "sits"]
@@ -32,12 +32,7 @@ WAITING: dict[str, Reason] = {
 LAST_ENDS = Reason(
     code="last_attempt_ending", detail="its job's last attempt is still being stopped on another node"
 )
-WATTS_DRAWN = Reason(
-    code="watts_still_drawn",
-    detail="who gave way to others is still being stopped, under the same power cap",
-)
-"""Why a member is not begun yet, though it has its seat: a job does not run twice, and no cap is broken, not
-even for a moment."""
+"""Why a member is not begun yet, though it has its seat, beside ``WATTS_DRAWN``: a job does not run twice."""
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
