@@ -114,6 +114,18 @@ async def test_what_is_not_settled_holds_back_what_is_asked_for(stream: Bus, rea
     await pull.stop()
 
 
+async def test_requests_that_brought_all_they_were_to_are_no_refusals(stream: Bus, reader: Bus) -> None:
+    before = METRICS.value("mesh_pull_refusals_total", consumer="c", status="409")
+    pull = Pull(reader, "T", "c", batch=10)
+    ear = Ear(pull)
+    await pull.start(ear)
+    for first in range(0, 600, 7):
+        await fill(stream, first, first + 7)
+    await ear.count(600)
+    assert METRICS.value("mesh_pull_refusals_total", consumer="c", status="409") == before
+    await pull.stop()
+
+
 async def test_large_messages_in_hand_hold_back_what_is_asked_for_and_none_is_lost(
     stream: Bus, reader: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from placement.domain.engine.snapshot import Snapshot
 from placement.domain.engine.wish import (
     Advanced,
     Capped,
+    Curbed,
     Near,
     NodesLost,
     Placed,
@@ -141,6 +142,28 @@ def test_a_cap_that_sheds_has_whole_jobs_wait_the_least_valuable_first() -> None
     assert gave_way == Preempted(workload=low.workload, by="the power cap of the site", queued=True)
     assert hall.running == [high.workload]
     assert hall.engine.power.breaches() == []
+
+
+def test_a_cap_that_sheds_has_a_replica_stop_before_a_dearer_job_and_a_lease_go_on() -> None:
+    hall = Hall(domains=3, nodes=1)
+    for node in range(3):
+        spec = msgspec.structs.replace(hall.engine.site.specs[node], idle_w=0, gpu_w=100)
+        hall.engine.site.put(spec)
+    hall.engine.power.rebuild()
+    replica = hall.placed("acme", 4, kind="endpoint", priority=200)
+    dear = hall.placed("acme", 4, priority=300, queue=True)
+    hall.placed("acme", 4, kind="lease", priority=0)
+    cap = "the power cap of the site"
+    told = followed(hall.hear(Capped(level="site", domain="site", watts=800, sheds=True)))
+    assert told == (Curbed(workload=replica.workload, by=cap),)
+    # Its watts are its own until it has stopped.
+    hall.queued("acme", 1)
+    assert replica.workload in hall.running
+    hall.release(replica.workload)
+    assert hall.engine.power.breaches() == []
+    lower = followed(hall.hear(Capped(level="site", domain="site", watts=400, sheds=True)))
+    assert lower[0] == Preempted(workload=dear.workload, by=cap, queued=True)
+    assert len(hall.running) == 1, "a lease is its tenant's to end"
 
 
 def test_an_engine_restarted_amid_gangs_that_wait_goes_on_the_same() -> None:

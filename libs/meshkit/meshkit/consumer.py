@@ -26,6 +26,8 @@ BACKOFF_MAX_S = 2.0
 _EXPIRED = 408
 _FULL = "Message Size Exceeds MaxBytes"
 """How a request ends that has brought its bytes."""
+_DONE = "Batch Completed"
+"""How a request ends that has brought all it was to."""
 
 logger = logging.getLogger(__name__)
 
@@ -233,16 +235,17 @@ class Pull:
         if status == 100 or block is None:
             return
         # A request has ended; what it did not bring is to be asked for again.
-        unmet = parse_headers(block).get("Nats-Pending-Messages", "")
-        self._asked = max(0, self._asked - int(unmet)) if unmet.isdigit() else 0
-        if status == _EXPIRED or description_of(block) == _FULL:
+        unmet, why = parse_headers(block).get("Nats-Pending-Messages", ""), description_of(block)
+        if unmet.isdigit() or why != _DONE:
+            self._asked = max(0, self._asked - int(unmet)) if unmet.isdigit() else 0
+        if status == _EXPIRED or why in {_FULL, _DONE}:
             self._refill()
             return
         METRICS.count("mesh_pull_refusals_total", consumer=self.name, status=str(status))
         wait = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0**self._failures)
         self._failures += 1
         if self._failures == 1:
-            logger.warning("%s: %d %s", self.name, status, description_of(block))
+            logger.warning("%s: %d %s", self.name, status, why)
         self._paused_until = time.monotonic() + wait
         asyncio.get_running_loop().call_later(wait, self._after_pause)
 

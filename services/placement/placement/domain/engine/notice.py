@@ -143,6 +143,13 @@ class Preempted(msgspec.Struct, frozen=True, kw_only=True, tag="preempted"):
     queued: bool
 
 
+class Curbed(msgspec.Struct, frozen=True, kw_only=True, tag="curbed"):
+    """A replica is to stop, as ``by``, a power cap, leaves no watts for it; its seat is its own until it has."""
+
+    workload: str
+    by: str
+
+
 class Due(msgspec.Struct, frozen=True, kw_only=True, tag="due"):
     """Its time is over: it is to stop."""
 

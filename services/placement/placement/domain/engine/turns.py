@@ -44,6 +44,7 @@ from placement.domain.engine.wish import (
     Advanced,
     Asked,
     Capped,
+    Curbed,
     Followed,
     Found,
     Known,
@@ -272,12 +273,16 @@ class Turns:
         found += begun
 
     def _shed(self, given: Capped) -> Iterator[Followed]:
-        """Have jobs make way so that a cap holds; leases and endpoints are not the engine's to end."""
-        for holding in map(self._engine.unseat, shed(self._engine, ("job",)).workloads):
-            assert holding is not None, "only who sits draws watts"
+        """Have jobs make way, and replicas be stopped, so that a cap holds; a lease is its tenant's to end."""
+        by = f"the power cap of {domain_in_words(given.level, given.domain)}"
+        for workload in shed(self._engine, ("job", "endpoint")).workloads:
+            holding = self._engine.holdings[workload]
+            if holding.wish.kind == "endpoint":
+                yield Curbed(workload=workload, by=by)
+                continue
+            self._engine.unseat(workload)
             self.admission.labels.promote(self.admission.owner(holding.wish), self.now)
-            where = domain_in_words(given.level, given.domain)
-            yield self.trying.gave_way(holding, f"the power cap of {where}", self.now)
+            yield self.trying.gave_way(holding, by, self.now)
 
     def _settle(self, found: list[Followed]) -> Advanced | Noted:
         """Have the queue move, and return what followed."""

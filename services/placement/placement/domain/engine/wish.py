@@ -8,6 +8,7 @@ from placement.domain.engine.notice import (
     Booked,
     Cancelled,
     CarbonForeseen,
+    Curbed,
     Due,
     Maintained,
     NotBooked,
@@ -32,6 +33,7 @@ __all__ = [
     "Cancelled",
     "Capped",
     "CarbonForeseen",
+    "Curbed",
     "Due",
     "Expected",
     "Followed",
@@ -134,7 +136,7 @@ class NodeTurned(msgspec.Struct, frozen=True, kw_only=True, tag="node.turned"):
 class Capped(msgspec.Struct, frozen=True, kw_only=True, tag="capped", omit_defaults=True):
     """A domain may draw so many watts (null: as many as it likes).
 
-    With ``sheds`` jobs end so that it holds, the least valuable first.
+    With ``sheds`` jobs and replicas end so that it holds, the least valuable first.
     """
 
     level: str
@@ -265,7 +267,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted"):
     """The input is known; it decided nothing."""
 
 
-Followed = Placed | Preempted | Queued | Due | Booked | NotBooked | Reseated | Stranded
+Followed = Placed | Preempted | Queued | Due | Curbed | Booked | NotBooked | Reseated | Stranded
 
 
 class Advanced(msgspec.Struct, frozen=True, kw_only=True, tag="advanced"):
