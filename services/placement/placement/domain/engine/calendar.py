@@ -12,6 +12,7 @@ import numpy as np
 
 from placement.domain.engine.notice import Short
 from placement.domain.engine.site import Bools, Ints, Part, Site
+from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.wish import Kind, Reserved, Wish
 
 BOOKINGS_MAX = 1_024
