@@ -237,6 +237,7 @@ def _job_of(ask: SubmitJob, project: Project, now: Any) -> WantedJob:
             restart_loses_s=ask.restart_loses_s,
             restarts_max=ask.restarts_max,
             run_max_s=ask.run_max_s,
+            elastic=ask.elastic,
         ),
         priority=ask.priority,
         state="queued",

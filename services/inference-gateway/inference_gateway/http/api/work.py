@@ -51,6 +51,7 @@ class Jobs(Controller):
             restart_loses_s=data.restart_loses_s,
             restarts_max=data.restarts_max,
             run_max_s=data.run_max_s,
+            elastic=data.elastic,
         )
         answer = shown(made, 202)
         answer.headers["location"] = f"/api/v1/jobs/{made.id}"

@@ -37,6 +37,7 @@ class NewJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     restart_loses_s: Count = 3_600
     restarts_max: Count = 3
     run_max_s: Count = 0
+    elastic: bool = False
 
 
 class NewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
