@@ -14,6 +14,7 @@ from mesh_contracts.placement import (
     JobPreempted,
     JobReseated,
     JobStarted,
+    Near,
     Workload,
 )
 from mesh_contracts.units import DEFAULT_SITE, new_id
@@ -23,7 +24,7 @@ from placement.domain.fleet import Occasion
 from placement.domain.health import on_lost
 from placement.turns import turn_node
 
-from tests.adapters.fleet import Node, Site, eventually
+from tests.adapters.fleet import Node, Site, eventually, node_is
 from tests.adapters.holdings import (
     begin,
     cancel,
@@ -174,6 +175,31 @@ async def test_where_a_lost_member_has_no_room_the_whole_gang_waits_and_begins_o
     assert set(going(again).values()) == {*by_id, fifth.id} - {lost.node_id}
     (fact,) = await told(site, JobPreempted)
     assert [reason.code for reason in fact.reasons] == codes
+
+
+async def test_a_gang_that_must_be_in_one_rack_begins_whole_in_another_once_its_last_attempt_has_ended(
+    site: Site,
+) -> None:
+    racks = {f"n{number}": f"r{number // 2}" for number in range(4)}
+    nodes = [await site.node(name, gpus=4, place={"rack": rack}) for name, rack in racks.items()]
+    for node in nodes:
+        await node_is(site, node, "ready")
+    by_id = {node.id: node for node in nodes}
+    made = await submit(site, elastic=True, near=Near(level="rack", required=True))
+    await begin(nodes, made)
+    lost, rest = (await job_is(site, "running")).workloads
+    await lose(site, lost.node_id)
+    again = await job_is(site, "admitted")
+    new = [one for one in again.workloads if one.id not in {lost.id, rest.id}]
+    assert (again.attempt, len(new)) == (2, 2)
+    assert set(by_id) - {one.node_id for one in new} == {lost.node_id, rest.node_id}
+    assert {reason.code for one in new for reason in one.reasons} == {"last_attempt_ending"}
+    assert await members_of(site, by_id[new[0].node_id]) == []
+    await by_id[rest.node_id].stopped(rest.id)
+    for one in new:
+        (spec,) = await intended(site, by_id[one.node_id])
+        assert (spec.workload_id, spec.attempt) == (one.id, 2)
+    assert await site.told(JobReseated) == []
 
 
 async def test_each_member_that_fails_by_itself_counts_and_past_the_bound_the_job_has_failed(

@@ -40,8 +40,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One gang of ``members`` times ``resources``.
 
     Queued it has a ``position`` (1 is next) and, where that can be known, ``expected_start_at``.
-    ``attempt`` counts its admissions, ``failures`` those that ended in a failure of its own, and members
-    of an ``elastic`` one that were replaced after one.
+    ``attempt`` counts its admissions, ``failures`` those that ended in a failure of its own and, of an
+    ``elastic`` one, members that did. ``workloads`` are the members of the last attempt, each with the one
+    that it replaced last, and what still stops.
     ``generation`` rises with each change that somebody asked for.
     """
 
