@@ -82,7 +82,6 @@ class Caller:
             "min_run_s": one([0, 0, 1]),
             "run_max_s": one([0, 0, 1, 3, 600]),
             "restarts_max": one([0, 1, 3]),
-            "elastic": one([True, False]),
         }
         await self._make("job", SubmitJob, **wished)
 
