@@ -205,3 +205,16 @@ def test_lost_seats_are_replayed_restarted_and_had_again_bit_for_bit(seed: int) 
             written = msgspec.msgpack.encode(engine.snapshot())
             other = Engine.from_snapshot(msgspec.msgpack.decode(written, type=Snapshot))
     assert Reseated in kinds
+
+
+def test_what_was_decided_of_lost_seats_is_had_again_by_who_would_decide_otherwise() -> None:
+    engine, other = racks(2, 4), racks(2, 4)
+    for one in (engine, other):
+        ask(one, gang(members=3))
+    given = SeatsLost(workload="a", members=(1,), at=7)
+    outcome = engine.apply(given)
+    for node in other.site.row_of:
+        other.apply(NodeTurned(node=node, closed=True))
+    have(other, Decided(given, outcome))
+    assert nodes(other) == nodes(engine)
+    assert (other.turns.now, other.holdings["a"]) == (7, engine.holdings["a"])
