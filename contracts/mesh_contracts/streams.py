@@ -44,6 +44,7 @@ FACTS: tuple[type[Fact], ...] = (
     placement.JobQueued,
     placement.JobAdmitted,
     placement.JobStarted,
+    placement.JobReseated,
     placement.JobPreempted,
     placement.JobSucceeded,
     placement.JobFailed,

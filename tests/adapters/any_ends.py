@@ -16,7 +16,7 @@ from tests.adapters.standby import SITE
 SITS = """
 SELECT m.number, coalesce(m.job_id, m.lease_id) AS owner, m.node_id, m.devices
 FROM member m LEFT JOIN job j USING (job_id) LEFT JOIN lease l USING (lease_id)
-WHERE (j.place = 'sits' AND m.attempt = j.attempt) OR l.place = 'sits'
+WHERE (j.place = 'sits' AND m.attempt = j.attempt AND m.replaced_by IS NULL) OR l.place = 'sits'
 UNION ALL SELECT 0, workload_id, node_id, devices FROM workload WHERE state NOT IN ('stopped', 'failed')
 ORDER BY owner, number
 """

@@ -23,7 +23,7 @@ FROM member m JOIN lease l USING (lease_id) WHERE m.holds
 """
 GANGS = """
 SELECT j.job_id AS id, j.state, j.place, (j.wished::jsonb ->> 'members')::integer AS size,
-    array_agg(m.number ORDER BY m.number) FILTER (WHERE m.attempt = j.attempt) AS numbers,
+    array_agg(m.number ORDER BY m.number) FILTER (WHERE m.attempt = j.attempt AND m.replaced_by IS NULL) AS numbers,
     count(*) FILTER (WHERE m.holds) AS holding,
     count(*) FILTER (WHERE m.holds AND m.attempt <> j.attempt) AS stale
 FROM job j LEFT JOIN member m USING (job_id)

@@ -102,7 +102,7 @@ def test_what_is_said_of_a_job_is_sent_and_what_is_not_is_left_to_the_mesh(door:
     words = ("--command", "train --to 'a b'", "--env", "SEED=1", "--members", "16", "--gpus", "8")
     more = ("--near", "leaf", "--prefer", "--segment", "4", "--isolation", "rack", "--assurance", "hds")
     last = ("--priority", "200", "--stays", "--run-max", "60", "--restarts", "0", "--cpu-milli", "500")
-    more += ("--slack", "90")
+    more += ("--slack", "90", "--elastic")
     whole = sent(door, JOB, "job", "submit", "train", "--image", "i", *words, *more, *last)
     argv = ["train", "--to", "a b"]
     assert whole["command"] == {"image": "i", "argv": argv, "env": {"SEED": "1"}}
@@ -110,6 +110,7 @@ def test_what_is_said_of_a_job_is_sent_and_what_is_not_is_left_to_the_mesh(door:
     assert (whole["isolation"], whole["assurances"], whole["priority"]) == ("rack", ["hds"], 200)
     assert (whole["preemptible"], whole["run_max_s"], whole["restarts_max"]) == (False, 60, 0)
     assert (whole["resources"]["cpu_milli"], whole["slack_s"]) == (500, 90)
+    assert whole["elastic"] is True
 
 
 def test_waiting_for_a_job_ends_with_its_beginning_or_says_why_it_has_not_begun(door: Door) -> None:

@@ -17,6 +17,7 @@ from placement.domain.engine.wish import (
     NodeTurned,
     Released,
     Seat,
+    SeatsLost,
     Wish,
 )
 
@@ -47,6 +48,7 @@ class Inputs:
         self._nodes = nodes
         self._serial = 0
         self._living: list[str] = []
+        self._gangs: list[tuple[str, int]] = []
         self._found = 0
 
     def next(self) -> Input:
@@ -55,17 +57,22 @@ class Inputs:
         draw = chance.random()
         if self._serial < self._nodes or draw < 0.05:
             return self._node()
-        if draw < 0.12:
-            return self._turn() if draw < 0.1 else self._lose()
-        if draw < 0.17:
-            return self._watts(capped=draw < 0.15)
-        if draw < 0.21:
-            return self._expect() if draw < 0.19 else self._find()
+        if draw < 0.24:
+            return self._befalls(draw)
         if draw < 0.5 and self._living:
             return Released(
                 workload=self._living.pop(chance.randrange(len(self._living))), at=self._at()
             )
         return self._ask()
+
+    def _befalls(self, draw: float) -> Input:
+        if draw < 0.12:
+            return self._turn() if draw < 0.1 else self._lose()
+        if draw < 0.15:
+            return self._unseat()
+        if draw < 0.2:
+            return self._watts(capped=draw < 0.18)
+        return self._expect() if draw < 0.22 else self._find()
 
     def _turn(self) -> NodeTurned:
         closed, silent = self._chance.random() < 0.4, self._chance.random() < 0.2
@@ -73,6 +80,11 @@ class Inputs:
 
     def _lose(self) -> NodesLost:
         return NodesLost(nodes=(self._name(), self._name()), at=self._at())
+
+    def _unseat(self) -> SeatsLost:
+        workload, members = self._chance.choice(self._gangs[-6:] or [("none", 1)])
+        lost = (self._chance.randrange(members),)
+        return SeatsLost(workload=workload, members=lost, at=self._at())
 
     def _watts(self, *, capped: bool) -> Input:
         chance = self._chance
@@ -116,6 +128,9 @@ class Inputs:
         self._serial += 1
         workload = f"w{self._serial}"
         self._living.append(workload)
+        members, elastic = chance.choice((1, 1, 1, 2, 3, 5)), chance.random() < 0.5
+        if members > 1 and elastic:
+            self._gangs.append((workload, members))
         tenant = chance.choice(("acme", "blau", "cote"))
         terms = Terms(
             jurisdictions=chance.choice(((), ("FR",), ("FR", "DE"))),
@@ -129,9 +144,9 @@ class Inputs:
             project=tenant,
             kind=chance.choice(("endpoint", "job")),
             size=chance.choice(SIZES),
-            members=chance.choice((1, 1, 1, 2, 3, 5)),
+            members=members,
             near=chance.choice(NEAR),
-            elastic=chance.random() < 0.5,
+            elastic=elastic,
             priority=chance.choice((0, 0, 100)),
             preemptible=chance.random() < 0.3,
             queue=chance.random() < 0.5,

@@ -94,7 +94,7 @@ class World:
 
     def __init__(self, held: WantedJob) -> None:
         self.job, self.members, self.room = held, list[Member](), True
-        self.at = NOW
+        self.at, self.born = NOW, 0
 
     def settle(self) -> list[Turn]:
         """Look until nothing follows any more; return every turn."""
@@ -128,6 +128,8 @@ class World:
             due_at=due if begins else job.due_at if turn.state == "running" else None,
             ended_at=(job.ended_at or self.at) if over else None,
         )
+        if turn.lost:
+            self.mend(turn)
         if turn.tell in {"release", "cancel"}:
             self.place("none")
         if turn.tell == "ask":
@@ -144,6 +146,27 @@ class World:
             member(number, attempt=attempt, created_at=self.at, since=self.at)
             for number in range(count)
         ]
+
+    def mend(self, turn: Turn) -> None:
+        """Have the engine seat lost members anew, or say that there is no room."""
+        assert self.job.place == "sits"
+        mine = [one for one in self.mine() if one.attempt == self.job.attempt]
+        lost = [one for one in mine if one.workload_id in {item.workload_id for item in turn.lost}]
+        assert lost, "who is lost is there"
+        assert not any(one.living for one in lost), "no member is there twice"
+        if not self.room:
+            for one in self.members:
+                if one.holds and one.living:
+                    self.change(one, state="stopping", holds=False)
+            self.apply(jobs.stranded(self.job, lost, ()))
+            self.place("waits")
+            return
+        for one in lost:
+            self.born += 1
+            more = {"workload_id": test_id("workload", f"again {self.born}"), "since": self.at}
+            after = member(one.number, attempt=one.attempt, created_at=self.at, **more)
+            self.change(one, replaced_by=after.workload_id)
+            self.members.append(after)
 
     def place(self, place: str) -> None:
         self.job = msgspec.structs.replace(self.job, place=place)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import (
+    Advanced,
     Asked,
     Capped,
     Input,
@@ -21,7 +22,9 @@ from placement.domain.engine.wish import (
     Outcome,
     Placed,
     Released,
+    Reseated,
     Seat,
+    SeatsLost,
     Wish,
 )
 
@@ -64,8 +67,19 @@ class World:
                 wish, seats = self.held.pop(given.workload)
                 moved = [given.to if n == given.member else seat for n, seat in enumerate(seats)]
                 self.held[given.workload] = (wish, tuple(moved))
-            case Asked() if isinstance(outcome, Placed):
+            case Asked() | SeatsLost():
+                self._seat(given, outcome)
+
+    def _seat(self, given: Asked | SeatsLost, outcome: Outcome) -> None:
+        if isinstance(given, Asked):
+            if isinstance(outcome, Placed):
                 self.held[given.wish.workload] = (given.wish, outcome.seats)
+            return
+        assert isinstance(outcome, Advanced)
+        wish, _ = self.held.pop(given.workload)
+        for one in outcome.outcomes:
+            if isinstance(one, Reseated):
+                self.held[given.workload] = (wish, one.seats)
 
     def but(self, **fields: object) -> "World":
         """Return the same world, but for some of it."""

@@ -220,11 +220,12 @@ EVENTS = st.lists(
 
 
 @settings(max_examples=80)
-@given(EVENTS, st.integers(0, 2), st.booleans())
+@given(EVENTS, st.integers(0, 2), st.booleans(), st.booleans())
 def test_whatever_agents_tell_a_gang_is_whole_or_stops(
-    events: list[tuple[str, int]], restarts: int, preemptible: bool
+    events: list[tuple[str, int]], restarts: int, preemptible: bool, elastic: bool
 ) -> None:
-    world = World(job(wished={"restarts_max": restarts, "preemptible": preemptible}))
+    wished = {"restarts_max": restarts, "preemptible": preemptible, "elastic": elastic}
+    world = World(job(wished=wished))
     world.settle()
     seen = [world.job.state]
     for what, number in events:
@@ -278,11 +279,14 @@ def befall(world: World, item: Member, what: str) -> None:
 
 def holds(world: World) -> None:
     held = world.job
-    mine = [one for one in world.members if one.attempt == held.attempt]
+    mine = [one for one in world.members if one.attempt == held.attempt and one.replaced_by is None]
     older = [one for one in world.members if one.attempt < held.attempt]
     assert not any(one.going for one in older), "an older attempt only ends"
-    if held.state == "running":
+    if held.state == "running" and not held.wished.elastic:
         assert all(one.state in {"ready", "stopped"} for one in mine)
+    gone = [one for one in world.members if one.replaced_by is not None]
+    assert held.wished.elastic or not gone
+    assert not any(one.living or one.holds for one in gone), "no member is there twice"
     if held.state in {"admitted", "running"}:
         assert len(mine) == held.wished.members
         assert not any(one.state == "failed" for one in mine)
@@ -290,5 +294,5 @@ def holds(world: World) -> None:
         assert not any(one.going for one in mine), "what is not at work has nobody at work"
     if held.over:
         assert held.place == "none" or any(one.living for one in mine)
-    assert held.failures <= held.wished.restarts_max + 1
+    assert held.failures <= held.wished.restarts_max + len(mine)
     assert judge(held, world.mine(), world.at).tell == "", "nothing is left to be told"

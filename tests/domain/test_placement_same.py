@@ -17,6 +17,7 @@ from placement.domain.engine.wish import (
     Placed,
     Refused,
     Released,
+    SeatsLost,
 )
 
 from tests.domain.placement_draws import FLAVOURS, Draws, Flavour
@@ -39,6 +40,12 @@ def lived(seed: int, flavour: Flavour) -> Twin:
         elif draw < 0.4 and twin.world.held:
             workload = draws.chance.choice(list(twin.world.held))
             twin.tell(Released(workload=workload, at=0))
+        elif draw < 0.5 and (gangs := [one for one in twin.world.held if one.startswith("g")]):
+            lost = SeatsLost(workload=draws.chance.choice(gangs), members=(1,), at=0)
+            twin.tell(lost)
+        elif draw < 0.65:
+            gang = replace(draws.wish(), workload=f"g{len(twin.log)}", members=2, elastic=True)
+            twin.tell(Asked(wish=gang, at=0))
         else:
             wish = replace(draws.wish(), workload=f"w{len(twin.log)}")
             twin.tell(Asked(wish=wish, at=0))

@@ -20,6 +20,7 @@ from mesh_contracts.units import (
     Site,
     Text,
     Time,
+    WorkloadId,
 )
 
 JobState = Literal["queued", "admitted", "running", "preempted", "succeeded", "failed", "cancelled"]
@@ -39,7 +40,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One gang of ``members`` times ``resources``.
 
     Queued it has a ``position`` (1 is next) and, where that can be known, ``expected_start_at``.
-    ``attempt`` counts its admissions, ``failures`` those that ended in a failure of its own.
+    ``attempt`` counts its admissions, ``failures`` those that ended in a failure of its own and, of an
+    ``elastic`` one, members that did. ``workloads`` are the members of the last attempt, each with the one
+    that it replaced last, and what still stops.
     ``generation`` rises with each change that somebody asked for.
     """
 
@@ -67,6 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restarts_max: Count = 3
     run_max_s: Count = 0
     slack_s: Count = 0
+    elastic: bool = False
     reasons: list[Reason] = []
     position: Count | None = None
     expected_start_at: Time | None = None
@@ -91,6 +95,10 @@ class SubmitJob(Ask, frozen=True, kw_only=True, tag="placement.job.submit"):
     its work a restart takes from each GPU; ``restarts_max`` how often it is tried again after a
     failure of its own; ``run_max_s`` after how long it is ended (0: never). It may begin up to ``slack_s``
     later where the grid is expected to emit less then.
+
+    Of an ``elastic`` job members that are lost are seated anew while the others go on, in the same attempt:
+    how they find each other again is the workload's own. Each that failed by itself counts against
+    ``restarts_max``. Where a lost one has no room, and where all are lost, it restarts whole, as others do.
     """
 
     permission: ClassVar[str] = "job.write"
@@ -113,6 +121,7 @@ class SubmitJob(Ask, frozen=True, kw_only=True, tag="placement.job.submit"):
     restarts_max: Count = 3
     run_max_s: Count = 0
     slack_s: Count = 0
+    elastic: bool = False
 
 
 class ListJobs(Ask, frozen=True, kw_only=True, tag="placement.job.list"):
@@ -175,6 +184,28 @@ class JobStarted(Fact, frozen=True, kw_only=True, tag="placement.job.started/1")
     job_id: JobId
     name: Name
     attempt: Count
+
+
+class Reseat(msgspec.Struct, frozen=True, kw_only=True):
+    """A member of a job, by its number, goes on elsewhere as ``successor_id``; ``reasons`` say why it had to."""
+
+    member: Count
+    workload_id: WorkloadId
+    successor_id: WorkloadId
+    node_id: NodeId
+    to_node_id: NodeId
+    reasons: list[Reason]
+
+
+class JobReseated(Fact, frozen=True, kw_only=True, tag="placement.job.reseated/1"):
+    """Members of an elastic job that were lost have other seats; the others go on, in the same ``attempt``."""
+
+    per_tenant: ClassVar[bool] = True
+
+    job_id: JobId
+    name: Name
+    attempt: Count
+    reseats: list[Reseat]
 
 
 class JobPreempted(Fact, frozen=True, kw_only=True, tag="placement.job.preempted/1"):

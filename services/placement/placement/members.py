@@ -10,6 +10,7 @@ from mesh_contracts.placement import Reason
 from meshkit.store import Row, Transaction
 
 from placement.domain.fleet import ENDED, Held
+from placement.domain.jobs import WantedJob
 from placement.domain.members import Came, Member, Step, Taken
 from placement.store import dumps, loads
 
@@ -17,6 +18,7 @@ _MEMBER = (
     "SELECT m.workload_id, coalesce(m.job_id, m.lease_id) AS owner_id,"
     " CASE WHEN m.job_id IS NULL THEN 'lease' ELSE 'job' END AS kind, m.number, m.attempt, m.node_id,"
     " m.state, m.step, m.holds, m.since, m.created_at, m.started_at, m.exit_code, m.reasons,"
+    " m.replaced_by,"
     " m.devices, m.memory_mib, m.cpu_milli, n.name AS node, n.state AS node_state, n.since AS node_since,"
     " n.reasons AS node_reasons, n.drain_until FROM member m JOIN node n USING (node_id)"
 )
@@ -26,14 +28,25 @@ _THERE = "(m.holds OR m.state NOT IN ('stopped', 'failed'))"
 
 
 async def of_owner(tx: Transaction, owner_id: str, attempt: int = 0) -> list[Member]:
-    """Return the members of a job (of that attempt, and what is still there of others) or of a lease."""
+    """Return the members of a job (of that attempt, and what is still there of others) or of a lease.
+
+    Of one member's predecessors in that attempt only the last.
+    """
     column = "job_id" if owner_id.startswith("job_") else "lease_id"
     rows = await tx.rows(
         f"{_MEMBER} WHERE m.{column} = $1 AND ({_THERE} OR m.attempt = $2 OR m.lease_id IS NOT NULL)"
-        " ORDER BY m.attempt, m.number",
+        " AND (m.replaced_by IS NULL OR EXISTS (SELECT FROM member AS next"
+        "   WHERE next.workload_id = m.replaced_by AND next.replaced_by IS NULL))"
+        " ORDER BY m.attempt, m.number, m.created_at, m.workload_id",
         *(owner_id, attempt),
     )
     return [_member(row) for row in rows]
+
+
+async def of_attempt(tx: Transaction, job: WantedJob) -> list[Member]:
+    """Return the members of a job's last attempt, without those that others have replaced."""
+    found = await of_owner(tx, job.job_id, job.attempt)
+    return [one for one in found if one.attempt == job.attempt and one.replaced_by is None]
 
 
 async def load(tx: Transaction, workload_id: str) -> Member | None:
@@ -126,6 +139,14 @@ async def seat(tx: Transaction, seats: Sequence[Seating], *, attempt: int, now: 
         " node_id, devices, memory_mib, cpu_milli, reasons)",
         *(list(column) for column in zip(*rows, strict=True)),
         *(attempt, now),
+    )
+
+
+async def replaced(tx: Transaction, pairs: Sequence[tuple[Member, Taken]]) -> None:
+    """Note which members go on as which."""
+    await tx.change_many(
+        "UPDATE member SET replaced_by = $2 WHERE workload_id = $1",
+        [(before.workload_id, after.workload_id) for before, after in pairs],
     )
 
 

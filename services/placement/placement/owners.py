@@ -6,18 +6,18 @@ from typing import Any, TypeVar
 
 import msgspec
 from mesh_contracts.fact import Fact, born_of
-from mesh_contracts.placement import Reason
+from mesh_contracts.placement import Reason, Reseat
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, memory, nodes, reading
 from placement.domain import watts
-from placement.domain.engine.wish import Placed, Wish
+from placement.domain.engine.wish import Placed, Reseated, Seat, Wish
 from placement.domain.fleet import WATTS_DRAWN, Held
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 from placement.domain.members import LAST_ENDS, Member, Taken
-from placement.domain.telling import Told, begun
+from placement.domain.telling import Told, begun, reseat_of, reseated
 from placement.domain.wishes import power_domain, wish_of_job, wish_of_lease
 from placement.sums import Devices, Take
 
@@ -80,6 +80,43 @@ async def seat(
     return taken
 
 
+async def reseat(
+    tx: Transaction, cause: Any, now: datetime, job: WantedJob, outcome: Reseated
+) -> list[Reseat]:
+    """Write down that lost members go on elsewhere, and tell of it; return which, and where."""
+    each, mine = job.wished.resources, {one.number: one for one in await members.of_attempt(tx, job)}
+    lost = [mine[number] for number in outcome.members]
+    assert not any(one.living for one in lost), "no member is there twice"
+    seats = [outcome.seats[one.number] for one in lost]
+    takes = [
+        Take(one.node, each.memory_mib, one.cards, one.milli_each, each.cpu_milli) for one in seats
+    ]
+    devices = await nodes.take(tx, job.site, takes)
+    pairs = [
+        (before, _taken(cause, before, seat, devices)) for before, seat in zip(lost, seats, strict=True)
+    ]
+    why = await _first(tx, job, job.attempt, {one.node_id for _, one in pairs})
+    await members.seat(tx, [(job.job_id, one, why) for _, one in pairs], attempt=job.attempt, now=now)
+    await members.replaced(tx, pairs)
+    moved = [reseat_of(before, one) for before, one in pairs]
+    # One cause may have a job lose members more than once.
+    await tell(tx, cause, now, job, reseated(job, moved), salt=moved[0].successor_id)
+    return moved
+
+
+def _taken(cause: Any, before: Member, seat: Seat, devices: Devices) -> Taken:
+    """Return what a member has where it goes on."""
+    caused_at = getattr(cause, "occurred_at", None) or cause.asked_at
+    return Taken(
+        workload_id=derived_id("workload", caused_at, before.owner_id, before.workload_id),
+        number=before.number,
+        node_id=seat.node,
+        devices=tuple(Held(devices[seat.node, card], seat.milli_each) for card in seat.cards),
+        memory_mib=before.memory_mib,
+        cpu_milli=before.cpu_milli,
+    )
+
+
 def taken_of(
     cause: Any,
     outcome: Placed,
@@ -137,22 +174,25 @@ async def _first(
     tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str]
 ) -> tuple[Reason, ...]:
     """Return what has to end before members begin that have just got their seats; nothing where they may."""
-    if attempt > 1 and any(one.living for one in await members.of_owner(tx, name_of(owner), attempt)):
+    there = await members.of_owner(tx, name_of(owner), attempt) if attempt > 1 else ()
+    if any(one.living and one.attempt < attempt for one in there):
         return (LAST_ENDS,)
     return (WATTS_DRAWN,) if await crowded(tx, owner.site, nodes) else ()
 
 
-async def tell(tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told | None) -> None:
+async def tell(
+    tx: Transaction, cause: Any, now: datetime, owner: Owner, told: Told | None, *, salt: str = ""
+) -> None:
     """Tell a fact of a job or a lease, if there is one to tell."""
     if told is not None:
-        await tx.tell(fact_of(cause, now, owner, told))
+        await tx.tell(fact_of(cause, now, owner, told, salt))
 
 
-def fact_of(cause: Any, now: datetime, owner: Owner, told: Told) -> Fact:
-    """Return what is told of a job or a lease as the fact it is."""
+def fact_of(cause: Any, now: datetime, owner: Owner, told: Told, salt: str = "") -> Fact:
+    """Return what is told of a job or a lease as the fact it is; ``salt`` tells it from others of its kind."""
     kind, fields = told
     scope = {"organization": owner.organization, "project": owner.project}
     # One cause may have a job begin, give way and begin again: each attempt's facts are its own.
-    salt = str(owner.attempt) if isinstance(owner, WantedJob) else ""
+    salt += str(owner.attempt) if isinstance(owner, WantedJob) else ""
     born = born_of(cause, now, kind, key=name_of(owner), salt=salt, **scope)
     return kind(**born, **fields)

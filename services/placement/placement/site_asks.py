@@ -37,6 +37,7 @@ from placement.domain.engine.wish import Capped
 from placement.domain.fleet import Server
 from placement.domain.wishes import milliseconds, power_domain
 from placement.naming import missing, moved_on, project_of, sees_all
+from placement.settle import settle
 
 
 async def list_sites(
@@ -91,7 +92,10 @@ async def set_cap(
             planned_w=plan or 0,
         )
     )
-    await work.give(tx, ask, now, Capped(level=cap.level, domain=part, watts=cap.watts, sheds=True))
+    given = Capped(level=cap.level, domain=part, watts=cap.watts, sheds=True)
+    curbed = await work.give(tx, ask, now, given)
+    if curbed:
+        await settle(tx, ask, now, endpoints=curbed)
     return _cap(cap, power.planned_of(cap.level, part) or 0)
 
 

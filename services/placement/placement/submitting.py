@@ -238,6 +238,7 @@ def _job_of(ask: SubmitJob, project: Project, now: Any) -> WantedJob:
             restarts_max=ask.restarts_max,
             run_max_s=ask.run_max_s,
             slack_s=ask.slack_s,
+            elastic=ask.elastic,
         ),
         priority=ask.priority,
         state="queued",

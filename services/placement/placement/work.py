@@ -3,7 +3,6 @@
 ``look_at``, ``advance`` and the others go on until nothing follows any more, and put what nodes should run.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,7 +12,17 @@ from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, memory, owners
 from placement.domain import jobs, leases
-from placement.domain.engine.notice import Cancelled, Due, NotBooked, Preempted, Queued, Ticked
+from placement.domain.engine.notice import (
+    Cancelled,
+    Curbed,
+    Due,
+    NotBooked,
+    Preempted,
+    Queued,
+    Reseated,
+    Stranded,
+    Ticked,
+)
 from placement.domain.engine.wish import (
     Asked,
     Followed,
@@ -22,15 +31,17 @@ from placement.domain.engine.wish import (
     Placed,
     Refused,
     Released,
+    SeatsLost,
     Wish,
 )
 from placement.domain.jobs import WantedJob
-from placement.domain.lacks import short_of, waits_for, why_not
+from placement.domain.lacks import short_of, why_not
 from placement.domain.leases import WantedLease
 from placement.domain.members import Turn, may_begin
-from placement.domain.telling import Told, of_job, of_lease, queued
-from placement.domain.wishes import at_of, milliseconds, reserved, wish_of_job
+from placement.domain.telling import of_job, of_lease
+from placement.domain.wishes import milliseconds, reserved, wish_of_job
 from placement.intents import put_intent
+from placement.outcomes import Outcomes
 from placement.owners import Owner
 
 ROUNDS_MAX = 10_000
@@ -43,8 +54,9 @@ class Work:
     def __init__(self, tx: Transaction, cause: Any, now: datetime) -> None:
         self._tx, self._cause, self._now = tx, cause, now
         self._site: str = cause.site
-        self._todo: deque[str] = deque()
-        self._touched: set[str] = set()
+        self._outcomes = Outcomes(tx, cause, now)
+        self._todo, self._touched = self._outcomes.todo, self._outcomes.touched
+        self.curbed = self._outcomes.curbed
 
     async def run(self, looked_at: Iterable[str] = ()) -> None:
         """Look at some jobs and leases, and at all that follows from this and from whatever the engine was told before."""
@@ -87,14 +99,17 @@ class Work:
         else:
             return
         late = may_begin(there, to)
-        self._touched |= await owners.begin_late(self._tx, self._site, late, self._now)
+        self._touched.update(await owners.begin_late(self._tx, self._site, late, self._now))
 
     async def turn_job(self, job: WantedJob, to: Turn) -> None:
         """Make a job what it turns into, tell of it, and look at it again where the engine is to hear of it."""
         await self._apply(to)
         if (to.state, to.reasons, to.failures) != (job.state, job.reasons, job.failures):
             await jobstore.turn(self._tx, job, to, self._now, jobs.due_after(job, self._now))
-            await self._tell(job, of_job(job, to))
+            await self._outcomes.tell(job, of_job(job, to))
+        if to.lost:
+            numbers = tuple(one.number for one in to.lost)
+            await self.give(SeatsLost(workload=job.job_id, members=numbers, at=milliseconds(self._now)))
         match to.tell:
             case "ask":
                 await self._ask(wish_of_job(job))
@@ -111,7 +126,7 @@ class Work:
         before = (lease.state, lease.reasons, lease.spoilt)
         if (to.state, to.reasons, to.spoilt) != before:
             await leasestore.turn(self._tx, lease, to, self._now)
-            await self._tell(lease, of_lease(lease, to))
+            await self._outcomes.tell(lease, of_lease(lease, to))
         match to.tell:
             case "reserve":
                 await self._reserve(lease)
@@ -176,48 +191,28 @@ class Work:
 
     async def give(self, given: Input) -> None:
         """Give the engine one input; ``run`` sees to what follows."""
-        await memory.apply(self._tx, self._site, given)
+        await self._outcomes.give(given)
 
     async def _heed(self, outcome: Outcome | Followed, wish: Wish | None = None) -> None:
         match outcome:
             case Placed():
-                await self._seat(outcome)
+                await self._outcomes.seat(outcome)
+            case Curbed():
+                await self._outcomes.curb(outcome)
             case Queued():
-                await self._wait(outcome, wish)
+                await self._outcomes.wait(outcome, wish)
             case Refused():
                 await self._refused(outcome, wish)
             case Preempted():
-                await self._preempt(outcome.workload, outcome.by, queued=outcome.queued)
+                await self._outcomes.preempt(outcome)
+            case Reseated():
+                await self._outcomes.reseat(outcome)
+            case Stranded():
+                await self._outcomes.strand(outcome)
             case Due():
                 self._todo.append(outcome.workload)
             case _:
                 pass
-
-    async def _seat(self, outcome: Placed) -> None:
-        owner = await owners.load(self._tx, outcome.workload)
-        if owner.over:  # It gave way, and was let go of before it was seen what else became of it.
-            return
-        taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
-        self._touched |= {one.node_id for one in taken}
-        self._todo.append(outcome.workload)
-
-    async def _wait(self, outcome: Queued, wish: Wish | None) -> None:
-        start = at_of(outcome.start)
-        owner = await owners.load(self._tx, outcome.workload)
-        if owner.over:
-            return
-        held = await memory.hold(self._tx, self._site)
-        why = owner.reasons
-        if wish is not None:
-            why = waits_for(outcome, wish, held.called, held.engine)
-        elif outcome.short is not None:
-            why = (short_of(outcome.short),)
-        waits = (owner.place, owner.reasons, owner.position, owner.expected_start_at)
-        if waits != ("waits", why, outcome.position, start):
-            kept = jobstore.wait if isinstance(owner, WantedJob) else leasestore.wait
-            await kept(self._tx, outcome.workload, why, outcome.position, start)
-        if wish is not None and isinstance(owner, WantedJob):
-            await self._tell(owner, queued(owner, why))
 
     async def _refused(self, outcome: Refused, wish: Wish | None) -> None:
         assert wish is not None, "only what was just asked for is refused"
@@ -233,28 +228,6 @@ class Work:
         booked = lease.place == "booked"
         to = Turn(state="refused", reasons=tuple(why), tell="cancel" if booked else "")
         await self.turn_lease(lease, to)
-
-    async def _preempt(self, owner_id: str, by: str, *, queued: bool) -> None:
-        job = await jobstore.load(self._tx, owner_id)
-        if job is None or job.place != "sits":
-            return
-        to = jobs.preempted(job, by)
-        for item in await members.of_owner(self._tx, owner_id, job.attempt):
-            if item.holds:
-                await members.yield_place(self._tx, item, self._now, to.reasons[0])
-                self._touched.add(item.node_id)
-        if job.over:
-            # It ends as it was to, and does not come again.
-            await jobstore.set_place(self._tx, owner_id, "none")
-            if queued:
-                await self.give(Released(workload=owner_id, at=milliseconds(self._now)))
-            return
-        await jobstore.turn(self._tx, job, to, self._now, None)
-        await jobstore.set_place(self._tx, owner_id, "waits" if queued else "none")
-        await self._tell(job, of_job(job, to))
-
-    async def _tell(self, owner: Owner, told: Told | None) -> None:
-        await owners.tell(self._tx, self._cause, self._now, owner, told)
 
 
 async def turn(tx: Transaction, cause: Any, now: datetime, owner: Owner, to: Turn) -> None:
@@ -274,11 +247,12 @@ async def decided(tx: Transaction, cause: Any, now: datetime, outcome: Outcome, 
     await work.run()
 
 
-async def give(tx: Transaction, cause: Any, now: datetime, given: Input) -> None:
-    """Tell the engine what has changed, and do all that follows."""
+async def give(tx: Transaction, cause: Any, now: datetime, given: Input) -> list[str]:
+    """Tell the engine what has changed, and do all that follows; return the endpoints that lost replicas to it."""
     work = Work(tx, cause, now)
     await work.give(given)
     await work.run()
+    return work.curbed
 
 
 async def tick(tx: Transaction, cause: Any, now: datetime) -> None:

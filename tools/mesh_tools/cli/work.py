@@ -45,6 +45,9 @@ def verbs(noun: str) -> Verbs:
             argument("--stays", "it is never preempted", action="store_true"),
             argument("--restart-loses", "seconds of its work that a restart takes (3600)", type=int),
             argument("--restarts", "how often it is tried again after it failed (3)", type=int),
+            argument(
+                "--elastic", "members that are lost are replaced, the others go on", action="store_true"
+            ),
             argument("--run-max", "seconds after which it is ended (0: never)", type=int),
             argument(
                 "--slack", "seconds by which it may begin later where the grid is cleaner", type=int
@@ -139,6 +142,8 @@ def submit(wanted: argparse.Namespace) -> None:
         body["isolation"] = wanted.isolation
     if wanted.stays:
         body["preemptible"] = False
+    if wanted.elastic:
+        body["elastic"] = True
     said = {
         "restart_loses_s": wanted.restart_loses,
         "restarts_max": wanted.restarts,

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import asyncpg
 import msgspec
-from placement.domain.members import LAST_ENDS, WATTS_DRAWN
+from placement.domain.fleet import WATTS_DRAWN
+from placement.domain.members import LAST_ENDS
 
 QUIET_S: Final = 1.5
 QUIET_WITHIN_S: Final = 60.0

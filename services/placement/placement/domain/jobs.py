@@ -24,6 +24,8 @@ OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
 """States of a job that has ended."""
 BLAMELESS = ("node_lost", "node_unhealthy", "node_draining", "device_gone")
 """Why a member ended through no fault of its job."""
+Gone = tuple[Member, Reason]
+"""A member that goes no further where it is, and why."""
 
 
 class JobWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,6 +44,7 @@ class JobWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restarts_max: int = 3
     run_max_s: int = 0
     slack_s: int = 0
+    elastic: bool = False
 
 
 class WantedJob(Owned, frozen=True, kw_only=True):
@@ -65,12 +68,13 @@ def judge(job: WantedJob, members: Sequence[Member], now: datetime) -> Turn:
 
     A gang goes on whole or not at all: where one member fails, or has to leave its node, all stop and
     the job is queued again, from its last checkpoint. It has failed for good once its own failures
-    are more than ``restarts_max``; what befell a node is not the job's fault.
+    are more than ``restarts_max``; what befell a node is not the job's fault. Of an elastic job those that
+    are lost are seated anew while the others go on, as long as there are any.
     """
     fails = tuple((one, lost(one)) for one in members if is_lost(one, now))
     given_up = {one.workload_id for one, _ in fails}
     living = [one for one in members if one.living and one.workload_id not in given_up]
-    mine = [one for one in members if one.attempt == job.attempt]
+    mine = [one for one in members if one.attempt == job.attempt and one.replaced_by is None]
     turn = Turn(state=job.state, reasons=job.reasons, fails=fails, failures=job.failures)
     if job.state in {"admitted", "running"}:
         turn = _at_work(job, mine, turn, now)
@@ -99,33 +103,54 @@ def preempted(job: WantedJob, by: str) -> Turn:
             unblock="give it a higher priority, or a quota that guarantees its place",
         )
     else:
-        reason = Reason(
-            code="power_shed",
-            detail=f"{by} leaves no watts for it",
-            unblock="have an operator raise the cap, or wait until other work under it ends",
-        )
+        reason = shed_by(by)
     return Turn(state="preempted", reasons=(reason,), failures=job.failures)
+
+
+def shed_by(cap: str) -> Reason:
+    """Return why what runs is stopped for which a power cap leaves no watts."""
+    return Reason(
+        code="power_shed",
+        detail=f"{cap} leaves no watts for it",
+        unblock="have an operator raise the cap, or wait until other work under it ends",
+    )
+
+
+def stranded(job: WantedJob, lost: Sequence[Member], why: Sequence[Reason]) -> Turn:
+    """Return what an elastic job becomes of which lost members have no other seats, for what ``why`` says."""
+    count, members = len(lost), job.wished.members
+    reason = Reason(
+        code="members_not_replaced",
+        detail=f"no other place for {count} of {members} members: all stop, and wait for room together",
+        count=count,
+    )
+    reasons = (reason, *(first for one in lost for first in one.reasons[:1]))
+    return Turn(state="preempted", reasons=(*reasons[:2], *why), failures=job.failures)
 
 
 def _at_work(job: WantedJob, mine: Sequence[Member], turn: Turn, now: datetime) -> Turn:
     assert mine, "a job that has its place has members"
-    given_up = {one.workload_id: reason for one, reason in turn.fails}
-    why = [given_up[one.workload_id] for one in mine if one.workload_id in given_up]
-    why += [reason for one in mine if one.state == "failed" for reason in one.reasons[:1]]
-    left = [must_leave(one, now, preemptible=job.wished.preemptible) for one in mine]
-    own = [reason for reason in why if reason.code not in BLAMELESS]
-    if own:
-        return _failed(job, turn, own[0])
-    moved = [*why, *(reason for reason in left if reason is not None)]
-    if moved:
-        return msgspec.structs.replace(turn, state="preempted", reasons=(moved[0],))
-    if all(one.state == "stopped" for one in mine):
+    gone = _gone(job, mine, turn)
+    left = {one.workload_id: must_leave(one, now, preemptible=job.wished.preemptible) for one in mine}
+    leave = [(one, why) for one in mine if (why := left[one.workload_id]) is not None]
+    own = [reason for _, reason in gone if reason.code not in BLAMELESS]
+    away = {one.workload_id for one, _ in (*gone, *leave)}
+    stay = [one for one in mine if one.workload_id not in away and one.state != "stopping"]
+    if away and stay and job.wished.elastic:
+        if own and job.failures + len(own) > job.wished.restarts_max:
+            return _failed(job, turn, own[0], len(own))
+        turn = _mended(turn, gone, leave, len(own))
+    elif away:
+        moved = msgspec.structs.replace(turn, state="preempted", reasons=((*gone, *leave)[0][1],))
+        return _failed(job, turn, own[0]) if own else moved
+    elif all(one.state == "stopped" for one in mine):
         return msgspec.structs.replace(turn, state="succeeded", reasons=())
     if job.due_at is not None and now >= job.due_at:
-        return msgspec.structs.replace(turn, state="failed", reasons=(time_over(job),))
-    if all(one.state in {"ready", "stopped"} for one in mine):
+        return msgspec.structs.replace(turn, state="failed", reasons=(time_over(job),), lost=())
+    runs = [one for one in mine if one.workload_id not in away and one.state in {"ready", "stopped"}]
+    if len(runs) == len(mine):
         return msgspec.structs.replace(turn, state="running", reasons=())
-    waits = sum(one.state not in {"ready", "stopped"} for one in mine)
+    waits = len(mine) - len(runs)
     reason = Reason(
         code="members_starting", detail=f"{waits} of {len(mine)} members do not run yet", count=waits
     )
@@ -133,8 +158,36 @@ def _at_work(job: WantedJob, mine: Sequence[Member], turn: Turn, now: datetime) 
     return msgspec.structs.replace(turn, reasons=(reason,))
 
 
-def _failed(job: WantedJob, turn: Turn, reason: Reason) -> Turn:
-    failures = job.failures + 1
+def _gone(job: WantedJob, mine: Sequence[Member], turn: Turn) -> list[Gone]:
+    """Return the members that ended before their time, or are given up, each with why."""
+    given_up = {one.workload_id: reason for one, reason in turn.fails}
+    gone = [(one, given_up[one.workload_id]) for one in mine if one.workload_id in given_up]
+    gone += [(one, reason) for one in mine if one.state == "failed" for reason in one.reasons[:1]]
+    if job.wished.elastic:
+        # It was to leave its node, and has: who ended by itself has nothing to explain.
+        gone += [(one, reason) for one in mine if one.state == "stopped" for reason in one.reasons[:1]]
+    return gone
+
+
+def _mended(turn: Turn, gone: Sequence[Gone], leave: Sequence[Gone], failures: int) -> Turn:
+    """Return the turn of an elastic job that lost members: those that have ended are seated anew.
+
+    Who has to leave its node ends first: no member is there twice, not even for a moment.
+    """
+    unbegun = tuple((one, why) for one, why in leave if one.held_back)
+    return msgspec.structs.replace(
+        turn,
+        fails=(*turn.fails, *unbegun),
+        stops=tuple(
+            msgspec.structs.replace(one, reasons=(why,)) for one, why in leave if not one.held_back
+        ),
+        lost=tuple(one for one, _ in (*gone, *unbegun)),
+        failures=turn.failures + failures,
+    )
+
+
+def _failed(job: WantedJob, turn: Turn, reason: Reason, count: int = 1) -> Turn:
+    failures = job.failures + count
     if failures <= job.wished.restarts_max:
         return msgspec.structs.replace(turn, state="preempted", reasons=(reason,), failures=failures)
     reasons = (reason, _too_often(failures))
@@ -194,6 +247,7 @@ def show_job(job: WantedJob, members: Sequence[Member], now: datetime) -> Job:
         restarts_max=wished.restarts_max,
         run_max_s=wished.run_max_s,
         slack_s=wished.slack_s,
+        elastic=wished.elastic,
         state=job.state,
         generation=job.generation,
         created_at=job.created_at,

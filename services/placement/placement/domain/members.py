@@ -62,7 +62,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """One member of a job, or one server of a lease: where, in which state, what it takes.
 
     ``holds`` tells whether what it takes is taken: no longer once it has ended (a lease's: once its
-    server is clean), nor where another has been given it already.
+    server is clean), nor where another has been given it already. ``replaced_by`` is the workload that
+    goes on in its stead, in the same attempt.
     """
 
     workload_id: str
@@ -84,6 +85,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     holds: bool = True
     started_at: datetime | None = None
     exit_code: int | None = None
+    replaced_by: str | None = None
     drain_until: datetime | None = None
     node_reasons: tuple[Reason, ...] = ()
     reasons: tuple[Reason, ...] = ()
@@ -119,7 +121,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What a job or a lease is from now on, and what is to be done about its members.
 
     ``fails`` are members that are given up, each with why; ``stops`` are told to end; ``steps`` go on to the
-    next. ``tell`` is what the engine should hear next: that it is asked for, holds nothing any more,
+    next; ``lost`` have ended, and are seated anew while the others go on. ``tell`` is what the engine should hear next: that it is asked for, holds nothing any more,
     is not wanted any more.
     """
 
@@ -128,6 +130,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     fails: tuple[tuple[Member, Reason], ...] = ()
     stops: tuple[Member, ...] = ()
     steps: tuple[tuple[Member, Step], ...] = ()
+    lost: tuple[Member, ...] = ()
     tell: Literal["", "reserve", "ask", "release", "cancel"] = ""
     failures: int = 0
     spoilt: bool = False
@@ -217,7 +220,10 @@ def must_leave(member: Member, now: datetime, *, preemptible: bool) -> Reason | 
 
 def show_member(member: Member, now: datetime) -> Workload:
     """Return a member as its owner sees it."""
-    waits = (WAITING[member.state],) if member.state in WAITING else ()
+    why = member.reasons or ((WAITING[member.state],) if member.state in WAITING else ())
+    if member.replaced_by is not None:
+        detail = f"member {member.number} goes on as {member.replaced_by}"
+        why = (*why, Reason(code="member_replaced", detail=detail))
     late = stuck(MEMBER, member.state, member.since, now)
     return Workload(
         id=member.workload_id,
@@ -225,5 +231,5 @@ def show_member(member: Member, now: datetime) -> Workload:
         node_id=member.node_id,
         state=member.state,
         since=member.since,
-        reasons=[*(member.reasons or waits), *late],
+        reasons=[*why, *late],
     )

@@ -10,6 +10,7 @@ from mesh_contracts.placement import (
     JobFailed,
     JobPreempted,
     JobQueued,
+    JobReseated,
     JobStarted,
     JobSucceeded,
     LeaseActivated,
@@ -19,12 +20,13 @@ from mesh_contracts.placement import (
     LeaseRefused,
     LeaseReleased,
     Reason,
+    Reseat,
 )
 
 from placement.domain.fleet import MILLI_PER_GPU
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
-from placement.domain.members import Taken, Turn
+from placement.domain.members import Member, Taken, Turn
 
 Told = tuple[type[Fact], dict[str, Any]]
 
@@ -77,3 +79,21 @@ def begun(owner: WantedJob | WantedLease, attempt: int, seats: Sequence[Taken]) 
 def queued(job: WantedJob, why: Sequence[Reason]) -> Told:
     """Return what is told of a job that was asked for and has to wait."""
     return JobQueued, {"job_id": job.job_id, "name": job.name, "reasons": list(why)}
+
+
+def reseat_of(before: Member, after: Taken) -> Reseat:
+    """Return where a member was, where it goes on, and why it had to."""
+    return Reseat(
+        member=before.number,
+        workload_id=before.workload_id,
+        successor_id=after.workload_id,
+        node_id=before.node_id,
+        to_node_id=after.node_id,
+        reasons=list(before.reasons),
+    )
+
+
+def reseated(job: WantedJob, moved: Sequence[Reseat]) -> Told:
+    """Return what is told of a job of which lost members go on elsewhere."""
+    known = {"job_id": job.job_id, "name": job.name}
+    return JobReseated, {**known, "attempt": job.attempt, "reseats": list(moved)}

@@ -102,6 +102,7 @@ def wish_of_job(job: WantedJob) -> Wish:
         preemptible=wished.preemptible,
         min_run_ms=wished.min_run_s * 1_000,
         restart_cost=gpus * wished.restart_loses_s,
+        elastic=wished.elastic,
         queue=True,
         run_ms=wished.run_max_s * 1_000,
         slack_ms=wished.slack_s * 1_000,

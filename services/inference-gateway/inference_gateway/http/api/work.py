@@ -52,6 +52,7 @@ class Jobs(Controller):
             restarts_max=data.restarts_max,
             run_max_s=data.run_max_s,
             slack_s=data.slack_s,
+            elastic=data.elastic,
         )
         answer = shown(made, 202)
         answer.headers["location"] = f"/api/v1/jobs/{made.id}"

@@ -39,6 +39,7 @@ class NewJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     restarts_max: Count = 3
     run_max_s: Count = 0
     slack_s: Count = 0
+    elastic: bool = False
 
 
 class NewLease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

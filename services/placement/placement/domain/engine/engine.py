@@ -17,6 +17,7 @@ from placement.domain.engine.gang import Gang, Gangs, NoGang, gathers, told
 from placement.domain.engine.holding import Holding, Missed, Seated
 from placement.domain.engine.islands import Islands
 from placement.domain.engine.knowing import know
+from placement.domain.engine.losing import nodes_lost, seats_lost
 from placement.domain.engine.mix import Mix
 from placement.domain.engine.power import Power
 from placement.domain.engine.prefer import bias, watt_costs
@@ -45,6 +46,7 @@ from placement.domain.engine.wish import (
     Placed,
     Refused,
     Seat,
+    SeatsLost,
     Weighed,
     Wish,
 )
@@ -130,7 +132,9 @@ class Engine:
             case Asked():
                 return self.turns.asked(given)
             case NodesLost():
-                return self.turns.lost(given)
+                return nodes_lost(self, given)
+            case SeatsLost():
+                return seats_lost(self, given)
             case Found():
                 self.turns.found(given)
             case Moved():

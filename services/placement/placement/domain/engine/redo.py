@@ -23,6 +23,7 @@ from placement.domain.engine.wish import (
     Refused,
     Reseated,
     Reserved,
+    SeatsLost,
     Stranded,
 )
 
@@ -47,6 +48,8 @@ def have(engine: Engine, one: Decided) -> None:
                 turns.now = max(turns.now, given.at)
                 for row in lost_rows(engine, given):
                     turns.trying.promises.forget(row)
+            case SeatsLost():
+                turns.now = max(turns.now, given.at)
             case _:
                 engine.apply(given)
     finally:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from msgspec.structs import replace as but
 
-from placement.domain.engine.choose import Choice
+from placement.domain.engine.choose import Choice, NoChoice
 from placement.domain.engine.gang import Gang, NoGang, alike, gathers, told, want_of
 from placement.domain.engine.nearest import near_enough
 from placement.domain.engine.prefer import bias
@@ -37,6 +37,13 @@ class Step(NamedTuple):
     members: list[int]
     segment: int
     zones: list[Bools]
+
+
+class Mended(NamedTuple):
+    """Where all members sit, once the lost ones have new seats, and why there."""
+
+    parts: tuple[Part, ...]
+    why: Told
 
 
 def lost_rows(engine: "Engine", given: NodesLost) -> list[int]:
@@ -67,15 +74,38 @@ def replace(engine: "Engine", holding: "Holding", rows: list[int], at: int) -> R
 
     Where only the lost ones cannot, all of it can. The lost nodes must be closed.
     """
-    workload, gone = holding.wish.workload, set(rows)
+    gone = set(rows)
     lost = [number for number, part in enumerate(holding.parts) if part.row in gone]
     if holding.wish.elastic and len(lost) < len(holding.parts):
-        mended = _lost_only(engine, holding, lost)
-        if mended is not None:
-            parts, why = mended
-            engine.hold(holding._replace(parts=parts))
-            return Reseated(workload=workload, seats=engine.seats(parts), members=tuple(lost), why=why)
+        mended = _lost_only(engine, holding.wish, holding, lost)
+        if isinstance(mended, Mended):
+            return _reseated(engine, holding, lost, mended)
     return _all_anew(engine, holding, at)
+
+
+def mend(engine: "Engine", holding: "Holding", lost: list[int]) -> Reseated | Stranded:
+    """Have some members of a workload sit elsewhere; where they cannot, it holds nothing any more if it is a job.
+
+    A node that one of them was on is taken again only where no other will do.
+    """
+    wish, site = holding.wish, engine.site
+    were = [site.specs[holding.parts[number].row].node for number in lost]
+    mended = _lost_only(engine, but(wish, dislike=(*wish.dislike, *were)), holding, lost)
+    if isinstance(mended, Mended):
+        return _reseated(engine, holding, lost, mended)
+    released = wish.kind == "job"
+    if released:
+        engine.unseat(wish.workload)
+    return Stranded(workload=wish.workload, released=released, why=told(mended))
+
+
+def _reseated(engine: "Engine", holding: "Holding", lost: list[int], mended: "Mended") -> Reseated:
+    """Count a workload where its members sit by now."""
+    parts, why = mended
+    engine.hold(holding._replace(parts=parts))
+    return Reseated(
+        workload=holding.wish.workload, seats=engine.seats(parts), members=tuple(lost), why=why
+    )
 
 
 def moved(engine: "Engine", given: Moved) -> None:
@@ -127,43 +157,47 @@ def _all_anew(engine: "Engine", holding: "Holding", at: int) -> Reseated | Stran
 
 
 def _lost_only(
-    engine: "Engine", holding: "Holding", lost: list[int]
-) -> tuple[tuple[Part, ...], Told] | None:
-    """Seat the lost members elsewhere, near enough to those that are left; nothing has changed for ``None``."""
-    wish, parts = holding.wish, list(holding.parts)
+    engine: "Engine", wish: Wish, holding: "Holding", lost: list[int]
+) -> Mended | NoChoice | NoGang:
+    """Seat the lost members elsewhere by ``wish``, near enough to those that are left; else nothing has changed."""
+    parts = list(holding.parts)
     left = np.array([part.row for number, part in enumerate(parts) if number not in set(lost)])
     last: Choice | Gang | None = None
     with ExitStack() as undo:
         _lift(engine, undo, wish, [parts[number] for number in lost])
         for step in _steps(engine, wish, parts, lost, left):
-            found = _seat(engine, wish, step)
-            if found is None:
-                return None
-            seated, last = found
+            seated, found = _seat(engine, wish, step)
+            if isinstance(found, NoChoice | NoGang):
+                return found
+            last = found
             undo.callback(engine.leave, wish, seated)
             for number, part in zip(step.members, seated, strict=True):
                 parts[number] = part
         undo.pop_all()
     assert last is not None
-    return tuple(parts), told(last)
+    return Mended(tuple(parts), told(last))
 
 
-def _seat(engine: "Engine", wish: Wish, step: Step) -> tuple[Sequence[Part], Choice | Gang] | None:
-    """Seat some members in the first zone that does."""
+def _seat(
+    engine: "Engine", wish: Wish, step: Step
+) -> tuple[Sequence[Part], Choice | Gang | NoChoice | NoGang]:
+    """Seat some members in the first zone that does; nobody where none does."""
     less = but(wish, members=len(step.members), near=Near(segment=step.segment))
     if not gathers(wish):
         parts, last = engine.choose(but(less, near=Near()))
         if isinstance(last, Choice | Gang):
             return parts, last
         engine.leave(less, parts)
-        return None
+        return (), last
     dislikes = bias(engine.site, wish, engine.groups.get(wish.group))
+    gang: Gang | NoGang | None = None
     for zone in step.zones:
         gang = engine.gangs.seat(less, bias=dislikes, only=zone)
         if not isinstance(gang, NoGang):
             engine.seating.enter(less, gang.seats)
             return gang.seats.parts(), gang
-    return None
+    assert gang is not None, "there is a zone, if only the whole site"
+    return (), gang
 
 
 def _steps(

@@ -34,7 +34,6 @@ from placement.domain.engine.notice import (
     Ticked,
 )
 from placement.domain.engine.queue import Entry, Queue
-from placement.domain.engine.replace import hit, lost_rows, replace
 from placement.domain.engine.share import check
 from placement.domain.engine.shed import shed
 from placement.domain.engine.topology import domain_in_words
@@ -49,14 +48,12 @@ from placement.domain.engine.wish import (
     Found,
     Known,
     NodePut,
-    NodesLost,
     NodeTurned,
     Noted,
     Placed,
     Refused,
     Released,
     Reserved,
-    Stranded,
 )
 
 if TYPE_CHECKING:
@@ -158,28 +155,6 @@ class Turns:
                 return Noted()
         return self._settle(found)
 
-    def lost(self, given: NodesLost) -> Advanced:
-        """Have who was on lost nodes sit elsewhere; of whom nothing fits, jobs wait where they may.
-
-        Raises ``ValueError``, with nothing changed, for nodes that nobody knows.
-        """
-        engine, rows = self._engine, lost_rows(self._engine, given)
-        now = self._at(given.at)
-        for row in rows:
-            self.trying.promises.forget(row)
-        found: list[Followed] = []
-        for holding in hit(engine, rows):
-            with self.keeping(holding):
-                came = replace(engine, holding, rows, now)
-            if isinstance(came, Stranded) and came.released:
-                came = but(came, queued=self.trying.waits(holding, now))
-                self.admission.labels.promote(self.admission.owner(holding.wish), now)
-            found.append(came)
-        for row in rows:
-            found += self.bookings.mend(row)
-        self.trying.settle(now, found)
-        return Advanced(outcomes=tuple(found))
-
     def check(self, given: QuotaSet) -> None:
         """Raise ``ValueError`` for a quota that cannot be kept beside the others; nothing changes."""
         built = self.admission.domains.built()
@@ -264,7 +239,9 @@ class Turns:
         return True
 
     def _cancelled(self, name: str, now: int) -> bool:
-        return self.queue.drop(name) is not None or self.bookings.cancel(name, now)
+        # A lease that was booked may wait at its start, too.
+        booked = self.bookings.cancel(name, now)
+        return self.queue.drop(name) is not None or booked
 
     def _tick(self, found: list[Followed], now: int) -> None:
         found += [Due(workload=one) for one in self.admission.due(now, DUE_MAX)]

@@ -61,6 +61,7 @@ __all__ = [
     "Reseated",
     "Reserved",
     "Seat",
+    "SeatsLost",
     "Short",
     "Stranded",
     "Ticked",
@@ -206,6 +207,17 @@ class NodesLost(msgspec.Struct, frozen=True, kw_only=True, tag="nodes.lost"):
     at: int
 
 
+class SeatsLost(msgspec.Struct, frozen=True, kw_only=True, tag="seats.lost"):
+    """Some members of an elastic workload are lost, by their numbers: they alone are to sit elsewhere.
+
+    Where they cannot, the workload goes on whole or not at all: a job gives up all its seats, and waits.
+    """
+
+    workload: str
+    members: tuple[int, ...]
+    at: int
+
+
 class Moved(msgspec.Struct, frozen=True, kw_only=True, tag="moved"):
     """One member of a workload, by its number, sits elsewhere."""
 
@@ -227,6 +239,7 @@ Known = NodePut | NodeTurned | Capped | Measured | Expected | Weighed
 Input = (
     Known
     | NodesLost
+    | SeatsLost
     | Asked
     | Released
     | Moved
