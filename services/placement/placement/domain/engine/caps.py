@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from placement.domain.engine.capacity import MEMBERS_MAX
-from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.site import Bools, Ints
 from placement.domain.engine.spill import Want, total
 from placement.domain.engine.topology import Split
@@ -74,7 +73,8 @@ def alone(
     seats: Ints, light: Ints, watts: Ints, rooms: Sequence[tuple[Ints, Ints]], batch: int
 ) -> Ints:
     """Return how many of ``seats`` each cell has where no other draws more: int[cell]."""
-    least = np.full(len(seats), ENDLESS, np.int64)
+    # A terawatt is no cap, and what is reckoned with it stays within 64 bits.
+    least = np.full(len(seats), 1 << 40, np.int64)
     for domain, room in rooms:
         np.minimum(least, room[domain], out=least)
     most = light + np.where(watts > 0, least // np.maximum(watts, 1) * batch, seats)
