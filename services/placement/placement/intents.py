@@ -1,7 +1,8 @@
 """The bucket ``intents``: all that each node should run and do, as the tables say it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from mesh_contracts.placement import Intent, MemberSpec
 from meshkit.store import Transaction
@@ -59,19 +60,35 @@ async def _intents(
 def _begun(
     running: Sequence[tuple[Wanted, Placed]], there: Sequence[Member]
 ) -> tuple[list[tuple[Wanted, Placed]], list[Member]]:
-    """Return what a node should run: what gives way is gone first, its devices are not another's before."""
-    left = {held.device_id for item in there if not item.holds for held in item.devices}
+    """Return what a node should run: what gives way is gone first, before another has its place."""
+    left = _left(item for item in there if not item.holds)
     runs = [
         (wanted, item)
         for wanted, item in running
-        if not item.held_back
-        and (not item.living or not left & {held.device_id for held in item.devices})
+        if not item.held_back and (not item.living or not _comes_after(item, left))
     ]
-    left |= {held.device_id for _, item in runs if not item.living for held in item.devices}
-    stays = [
-        item for item in there if _stays(item) and not left & {held.device_id for held in item.devices}
-    ]
-    return runs, stays
+    left = _left((*(item for item in there if not item.holds), *_stopping(runs)))
+    return runs, [item for item in there if _stays(item) and not _comes_after(item, left)]
+
+
+def _left(items: Iterable[Placed | Member]) -> dict[str, datetime]:
+    """Return since when somebody is leaving each device."""
+    left: dict[str, datetime] = {}
+    for item in items:
+        for held in item.devices:
+            left[held.device_id] = min(item.since, left.get(held.device_id, item.since))
+    return left
+
+
+def _stopping(runs: Iterable[tuple[Wanted, Placed]]) -> Iterator[Placed]:
+    return (item for _, item in runs if not item.living)
+
+
+def _comes_after(item: Placed | Member, left: Mapping[str, datetime]) -> bool:
+    """Tell whether one got its seat when another left a device of it: who shared that with it before stays."""
+    return any(
+        held.device_id in left and item.created_at >= left[held.device_id] for held in item.devices
+    )
 
 
 def _stays(item: Member) -> bool:

@@ -94,8 +94,8 @@ async def set_cap(
     )
     given = Capped(level=cap.level, domain=part, watts=cap.watts, sheds=True)
     curbed = await work.give(tx, ask, now, given)
-    if curbed:
-        await settle(tx, ask, now, endpoints=curbed)
+    # Replicas do not wait in line: they are looked at anew, those that have watts now, too.
+    await settle(tx, ask, now, endpoints=curbed)
     return _cap(cap, power.planned_of(cap.level, part) or 0)
 
 
