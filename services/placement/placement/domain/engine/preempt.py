@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from placement.domain.engine.gang import Gangs, alike
+from placement.domain.engine.gang import Gangs, NoGang, alike
 from placement.domain.engine.rooms import Rooms
 from placement.domain.engine.site import Bools, Ints
 from placement.domain.engine.trial import Trial
@@ -107,7 +107,38 @@ def _cheapest(trial: Trial, gangs: Gangs, wish: Wish, costs: Ints) -> Bools | No
             doubtful = gone if few else gone & rooms.rough
             which = _dearest(costs, doubtful, SPARED_MAX)
             return _spare(trial, wish, gone, which[~rooms.surely(gone, which)])
+    for gone in found[:CANDIDATES_MAX]:
+        more = _nearby(trial, wish, costs, gone)
+        if more is not None:
+            return more
     return _extended(trial, wish, costs, found[0] if found else np.zeros_like(soft))
+
+
+def _nearby(trial: Trial, wish: Wish, costs: Ints, gone: Bools) -> Bools | None:
+    """Return victims and more under the same caps, the innermost first; ``None`` where those do not do.
+
+    Room that is free and dark looks cheap: who draws the watts may be on any node under the cap.
+    """
+    rows = trial.rows_of(gone)
+    for level in trial.capped:
+        near = gone | trial.on(trial.near(level, rows))
+        found = _extended(trial, wish, np.where(near, costs, HARD), gone)
+        if found is not None:
+            return found
+    return None
+
+
+def _narrowed(trial: Trial, wish: Wish, gone: Bools) -> Bools:
+    """Return those victims who are where the members would sit, or under the same caps, if that does."""
+    seated = trial.without(gone).seat(wish)
+    if isinstance(seated, NoGang):
+        return gone
+    rows = np.unique(seated.seats.rows)
+    for there in (rows, *(trial.near(level, rows) for level in trial.capped)):
+        fewer = gone & trial.on(there)
+        if fewer.any() and trial.admits(wish, fewer):
+            return fewer
+    return gone
 
 
 def _extended(trial: Trial, wish: Wish, costs: Ints, gone: Bools) -> Bools | None:
@@ -135,7 +166,7 @@ def _extended(trial: Trial, wish: Wish, costs: Ints, gone: Bools) -> Bools | Non
             enough = middle
         else:
             too_few = middle
-    gone = with_first(enough)
+    gone = _narrowed(trial, wish, with_first(enough))
     return _spare(trial, wish, gone, _dearest(costs, gone, EXTENDED_MAX))
 
 

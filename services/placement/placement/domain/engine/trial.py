@@ -6,7 +6,7 @@ import numpy as np
 
 from placement.domain.engine.gang import Gangs
 from placement.domain.engine.roster import Roster
-from placement.domain.engine.site import Bools, Ints, Site
+from placement.domain.engine.site import NOWHERE, Bools, Ints, Site
 from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.wish import Wish
 
@@ -66,6 +66,29 @@ class Trial:
             shadow, members.row[stay], roster.of("tenant")[holder], roster.of("alone")[holder]
         )
         return engine.gangs.copy(shadow, power, tenancy)
+
+    @property
+    def capped(self) -> list[str]:
+        """The levels at which any part of the site has a cap, the innermost first."""
+        return list(self._engine.power.caps())
+
+    def rows_of(self, those: Bools) -> Ints:
+        """Return the rows that these holders are on."""
+        members = self.roster.members
+        return np.unique(members.row[those[members.holder]])
+
+    def near(self, level: str, rows: Ints) -> Ints:
+        """Return all rows of the domains at a level that some rows are in."""
+        at = self.site.at(level)
+        return np.flatnonzero(np.isin(at, at[rows]) & (at != NOWHERE))
+
+    def on(self, rows: Ints) -> Bools:
+        """Return who has a member on some rows: bool[holder]."""
+        there = np.zeros(self.site.rows, bool)
+        there[rows] = True
+        found = np.zeros(len(self.roster.names), bool)
+        found[self.roster.members.holder[there[self.roster.members.row]]] = True
+        return found
 
     def admits(self, wish: Wish, gone: Bools) -> bool:
         """Return whether a wish would have its seats if these holders were gone."""
