@@ -12,13 +12,13 @@ CARD_MILLI = 1_000
 HOLDERS = """
 SELECT w.workload_id AS id, e.endpoint_id AS owner, 'endpoint' AS kind, w.node_id, w.devices, w.memory_mib,
     0::bigint AS cpu_milli, e.organization, e.project, e.organization AS tenant, 0 AS number,
-    jsonb_build_object('residency', e.residency::jsonb) AS wished
+    jsonb_build_object('residency', e.residency::jsonb) AS wished, w.state <> 'stopping' AS goes
 FROM workload w JOIN endpoint e USING (endpoint_id) WHERE w.state NOT IN ('stopped', 'failed')
 UNION ALL SELECT m.workload_id, j.job_id, 'job', m.node_id, m.devices, m.memory_mib, m.cpu_milli,
-    j.organization, j.project, j.organization, m.number, j.wished::jsonb
+    j.organization, j.project, j.organization, m.number, j.wished::jsonb, true
 FROM member m JOIN job j USING (job_id) WHERE m.holds
 UNION ALL SELECT m.workload_id, l.lease_id, 'lease', m.node_id, m.devices, m.memory_mib, m.cpu_milli,
-    l.organization, l.project, l.lease_id, m.number, l.wished::jsonb
+    l.organization, l.project, l.lease_id, m.number, l.wished::jsonb, true
 FROM member m JOIN lease l USING (lease_id) WHERE m.holds
 """
 GANGS = """
@@ -97,11 +97,14 @@ class Looks:
             self.seq, self._epoch = row["seq"], row["epoch"]
 
     def _caps(self, nodes: dict[str, Row], holders: list[Row], caps: list[Row]) -> Iterator[str]:
-        """No cap is broken by what could be ended: jobs."""
+        """No cap is broken by what could be ended: jobs, once the replicas that are told to stop have."""
         kinds: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        going: set[tuple[str, str]] = set()
         for holder in holders:
             for one in holder["devices"]:
                 kinds[holder["node_id"], one.device_id].add(holder["kind"])
+                if holder["goes"]:
+                    going.add((holder["node_id"], one.device_id))
         for cap in caps:
             inside = {
                 name for name, node in nodes.items() if node["place"].get(cap["level"]) == cap["domain"]
@@ -112,6 +115,9 @@ class Looks:
             if watts <= cap["watts"]:
                 continue
             self.above_cap += 1
+            stopping = sum(nodes[place[0]]["gpu_w"] for place in cards if place not in going)
+            if watts - stopping <= cap["watts"]:
+                continue
             of_jobs = [place for place in cards if kinds[place] == {"job"} and nodes[place[0]]["gpu_w"]]
             if of_jobs:
                 yield f"{cap} draws {watts} W, and jobs hold {of_jobs}"

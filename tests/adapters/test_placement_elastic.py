@@ -19,7 +19,7 @@ from mesh_contracts.placement import (
 )
 from mesh_contracts.units import DEFAULT_SITE, new_id
 from placement import memory, reading
-from placement.app import assemble
+from placement.app import PlacementSettings, assemble
 from placement.domain.fleet import Occasion
 from placement.domain.health import on_lost
 from placement.turns import turn_node
@@ -236,7 +236,7 @@ async def test_a_placement_that_starts_anew_replaces_again_and_decides_the_same(
         (new,) = await replaced(site, made)
         before = await job_of(site)
         await site.service.stop()
-        site.service = assemble(settings(tmp_path, nats_server.url, dsn))
+        site.service = assemble(settings(tmp_path, nats_server.url, dsn, PlacementSettings))
         await site.service.start()
         assert await job_of(site) == before
         assert memory.of(site.service.store.beside).trouble() is None

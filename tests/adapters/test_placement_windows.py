@@ -86,7 +86,7 @@ async def checked(hall: Hall, name: str, number: int) -> None:
 async def cordon(hall: Hall, name: str) -> None:
     async with hall.store.transaction(changes=True) as tx:
         ask = CordonNode(**wish(), node=name, reason="a loose fan")
-        await NodeAsks(hall.pulse).cordon_node(ask, ADMIN, tx, hall.clock)
+        await NodeAsks(hall.pulse.beats).cordon_node(ask, ADMIN, tx, hall.clock)
 
 
 async def job(hall: Hall, name: str = "train", **fields: Any) -> str:

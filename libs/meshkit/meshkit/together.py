@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
+import asyncpg
 import msgspec
 from mesh_contracts import wire
 from mesh_contracts.ask import Ask, Principal, Problem
@@ -175,7 +176,8 @@ class TogetherDoor:
             try:
                 async with self._store.transaction(changes=True) as tx:
                     return await self._in(tx, batch)
-            except StaleSnapshot:
+            except (StaleSnapshot, asyncpg.UniqueViolationError):
+                # Another process decides the same: what it wrote is there once we look again.
                 if not left:
                     raise
                 await asyncio.sleep(RACE_WAIT_S)
