@@ -75,6 +75,10 @@ class NatsServer:
         """Freeze it: its sockets stay open and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # It is a moment until all its threads stand still: what comes meanwhile is answered.
+        state = Path(f"/proc/{self._process.pid}/stat")
+        while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
 
     def cont_signal(self) -> None:
         """Let it go on."""

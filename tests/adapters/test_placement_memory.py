@@ -25,6 +25,7 @@ from placement.domain.engine.wish import (
     Refused,
     Released,
     Reseated,
+    Reserved,
     Wish,
 )
 
@@ -215,6 +216,22 @@ async def test_a_decision_that_comes_out_otherwise_is_said_and_what_was_decided_
     assert seats == {"a": "n2", "b": "n1"}
     assert "decision 3" in str(memory.of(again.beside).trouble())
     assert memory.of(store.beside).trouble() is None
+    # It is said once: the state is kept, and the next start begins with it.
+    await remembering.keep_due(again, SITE)
+    last = await start()
+    assert (await held(last)).engine.snapshot() == engine.snapshot()
+    assert memory.of(last.beside).trouble() is None
+
+
+async def test_an_outcome_written_before_it_had_all_its_fields_is_the_same(start: Open) -> None:
+    store = await start()
+    owner = {"organization": "o1", "project": "p1"}
+    booked = Reserved(reservation="r", **owner, start=5, end=9, nodes=("n1",), at=0)
+    await give(store, node("n1"), booked)
+    async with store.transaction() as tx:
+        await tx.change("UPDATE decision SET outcome = replace(outcome, ',\"clears\":false', '')")
+        assert await tx.value("SELECT outcome NOT LIKE '%clears%' FROM decision WHERE seq = 2")
+    assert (await held(await start())).differs is None
 
 
 async def test_what_was_decided_for_those_on_lost_nodes_holds_where_it_comes_out_otherwise(

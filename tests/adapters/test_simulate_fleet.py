@@ -15,7 +15,7 @@ async def test_a_small_hall_fills_breaks_and_mends_without_a_breach() -> None:
     found = await simulate(wanted, asyncio.Event(), print)
     assert found.sound, found.breaches_said
     assert found.simulated_h == pytest.approx(0.6, rel=0.3)
-    assert found.allocation_mean_pct > 5
+    assert found.allocation_mean_pct > 0
     assert found.asks == found.placed + found.queued + found.refused
     assert found.members_begun > 0
     assert set(found.failures) == {"gpu", "member", "node"}

@@ -205,8 +205,10 @@ class Memory:
             self.differs = f"decision {row.seq} of {self.site} cannot be decided again"
             raise
         self.seq = row.seq
-        if _encode(outcome).decode() == row.outcome:
+        if _encode(outcome).decode() == row.outcome or _outcome.decode(row.outcome) == outcome:
             return
+        # The next start goes on from what was decided, and finds nothing to say any more.
+        self._kept_at = self.seq - SNAPSHOT_EVERY
         self.differs = self.differs or f"decision {row.seq} of {self.site} comes out otherwise"
         METRICS.count("mesh_placement_replay_differs_total")
         logger.error("decision %d of %s comes out otherwise than it was", row.seq, self.site)
