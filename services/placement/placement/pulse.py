@@ -6,9 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
-from mesh_contracts.placement import (
-    SilenceSuspected,
-)
+from mesh_contracts.placement import SilenceSuspected
 from mesh_contracts.units import new_id
 from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
@@ -38,6 +36,8 @@ OWNERS_MAX = 64
 """Jobs and leases that are looked at in one tick: whoever asks waits meanwhile."""
 WATCHED_STATES = ("ready", "validating", "cordoned", "draining", "repairing")
 
+WholeSince = Callable[[], float | None]
+
 
 class _Seen(NamedTuple):
     """What there is to be done: endpoints that are ``due``, demand to look at, what has ended, whom time concerns."""
@@ -52,9 +52,6 @@ class _Seen(NamedTuple):
     maintained: bool
     compares: bool
     differs: Differs
-
-
-WholeSince = Callable[[], float | None]
 
 
 class Pulse:
@@ -132,7 +129,7 @@ class Pulse:
                 await forget(tx, self._clock.now())
             self.beats.forget(set(_of(seen.known, lambda *_: True)))
 
-    async def _look(self) -> "_Seen":
+    async def _look(self) -> _Seen:
         """Return what the tables say that time may have something follow from."""
         site, now, within_s = self._site, self._clock.now(), COMPARE_EVERY * TICK_S
         compares = self._ticks % COMPARE_EVERY == 0
@@ -152,7 +149,7 @@ class Pulse:
                 differs=await differing(tx, self.beats, now, within_s) if compares else NOTHING,
             )
 
-    async def _go_on(self, tx: Transaction, seen: "_Seen") -> None:
+    async def _go_on(self, tx: Transaction, seen: _Seen) -> None:
         """Begin what is due, and end what is."""
         due = [*seen.due, *await rescale(tx, seen.looks, self._clock.now())]
         if due:
