@@ -14,7 +14,7 @@ from mesh_contracts.streams import USERS
 
 from mesh_tools.embedded.nats import Nats
 from mesh_tools.embedded.postgres import Postgres
-from mesh_tools.up import admin, keys, plan, readiness, stock
+from mesh_tools.up import admin, disk, keys, plan, readiness, stock
 from mesh_tools.up.child import LOG_CHECK_S, Child, Runs
 from mesh_tools.up.layout import Layout, UpFailed
 from mesh_tools.up.service import ServiceProcess
@@ -114,6 +114,8 @@ class Supervisor:
                 f" told once it runs again: start with --gateways {len(self.gateways) + len(idle)}"
             )
         self._keep(self._bound_logs())
+        bus = self.children["nats-server"]
+        self._keep(disk.watch(self.layout.data, self.say, lambda: bus.signal(signal.SIGTERM)))
 
     async def _give_up(self) -> None:
         while True:
