@@ -4,8 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from meshkit.config import Secret
+from meshkit.store import Store
+from meshkit.testing import FrozenClock
+from placement.app import MIGRATIONS
 
 from tests.adapters.fleet import Site
+from tests.adapters.gateways import Town, town
+from tests.adapters.watched import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 
@@ -20,3 +26,21 @@ async def site(
         yield site
     finally:
         await site.close()
+
+
+@pytest.fixture
+async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
+    """A gateway's surroundings on a bus of its own."""
+    async with town(tmp_path, nats_server.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
+    """A database with the pulse that watches it, and a clock that moves when told to."""
+    clock = FrozenClock()
+    store = await Store.connect(
+        Secret(postgres.dsn("placement")), owner="placement", clock=clock, migrations=MIGRATIONS
+    )
+    yield Hall(store, clock)
+    await store.close()

@@ -3,7 +3,6 @@
 import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,7 @@ from mesh_contracts.units import DEFAULT_SITE
 from meshkit.answering import serve
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, drawn_key, town
-from tests.servers_nats import NatsServer
+from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, drawn_key
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +45,6 @@ class Owners:
     async def stop(self) -> None:
         for served in self._served:
             await served.stop()
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +11,10 @@ from mesh_contracts.inference import UsageRow
 from mesh_contracts.units import DEFAULT_SITE, Wide
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, town
+from tests.adapters.gateways import ORGANIZATION, PROJECT, Town
 from tests.adapters.test_gateway_api import ENDPOINT, REQUEST, Owners, said
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,15 +1,13 @@
 """Bounds and routing of endpoints under ``/api/v1``: what is said reaches placement, what is not stays away."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from mesh_contracts import placement
 from mesh_contracts.placement import Alias, Replicas, Routing
 
-from tests.adapters.gateways import Town, town
+from tests.adapters.gateways import Town
 from tests.adapters.test_gateway_api import ENDPOINT, WISH, Owners, endpoint, said
-from tests.servers_nats import NatsServer
 
 ROUTING = Routing(by="prefix", sticky="key", aliases=[Alias(name="gpt", weight=3)], fallbacks=["small"])
 AS_JSON = {
@@ -18,12 +16,6 @@ AS_JSON = {
     "aliases": [{"name": "gpt", "weight": 3}],
     "fallbacks": ["small"],
 }
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

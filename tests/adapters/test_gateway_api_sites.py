@@ -1,7 +1,6 @@
 """When nodes are worked on, under ``/api/v1/sites``: each path is one ask of placement."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,8 @@ from mesh_contracts import placement
 from mesh_contracts.units import DEFAULT_SITE
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.gateways import Town, town
+from tests.adapters.gateways import Town
 from tests.adapters.test_gateway_api import Owners, admin_of, said
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +30,6 @@ WINDOW = placement.Maintenance(
     remain=[placement.Remaining(id=LEASE, kind="lease")],
     remain_count=1,
 )
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,20 +18,13 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import DEFAULT_SITE
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.gateways import ORGANIZATION, PROJECT, Town, town
+from tests.adapters.gateways import ORGANIZATION, PROJECT, Town
 from tests.adapters.test_gateway_api import Owners, admin_of, said
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
 JOB, LEASE = test_id("job", "train"), test_id("lease", "metal")
 COMMAND = {"image": "trainer:1", "argv": ["train"]}
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +48,6 @@ def closed_at_the_next_start(folder: Path) -> list[UsageRow]:
     journal.close()
     rows = [row for fact in facts if isinstance(fact, UsageMetered) for row in fact.rows]
     return [row for row in rows if row.reason == "gateway_restarted"]
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 async def test_an_engine_that_says_nothing_is_given_up_in_time(

@@ -3,8 +3,6 @@
 import json
 import random
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,10 +10,9 @@ import pytest
 
 from tests.adapters.clients import STAYS, Client, Saw
 from tests.adapters.faulty_engine import Exchange, FaultyEngine, faulty
-from tests.adapters.gateways import Town, town
+from tests.adapters.gateways import Town
 from tests.adapters.sse_texts import LINE_ENDS, Style, cut, heard, written
 from tests.house.tree import ROOT
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +30,6 @@ STYLES = {
     "with an event of a megabyte": Style(huge=True),
 }
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 def test_all_in_which_bytes_may_differ_is_written_down_and_nothing_else() -> None:

@@ -2,23 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from tests.adapters.gateways import Engine, Town, begun, chunk, say, sse, streaming, town, usage_chunk
-from tests.servers_nats import NatsServer
+from tests.adapters.gateways import Engine, Town, begun, chunk, say, sse, streaming, usage_chunk
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 async def claiming(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

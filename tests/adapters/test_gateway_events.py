@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -25,12 +24,6 @@ pytestmark = pytest.mark.slow
 
 THEIRS = test_id("project", "theirs")
 WITHIN_S = 10
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 async def tell(here: Town, name: str, project: str = PROJECT) -> str:

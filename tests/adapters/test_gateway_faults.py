@@ -3,8 +3,6 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,20 +20,12 @@ from tests.adapters.gateways import (
     say,
     sse,
     streaming,
-    town,
 )
 from tests.adapters.roads import until
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
 FEW = 3
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 async def dying(request: web.Request, _: dict[str, Any]) -> web.StreamResponse:

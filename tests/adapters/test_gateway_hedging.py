@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,20 +10,13 @@ from aiohttp import web
 from inference_gateway.domain.routing import twice
 from mesh_contracts.placement import Routing
 
-from tests.adapters.gateways import Answer, Engine, Town, engines, sse, streaming, town
+from tests.adapters.gateways import Answer, Engine, Town, engines, sse, streaming
 from tests.adapters.roads import until
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
 AT_ONCE = Routing(hedge_after_ms=100)
 NEVER_S = 60
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 def first_is_late(then: Answer) -> Answer:

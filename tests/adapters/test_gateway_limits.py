@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,20 +10,13 @@ from mesh_contracts.ask import Problem
 from mesh_contracts.units import Wide
 from meshkit.testing import NOW, test_id
 
-from tests.adapters.gateways import PROJECT, Town, town
+from tests.adapters.gateways import PROJECT, Town
 from tests.adapters.test_gateway_api import Owners, admin_of, said
-from tests.servers_nats import NatsServer
 
 pytestmark = pytest.mark.slow
 
 BUDGET = {"scope": {"kind": "project", "id": "rail"}, "amount_microeur": "5000000"}
 LIMIT = {"scope": {"kind": "key", "id": "key_1"}, "requests_per_minute": 60}
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @pytest.fixture

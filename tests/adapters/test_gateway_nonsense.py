@@ -3,24 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import pytest
 
-from tests.adapters.gateways import Town, town
-from tests.servers_nats import NatsServer
+from tests.adapters.gateways import Town
 
 pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
 ENDPOINTS = "/api/v1/endpoints"
 MORE_THAN_HELD = 64 * 1024**2
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 @asynccontextmanager

@@ -1,8 +1,6 @@
 """What routing by prefix is worth, on simulated engines that state their costs: more hits, sooner a first token."""
 
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from statistics import fmean
 
 import pytest
@@ -13,8 +11,7 @@ from mesh_tools.bench.costs import Costs
 from mesh_tools.bench.simulator import simulators
 from meshkit.testing import test_id
 
-from tests.adapters.gateways import Town, town
-from tests.servers_nats import NatsServer
+from tests.adapters.gateways import Town
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +19,6 @@ REPLICAS = 8
 SEED, REQUESTS, RATE_PER_S = 5, 200, 80.0
 COSTS = Costs(prefill_us=30.0, decode_us=500.0)
 LOSES_AT_MOST = 1.25
-
-
-@pytest.fixture
-async def here(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Town]:
-    async with town(tmp_path, nats_server.url) as made:
-        yield made
 
 
 async def routed(here: Town, by: str, workload: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from placement.domain.fleet import Wanted
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site, eventually, node_is, state_of
 from tests.adapters.roads import tell
-from tests.adapters.test_placement_pulse import Hall
+from tests.adapters.watched import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
 

@@ -13,12 +13,11 @@ from meshkit.together import Asked
 from placement import handlers, reading, submitting
 from placement.domain.health import Turn
 from placement.heartbeats import ABSENT_AFTER_S
+from placement.pulse import COMPARE_EVERY
 from placement.turns import turn_node
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
-from tests.adapters.test_placement_pulse import COMPARE_EVERY, SITE, Hall, hall
-
-__all__ = ["hall"]
+from tests.adapters.watched import SITE, Hall
 
 pytestmark = pytest.mark.slow
 LONG = int(ABSENT_AFTER_S) + 2 * COMPARE_EVERY

@@ -1,34 +1,19 @@
 """Placement's memory and its tables say the same: where it begins, and whatever happens to nodes."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from mesh_contracts.node import Device, NodeJoined
 from mesh_contracts.placement import CreateEndpoint, Model, Resources
-from meshkit.config import Secret
-from meshkit.store import Store
-from meshkit.testing import FrozenClock, envelope, test_id, wish
+from meshkit.testing import envelope, test_id, wish
 from placement import asks, handlers, memory, nodes, reading
-from placement.app import MIGRATIONS
 from placement.domain.engine.wish import Released
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
 from tests.adapters.test_placement_memory import SITE, held
-from tests.adapters.test_placement_pulse import Hall
-from tests.servers_postgres import PostgresServer
+from tests.adapters.watched import Hall
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
-    clock = FrozenClock()
-    store = await Store.connect(
-        Secret(postgres.dsn("placement")), owner="placement", clock=clock, migrations=MIGRATIONS
-    )
-    yield Hall(store, clock)
-    await store.close()
 
 
 def where(one: memory.Memory) -> dict[str, Any]:

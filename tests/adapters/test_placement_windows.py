@@ -1,6 +1,5 @@
 """What time does to maintenance windows, with a real Postgres and a clock that moves when told to."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +13,7 @@ from mesh_contracts.placement import (
     Resources,
     SubmitJob,
 )
-from meshkit.config import Secret
-from meshkit.store import Store
-from meshkit.testing import FrozenClock, envelope, test_id, wish
+from meshkit.testing import envelope, test_id, wish
 from meshkit.together import Asked as TogetherAsked
 from placement import (
     forgetting,
@@ -27,29 +24,17 @@ from placement import (
     reading,
     submitting,
 )
-from placement.app import MIGRATIONS
 from placement.domain.fleet import Server
 from placement.node_asks import NodeAsks
 from placement.store import ENDED_KEPT_S
 
 from tests.adapters.fleet import ADMIN, PROJECT, Site
 from tests.adapters.holdings import RUN
-from tests.adapters.test_placement_pulse import SITE, Hall
-from tests.servers_postgres import PostgresServer
+from tests.adapters.watched import SITE, Hall
 
 pytestmark = pytest.mark.slow
 
 HOUR = 3_600
-
-
-@pytest.fixture
-async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
-    clock = FrozenClock()
-    store = await Store.connect(
-        Secret(postgres.dsn("placement")), owner="placement", clock=clock, migrations=MIGRATIONS
-    )
-    yield Hall(store, clock)
-    await store.close()
 
 
 async def plan(hall: Hall, *nodes: str, begins: int, lasts: int | None) -> Any:
