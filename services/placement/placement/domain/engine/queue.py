@@ -48,7 +48,8 @@ class Entry(msgspec.Struct):
 
     ``kept`` are seats that are its own from a moment on, ``level`` what it stood at when it got them.
     ``claimed``: they are its own from now on, though nobody knows when the last of those who are there will
-    have left. ``told`` is the start it was last told, ``place`` the position (0: none yet). It does not begin before ``after``, for the grid's sake.
+    have left. ``told`` is the start it was last told, ``unheard`` that it was told nothing yet. It does not begin
+    before ``after``, for the grid's sake.
     """
 
     wish: Wish
@@ -58,7 +59,7 @@ class Entry(msgspec.Struct):
     level: Level = (True, 0)
     claimed: bool = False
     told: int | None = None
-    place: int | None = 0
+    unheard: bool = True
     short: Short | None = None
     after: int = 0
 

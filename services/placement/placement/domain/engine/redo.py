@@ -94,7 +94,7 @@ def _follow(engine: Engine, told: Followed, given: Input) -> None:
         case Queued():
             entry = _entry(engine, told.workload, given)
             turns.queue.put(entry)
-            entry.told, entry.place = told.start, told.position
+            entry.told, entry.unheard = told.start, False
             if told.short is not None and told.short.at is not None:
                 entry.after = told.short.at
         case Preempted() | Stranded(released=True):

@@ -109,7 +109,7 @@ class Trying:
         granted = self.grid.weigh(entry, place.granted, now)
         if isinstance(granted, Short):
             waits = self._wait(entry, place.position, granted)
-            entry.place = place.position
+            entry.unheard = False
             if isinstance(waits, Queued):
                 return waits
             return Refused(workload=wish.workload, why=Told(()), short=waits)
@@ -127,7 +127,7 @@ class Trying:
         waits = self._wait(entry, place.position, None)
         if isinstance(waits, Queued):
             self.promises.keep(entry, granted, place.ahead, now)
-            entry.told, entry.place = entry.start, place.position
+            entry.told, entry.unheard = entry.start, False
             return but(told(entry, place.position), short=short, why=why)
         return Refused(workload=wish.workload, why=why or Told(()), short=waits or short)
 
@@ -193,11 +193,11 @@ class Trying:
                 ahead += 1
             position = order.seen - seated
             other = (before and before.code) != (entry.short and entry.short.code)
-            if entry.start != entry.told or entry.place == 0 or other:
+            if entry.start != entry.told or entry.unheard or other:
                 news.append((entry, position))
             order.count(entry)
         for entry, position in news:
-            entry.told, entry.place = entry.start, position
+            entry.told, entry.unheard = entry.start, False
             found.append(told(entry, position))
         return True
 
