@@ -16,14 +16,25 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
-from placement import breaking, demands, leasestore, members, memory, nodes, reading, store, work
+from placement import (
+    breaking,
+    demands,
+    leasestore,
+    members,
+    memory,
+    nodes,
+    reading,
+    replicas,
+    store,
+    work,
+)
 from placement.domain.fleet import Placed, Server
 from placement.domain.health import on_checked, on_joined, on_unclean
 from placement.domain.leases import after_erasure
 from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intent
 from placement.scaling import rescale
-from placement.settle import move, settle
+from placement.settle import settle
 from placement.turns import now_came, now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
@@ -64,7 +75,7 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
         gone = [held.device_id for held in item.devices if held.device_id not in present]
         if gone:
             reason = Reason(code="device_gone", detail=f"{fact.name} has no device {gone[0]} any more")
-            await move(tx, item, "failed", now, (reason,))
+            await replicas.move(tx, item, "failed", now, (reason,))
             failed.append(item.endpoint_id)
     server = await _server(tx, fact.node_id)
     await turn_node(tx, fact, now, server, on_joined(server))
@@ -102,11 +113,11 @@ async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clo
     item = await _own(fact, tx)
     if item is not None and item.draining:
         # What it was to finish died with the process before.
-        await move(tx, item, "stopping", clock.now(), item.reasons)
+        await replicas.move(tx, item, "stopping", clock.now(), item.reasons)
         await put_intent(tx, item.node_id)
     if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
-        await move(tx, item, "starting", now)
+        await replicas.move(tx, item, "starting", now)
         await settle(tx, fact, now, endpoints=[item.endpoint_id])
 
 

@@ -163,6 +163,11 @@ async def move(
         await _give_back(tx, item)
 
 
+async def stop(tx: Transaction, item: Member, now: datetime, reasons: Sequence[Reason] = ()) -> None:
+    """Have a member end; one that is held back has: its node has never heard of it."""
+    await move(tx, item, "stopped" if item.held_back else "stopping", now, reasons)
+
+
 async def come(tx: Transaction, item: Member, to: Came, now: datetime) -> None:
     """Note what a member has come to, as its node tells it."""
     await move(tx, item, to.state, now, to.reasons)
@@ -186,11 +191,10 @@ async def step(
 
 
 async def yield_place(tx: Transaction, item: Member, now: datetime, reason: Reason) -> None:
-    """Tell a member to stop whose place another has got already; one that is held back has not begun."""
+    """Have a member end whose place another has got already."""
+    await stop(tx, item, now, (reason,))
     if item.held_back:
-        await move(tx, item, "stopped", now, (reason,))
         return
-    await move(tx, item, "stopping", now, (reason,))
     await tx.change("UPDATE member SET holds = false WHERE workload_id = $1", item.workload_id)
     if item.holds:
         await _give_back(tx, item)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from meshkit.store import Transaction
 
-from placement import jobstore, leasestore, members, memory, owners, reading, store
+from placement import jobstore, leasestore, members, memory, owners, reading, replicas
 from placement.domain import jobs
 from placement.domain.engine.notice import Curbed, Preempted, Queued, Reseated, Stranded
 from placement.domain.engine.wish import Input, Placed, Released, Wish
@@ -40,7 +40,8 @@ class Outcomes:
     async def seat(self, outcome: Placed) -> None:
         """Have all members sit where they do."""
         owner = await owners.load(self._tx, outcome.workload)
-        if owner.over:  # It gave way, and was let go of before it was seen what else became of it.
+        if owner.over:
+            # It gave way, and was let go of before it was seen what else became of it.
             return
         taken = await owners.seat(self._tx, self._cause, self._now, owner, outcome)
         self.touched |= {one.node_id for one in taken}
@@ -76,11 +77,7 @@ class Outcomes:
         item = await reading.load_workload(self._tx, outcome.workload)
         if item is None or not item.living:
             return
-        # Of one that is held back its node has never heard.
-        state = "stopped" if item.held_back else "stopping"
-        await store.move(self._tx, item, state, self._now, (jobs.shed_by(outcome.by),))
-        if item.held_back:
-            await self.give(Released(workload=item.workload_id, at=milliseconds(self._now)))
+        await replicas.stop(self._tx, item, self._now, (jobs.shed_by(outcome.by),))
         self.touched.add(item.node_id)
         self.curbed.append(item.endpoint_id)
 

@@ -106,9 +106,8 @@ async def reseat(
 
 def _taken(cause: Any, before: Member, seat: Seat, devices: Devices) -> Taken:
     """Return what a member has where it goes on."""
-    caused_at = getattr(cause, "occurred_at", None) or cause.asked_at
     return Taken(
-        workload_id=derived_id("workload", caused_at, before.owner_id, before.workload_id),
+        workload_id=derived_id("workload", _caused_at(cause), before.owner_id, before.workload_id),
         number=before.number,
         node_id=seat.node,
         devices=tuple(Held(devices[seat.node, card], seat.milli_each) for card in seat.cards),
@@ -125,7 +124,7 @@ def taken_of(
     needs: Mapping[str, tuple[int, int]],
 ) -> list[Taken]:
     """Return what each member has where it sits; ``needs``: memory and CPU of a member on each node."""
-    caused_at = getattr(cause, "occurred_at", None) or cause.asked_at
+    caused_at = _caused_at(cause)
     return [
         Taken(
             workload_id=derived_id("workload", caused_at, outcome.workload, str(attempt), str(number)),
@@ -137,6 +136,12 @@ def taken_of(
         )
         for number, one in enumerate(outcome.seats)
     ]
+
+
+def _caused_at(cause: Any) -> datetime:
+    """Return when a fact occurred, or an ask was asked."""
+    at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at
+    return at
 
 
 async def crowded(

@@ -12,7 +12,17 @@ from meshkit.clock import Clock
 from meshkit.store import Store, Transaction
 from meshkit.telemetry import METRICS
 
-from placement import demands, jobstore, late, leasestore, maintaining, members, memory, reading, work
+from placement import (
+    demands,
+    jobstore,
+    leasestore,
+    maintaining,
+    members,
+    memory,
+    reading,
+    replicas,
+    work,
+)
 from placement.domain.fleet import Occasion
 from placement.domain.health import on_returned
 from placement.domain.members import LOST_FOR_S
@@ -143,7 +153,7 @@ class Pulse:
                 drained=await demands.drained(tx, site, now),
                 owners=await self._owners_in_need(tx),
                 empty=await reading.drained(tx, site),
-                late=await late.held_back(tx, site),
+                late=await replicas.held_back(tx, site),
                 maintained=await maintaining.is_due(tx, site, now),
                 compares=compares,
                 differs=await differing(tx, self.beats, now, within_s) if compares else NOTHING,
@@ -158,7 +168,7 @@ class Pulse:
             await put_intent(tx, node_id)
         await work.look_at(tx, self._occasion(), self._clock.now(), *seen.owners)
         await work.tick(tx, self._occasion(), self._clock.now())
-        await late.begin(tx, self._site, seen.late, self._clock.now())
+        await replicas.begin_late(tx, self._site, seen.late, self._clock.now())
         if seen.maintained:
             await maintaining.follow(tx, self._occasion(), self._clock.now())
         for node_id in seen.empty:

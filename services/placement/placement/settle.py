@@ -10,7 +10,6 @@ from mesh_contracts import wire
 from mesh_contracts.fact import born_of
 from mesh_contracts.placement import (
     EndpointChanged,
-    Reason,
     WorkloadAssigned,
     WorkloadMoved,
     WorkloadRefused,
@@ -18,11 +17,11 @@ from mesh_contracts.placement import (
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import memory, nodes, owners, reading, store, work
+from placement import memory, nodes, owners, reading, replicas, store, work
 from placement.domain.decide import Grant, Refusal, answer_of
-from placement.domain.engine.wish import Asked, Refused, Released
+from placement.domain.engine.wish import Asked, Refused
 from placement.domain.engine.wish import Placed as Seated
-from placement.domain.fleet import ENDED, WATTS_DRAWN, Placed, Wanted
+from placement.domain.fleet import WATTS_DRAWN, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import route_of
 from placement.domain.wishes import milliseconds, wish_of
@@ -68,13 +67,12 @@ async def settle(
             held.refused.add(wanted.endpoint_id)
         await _start(tx, cause, now, wanted, answer=answer, draw=draw)
         for item in answer.returns:
-            await move(tx, item, "ready", now)
+            await replicas.move(tx, item, "ready", now)
         for item in answer.stops:
             if item in answer.drains:
                 await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
             else:
-                # Of one that is held back its node has never heard.
-                await move(tx, item, "stopped" if item.held_back else "stopping", now, item.reasons)
+                await replicas.stop(tx, item, now, item.reasons)
         await store.settle(tx, wanted, answer, now)
         await _tell(tx, cause, now, wanted, answer)
         await put_route(tx, wanted.endpoint_id)
@@ -84,17 +82,6 @@ async def settle(
     for touched_id in sorted(touched):
         await put_intent(tx, touched_id)
     await work.advance(tx, cause, now, node_id)
-
-
-async def move(
-    tx: Transaction, item: Placed, state: str, now: datetime, reasons: Sequence[Reason] = ()
-) -> None:
-    """Put a workload in another state; once it has ended what it held is free."""
-    await store.move(tx, item, state, now, reasons)
-    if state in ENDED:
-        held = await memory.hold(tx, item.site)
-        held.apply(Released(workload=item.workload_id, at=milliseconds(now)))
-        held.moved(item.node_id)
 
 
 async def tell_moved(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, item: Placed) -> None:

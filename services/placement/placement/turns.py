@@ -9,12 +9,12 @@ from mesh_contracts.fact import born_of
 from mesh_contracts.placement import NodeCordoned, NodeDrained, NodeLost, NodeReturned, Reason
 from meshkit.store import Transaction
 
-from placement import members, memory, nodes, reading, store, work
+from placement import members, memory, nodes, reading, replicas, store, work
 from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
 from placement.domain.health import Turn, on_drained, on_lost
 from placement.domain.members import Came, Member
 from placement.domain.plan import after_failure
-from placement.settle import move, settle, tell_moved
+from placement.settle import settle, tell_moved
 
 
 async def now_ready(
@@ -36,9 +36,9 @@ async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, re
     if item.state in ENDED:
         return
     if item.state == "stopping":
-        await move(tx, item, "stopped", now, item.reasons)
+        await replicas.move(tx, item, "stopped", now, item.reasons)
     else:
-        await move(tx, item, "failed", now, (reason,))
+        await replicas.move(tx, item, "failed", now, (reason,))
         wanted = await reading.load_wanted(tx, item.endpoint_id)
         assert wanted is not None, "the table's foreign key holds"
         failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
@@ -60,7 +60,9 @@ async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, s
     running = await reading.load_running(tx, server.node_id)
     for item in running:
         reason = Reason(code="node_lost", detail=f"{server.name} fell silent")
-        await move(tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,))
+        await replicas.move(
+            tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,)
+        )
     endpoints = [item.endpoint_id for item in running]
     await settle(tx, cause, now, endpoints=endpoints, node_id=server.node_id)
 

@@ -141,9 +141,7 @@ class Work:
             await members.move(self._tx, item, "failed", self._now, (reason,))
             self._touched.add(item.node_id)
         for item in to.stops:
-            # Of one that is held back its node has never heard.
-            state = "stopped" if item.held_back else "stopping"
-            await members.move(self._tx, item, state, self._now, item.reasons)
+            await members.stop(self._tx, item, self._now, item.reasons)
             if item.held_back:
                 self._todo.append(item.owner_id)
             self._touched.add(item.node_id)
@@ -163,7 +161,8 @@ class Work:
             await self._refuse(lease, (wish,))
             return
         if lease.place == "booked":
-            await self.give(Ticked(at=milliseconds(self._now)))  # What is booked begins with the time.
+            # What is booked begins with the time.
+            await self.give(Ticked(at=milliseconds(self._now)))
         await self._ask(wish)
 
     async def _reserve(self, lease: WantedLease) -> None:
@@ -175,7 +174,8 @@ class Work:
         held = await memory.hold(self._tx, self._site)
         given = reserved(lease, wish, self._now, since=held.engine.turns.now)
         if given.start >= given.end:
-            return  # By what others were told the time already, it is over; the next look says so.
+            # By what others were told the time already, it is over; the next look says so.
+            return
         outcome = held.apply(given)
         if isinstance(outcome, NotBooked):
             await self._refuse(lease, (short_of(outcome.short),))
