@@ -29,7 +29,7 @@ from placement.domain.maintenance import (
     remain,
     show_window,
 )
-from placement.domain.wishes import at_of, milliseconds
+from placement.domain.wishes import at_of, in_words, milliseconds
 from placement.naming import missing
 from placement.sitememory import Memory
 
@@ -126,8 +126,9 @@ async def _book(tx: Transaction, held: Memory, window: Window, at: int) -> Probl
         what = "in maintenance" if booking.wanted is None else "reserved"
         begins = at_of(booking.start)
         assert begins is not None, "a booking has a start"
-        span = f"from {begins:%Y-%m-%dT%H:%M:%SZ} until "
-        span += "it is cancelled" if until is None else f"{until:%Y-%m-%dT%H:%M:%SZ}"
+        span = (
+            f"from {in_words(begins)} until {'it is cancelled' if until is None else in_words(until)}"
+        )
         return Problem(
             title="The nodes are kept for something else then",
             status=409,

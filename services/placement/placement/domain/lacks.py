@@ -10,7 +10,7 @@ from placement.domain.engine.explain import refused
 from placement.domain.engine.notice import Queued, Short, Told
 from placement.domain.engine.share import gpus
 from placement.domain.engine.wish import Wish
-from placement.domain.wishes import at_of
+from placement.domain.wishes import at_of, in_words
 
 RAISE = "have an operator raise the quota, or ask for less"
 WAIT = "wait until others of yours end, or have an operator raise the quota"
@@ -64,7 +64,8 @@ def short_of(short: Short) -> Reason:
         words = {"name": short.name, "have": have, "want": short.want, "by": by}
         words |= {"have_gpus": gpus(have), "want_gpus": gpus(short.want)}
         words |= {"have_g": round(have / 1_000), "want_g": round(short.want / 1_000)}
-        detail = detail.format(**words, at=at_of(short.at))
+        at = at_of(short.at)
+        detail = detail.format(**words, at="" if at is None else in_words(at))
         return Reason(code=code, detail=detail, unblock=unblock)
     detail = f"{gpus(short.want)} are asked for, {gpus(have)} of its quota are left{by}"
     if short.code == "domains":

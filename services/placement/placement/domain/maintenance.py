@@ -21,7 +21,7 @@ from placement.domain.engine.notice import Maintained
 from placement.domain.engine.wish import Wish
 from placement.domain.fleet import LEAVING, MAINTENANCE, Server
 from placement.domain.health import REASONS_MAX, Turn, on_drained, on_returned
-from placement.domain.wishes import at_of, milliseconds
+from placement.domain.wishes import at_of, in_words, milliseconds
 
 PLANNED: Final = "maintenance_planned"
 OVER: Final = ("ended", "cancelled")
@@ -107,8 +107,8 @@ def overlapping(engine: Engine, given: Maintained) -> tuple[Booking, str] | None
 
 def why(window: Window) -> Reason:
     """Return why a node of a window takes nothing."""
-    until = "it is cancelled" if window.ends_at is None else _moment(window.ends_at)
-    begins = f"from {_moment(window.starts_at)} " if window.state == "planned" else ""
+    until = "it is cancelled" if window.ends_at is None else in_words(window.ends_at)
+    begins = f"from {in_words(window.starts_at)} " if window.state == "planned" else ""
     return Reason(
         code=PLANNED if window.state == "planned" else MAINTENANCE,
         detail=f"maintenance {begins}until {until}: {window.reason} ({window.window_id})",
@@ -214,7 +214,7 @@ def waits_for(engine: Engine, wish: Wish) -> tuple[Reason, ...]:
     if not room:
         return ()
     until = at_of(first) if first < FOREVER else None
-    then = "until somebody cancels that" if until is None else f"the first until {_moment(until)}"
+    then = "until somebody cancels that" if until is None else f"the first until {in_words(until)}"
     later = all(one.start > turns.now for one in windows)
     ends = "give it a run_max_s: what ends before the start may run there" if later else ""
     return (
@@ -247,7 +247,3 @@ def _in_the_way(leases: Sequence[str]) -> list[Reason]:
 
 def _leases_first(one: Remaining) -> tuple[int, str]:
     return KINDS.index(one.kind), one.id
-
-
-def _moment(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")

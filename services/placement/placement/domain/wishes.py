@@ -30,6 +30,11 @@ def at_of(moment: int | None) -> datetime | None:
     return None if moment is None else datetime.fromtimestamp(moment / 1_000, UTC)
 
 
+def in_words(at: datetime) -> str:
+    """Return a moment as people are told it."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def power_domain(level: str, domain: str) -> str:
     """Return what the engine calls a part of a site: the site itself has one name there, whatever it is called."""
     return level if level == "site" else domain
