@@ -112,6 +112,8 @@ ASKS: tuple[type[ask.Ask], ...] = (
     placement.GetSite,
     placement.RearmBreaker,
     placement.PlanMoves,
+    placement.MakeMoves,
+    placement.ListMoves,
     placement.PlanMaintenance,
     placement.ListMaintenance,
     placement.CancelMaintenance,

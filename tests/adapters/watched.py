@@ -5,7 +5,7 @@ from typing import Any
 
 from mesh_contracts.carbon import Signal
 from mesh_contracts.node import Device, HealthChanged, Heartbeat, NodeJoined, WorkloadStatus
-from mesh_contracts.placement import CreateEndpoint, Model
+from mesh_contracts.placement import CreateEndpoint, Model, Resources
 from meshkit.store import Store
 from meshkit.testing import FrozenClock, envelope, test_id, wish
 from placement import asks, handlers, reading
@@ -53,10 +53,16 @@ class Hall:
                 await handlers.on_health_changed(passed, tx, self.clock)
             self.speaking[node_id] = []
 
-    async def create(self, name: str = "story") -> Placed:
+    async def create(self, name: str = "story", resources: Resources | None = None) -> Placed:
         async with self.store.transaction() as tx:
             await handlers.on_project_admitted(Site.admitted(PROJECT, "demo"), tx, self.clock)
-            ask = CreateEndpoint(**wish(), name=name, project=PROJECT, model=Model(id="tiny"))
+            ask = CreateEndpoint(
+                **wish(ask_id=test_id("ask", name)),
+                name=name,
+                project=PROJECT,
+                model=Model(id="tiny"),
+                resources=resources or Resources(),
+            )
             made: Any = await asks.create_endpoint(ask, ADMIN, tx, self.clock)
             return (await reading.load_workloads(tx, made.id))[-1]
 

@@ -69,8 +69,8 @@ def plan(endpoint: Wanted, workloads: Sequence[Placed], fleet: Sequence[Server],
             wish = wish_of(endpoint, item.workload_id)
             engine.apply(Found(wish=wish, seats=(Seat(item.node_id, (), 0),), at=0))
 
-    def seek(number: int, failed_on: Sequence[str]) -> Grant | Refusal:
-        wish = wish_of(endpoint, f"more-{number}", failed_on)
+    def seek(number: int, failed_on: Sequence[str], only: str) -> Grant | Refusal:
+        wish = wish_of(endpoint, f"more-{number}", failed_on, only)
         outcome = engine.apply(Asked(wish=wish, at=0))
         assert isinstance(outcome, Seated | Refused)
         return answer_of(engine, wish, outcome)

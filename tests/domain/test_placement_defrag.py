@@ -27,11 +27,11 @@ def test_one_replica_that_stands_alone_moves_so_that_a_whole_node_comes_free() -
     placed(engine, wish("d", WHOLE))
 
 
-def test_leases_gangs_and_jobs_that_may_not_be_stopped_stay_where_they_are() -> None:
+def test_leases_and_jobs_stay_where_they_are() -> None:
     for fields in (
         {"kind": "lease"},
         {"kind": "job"},
-        {"kind": "job", "preemptible": True, "min_run_ms": 1_000},
+        {"kind": "job", "preemptible": True},
         {"kind": "job", "preemptible": True, "members": 2},
     ):
         engine = site(node("n0"), node("n1"))
@@ -40,12 +40,15 @@ def test_leases_gangs_and_jobs_that_may_not_be_stopped_stay_where_they_are() -> 
         assert plan(engine, WHOLE, at=999).moves == ()
 
 
-def test_a_preemptible_job_moves_once_it_has_run_its_least_time() -> None:
-    engine = site(node("n0"), node("n1"))
-    placed(engine, wish("a", Size(gpus=1), preemptible=True, min_run_ms=1_000), at=500)
-    placed(engine, wish("b", Size(gpus=1), dislike=("n0",)))
-    assert plan(engine, WHOLE, at=1_499).moves == ()
-    assert [move.workload for move in plan(engine, WHOLE, at=1_500).moves] == ["a"]
+def test_who_may_sit_on_one_node_only_sits_there_or_nowhere_and_in_nobodys_stead() -> None:
+    engine = site(node("n0"), node("n1"), node("n2"))
+    placed(engine, wish("soft", Size(gpus=8), preemptible=True, dislike=("n0", "n2")))
+    refused(engine, wish("a", WHOLE, kind="endpoint", priority=900, only="n1"))
+    assert "soft" in engine.holdings
+    outcome = placed(engine, wish("b", WHOLE, kind="endpoint", only="n2"))
+    assert outcome.seats[0].node == "n2"
+    refused(engine, wish("c", Size(gpus=1), kind="endpoint", only="n2"))
+    refused(engine, wish("d", Size(gpus=1), kind="endpoint", only="n9"))
 
 
 def test_a_plan_has_no_more_moves_than_were_allowed() -> None:

@@ -33,9 +33,11 @@ from mesh_contracts.placement import (
     ListJobs,
     ListLeases,
     ListMaintenance,
+    ListMoves,
     ListNodes,
     ListQuotas,
     ListSites,
+    MakeMoves,
     PlanMaintenance,
     PlanMoves,
     RearmBreaker,
@@ -60,6 +62,7 @@ from placement import (
     lease_asks,
     maintenance_asks,
     memory,
+    move_asks,
     remembering,
     settle,
     site_asks,
@@ -99,17 +102,7 @@ def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service
     service.answers(ListLeases, lease_asks.list_leases)
     service.answers(GetLease, lease_asks.get_lease)
     service.answers(ReleaseLease, lease_asks.release_lease)
-    service.answers(ListSites, site_asks.list_sites)
-    service.answers(GetSite, site_asks.get_site)
-    service.answers(SetCap, site_asks.set_cap)
-    service.answers(RearmBreaker, breaking.rearm_breaker)
-    service.answers(PlanMoves, explaining.plan_moves)
-    service.answers(ListCaps, site_asks.list_caps)
-    service.answers(PlanMaintenance, maintenance_asks.plan_maintenance)
-    service.answers(ListMaintenance, maintenance_asks.list_maintenance)
-    service.answers(CancelMaintenance, maintenance_asks.cancel_maintenance)
-    service.answers(SetQuota, site_asks.set_quota)
-    service.answers(ListQuotas, site_asks.list_quotas)
+    _answers_of_the_site(service)
 
     site = settings.mesh_site
     weight = settings.placement_watt_weight
@@ -148,3 +141,19 @@ def _reads(service: Service) -> None:
     service.reads(WorkloadFailed, handlers.on_workload_failed)
     service.reads(ErasureRecorded, handlers.on_erasure_recorded)
     service.reads(DemandChanged, handlers.on_demand_changed)
+
+
+def _answers_of_the_site(service: Service) -> None:
+    service.answers(ListSites, site_asks.list_sites)
+    service.answers(GetSite, site_asks.get_site)
+    service.answers(SetCap, site_asks.set_cap)
+    service.answers(RearmBreaker, breaking.rearm_breaker)
+    service.answers(PlanMoves, explaining.plan_moves)
+    service.answers(MakeMoves, move_asks.make_moves)
+    service.answers(ListMoves, move_asks.list_moves)
+    service.answers(ListCaps, site_asks.list_caps)
+    service.answers(PlanMaintenance, maintenance_asks.plan_maintenance)
+    service.answers(ListMaintenance, maintenance_asks.list_maintenance)
+    service.answers(CancelMaintenance, maintenance_asks.cancel_maintenance)
+    service.answers(SetQuota, site_asks.set_quota)
+    service.answers(ListQuotas, site_asks.list_quotas)

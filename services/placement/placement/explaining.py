@@ -90,7 +90,7 @@ def _operators() -> Problem:
 async def plan_moves(
     ask: PlanMoves, principal: Principal, tx: Transaction, clock: Clock
 ) -> Moves | Problem:
-    """Return moves that would make room for more members of a shape. None is made."""
+    """Return moves that would make room for more members of a shape. None is made: ``make_moves`` has them made."""
     del principal
     fault = bad_resources(ask.resources) or bad_jurisdictions(ask.residency.jurisdictions)
     if fault is not None:

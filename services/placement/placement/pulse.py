@@ -19,7 +19,9 @@ from placement import (
     maintaining,
     members,
     memory,
+    moving,
     reading,
+    relocating,
     replicas,
     work,
 )
@@ -50,7 +52,7 @@ WholeSince = Callable[[], float | None]
 
 
 class _Seen(NamedTuple):
-    """What there is to be done: endpoints that are ``due``, demand to look at, what has ended, whom time concerns."""
+    """What there is to be done: endpoints that are ``due``, demand to look at, what has ended, whom time concerns, who waits to move."""
 
     known: dict[tuple[str, bool], list[str]]
     due: list[str]
@@ -60,6 +62,7 @@ class _Seen(NamedTuple):
     empty: list[str]
     late: list[str]
     maintained: bool
+    moves: list[str]
     compares: bool
     differs: Differs
 
@@ -155,6 +158,7 @@ class Pulse:
                 empty=await reading.drained(tx, site),
                 late=await replicas.held_back(tx, site),
                 maintained=await maintaining.is_due(tx, site, now),
+                moves=await moving.waiting(tx, site) if compares else [],
                 compares=compares,
                 differs=await differing(tx, self.beats, now, within_s) if compares else NOTHING,
             )
@@ -171,6 +175,8 @@ class Pulse:
         await replicas.begin_late(tx, self._site, seen.late, self._clock.now())
         if seen.maintained:
             await maintaining.follow(tx, self._occasion(), self._clock.now())
+        if seen.moves:
+            await relocating.follow(tx, self._occasion(), self._clock.now())
         for node_id in seen.empty:
             await now_drained(tx, self._occasion(), self._clock.now(), node_id)
 

@@ -132,9 +132,9 @@ def _seeker(held: Memory, cause: Any, wanted: Wanted, now: datetime) -> Seek:
     cause_id: str = getattr(cause, "fact_id", None) or cause.ask_id
     caused_at: datetime = getattr(cause, "occurred_at", None) or cause.asked_at
 
-    def seek(number: int, failed_on: Sequence[str]) -> Grant | Refusal:
+    def seek(number: int, failed_on: Sequence[str], only: str) -> Grant | Refusal:
         workload_id = derived_id("workload", caused_at, cause_id, wanted.endpoint_id, str(number))
-        wish = wish_of(wanted, workload_id, failed_on)
+        wish = wish_of(wanted, workload_id, failed_on, only)
         outcome = held.apply(Asked(wish=wish, at=milliseconds(now)))
         assert isinstance(outcome, Seated | Refused), "a replica does not wait in line"
         return answer_of(held.engine, wish, outcome, held.called)

@@ -46,13 +46,20 @@ def verbs(noun: str) -> Verbs:
         made.add(
             "moves",
             show_moves,
-            "what to move so that more of a shape fits; none is made",
+            "what to move so that more of a shape fits",
             argument("site", "its name"),
             argument("--gpus", "whole GPUs on one node", type=int, default=0),
             argument("--gpu-milli", "thousandths of one GPU", type=int, default=0),
             argument("--gpu-model", "of which model"),
             argument("--memory-mib", "memory (256)", type=int, default=256),
             argument("--most", "moves at most (8)", type=int, default=8),
+            argument("--make", "have these moves made now", action="store_true"),
+        )
+        made.add(
+            "moving",
+            list_moving,
+            "the moves that are not over, and what each waits for",
+            argument("site", "its name"),
         )
         made.add(
             "rearm",
@@ -127,7 +134,7 @@ def get_site(wanted: argparse.Namespace) -> None:
 
 
 def show_moves(wanted: argparse.Namespace) -> None:
-    """Print which moves would make room."""
+    """Print which moves would make room; have them made where that was asked for."""
     resources = {
         "gpus": wanted.gpus,
         "gpu_milli": wanted.gpu_milli,
@@ -137,6 +144,10 @@ def show_moves(wanted: argparse.Namespace) -> None:
         resources["gpu_model"] = wanted.gpu_model
     body = {"resources": resources, "moves_max": wanted.most}
     found = door(wanted).call("POST", f"/api/v1/sites/{part(wanted.site)}/moves", body)
+    asked = [{"id": one["id"], "to_node": one["to_node"]} for one in found["items"]]
+    if wanted.make and asked:
+        path = f"/api/v1/sites/{part(wanted.site)}:move"
+        found["moving"] = door(wanted).call("POST", path, {"moves": asked})["items"]
     if wanted.json:
         show.out(found)
         return
@@ -148,6 +159,26 @@ def show_moves(wanted: argparse.Namespace) -> None:
     ]
     show.table(found["items"], columns, "no move makes more room")
     print(f"{found['before']} fit now, {found['after']} after these moves")
+    if "moving" in found:
+        print(f"being made; mesh site moving {wanted.site} shows how far they are")
+
+
+def list_moving(wanted: argparse.Namespace) -> None:
+    """Print the moves that are not over."""
+    found = door(wanted).call("GET", f"/api/v1/sites/{part(wanted.site)}/moves")
+    if wanted.json:
+        show.out(found)
+        return
+    columns = [
+        ("id", field("id")),
+        ("endpoint", field("endpoint")),
+        ("from", field("from_node")),
+        ("to", field("to_node")),
+        ("state", field("state")),
+        ("until", field("until")),
+        ("why", lambda one: "; ".join(why["detail"] for why in one.get("reasons", []))),
+    ]
+    show.table(found["items"], columns, "nothing moves")
 
 
 def rearm_site(wanted: argparse.Namespace) -> None:

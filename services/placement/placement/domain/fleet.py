@@ -95,7 +95,10 @@ WATTS_DRAWN = Reason(
 
 
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """One workload: where, in which state, what it holds, and whose successor it is."""
+    """One workload: where, in which state, what it holds, and whose successor it is.
+
+    ``moves_to`` is the node where somebody has asked it to sit instead, ``moves_until`` when that is given up.
+    """
 
     workload_id: str
     endpoint_id: str
@@ -114,6 +117,8 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: datetime | None = None
     replaces: str | None = None
     drains_until: datetime | None = None
+    moves_to: str | None = None
+    moves_until: datetime | None = None
     reasons: tuple[Reason, ...] = ()
 
     @property

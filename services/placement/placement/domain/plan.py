@@ -14,9 +14,12 @@ BACKOFF_MAX_S = 60.0
 STEADY_AFTER_S = 60.0
 """A replica that served this long before it failed starts the count of failures anew."""
 CRASH_LOOP_AFTER = 3
+MOVES_FROM = 1_000_000
+"""The first number of a successor that is to sit on one node: above those of all others of a plan."""
 
-Seek = Callable[[int, Sequence[str]], Grant | Refusal]
-"""Places one more replica: its number among those of one plan, the nodes where others just failed."""
+Seek = Callable[[int, Sequence[str], str], Grant | Refusal]
+"""Places one more replica: its number among those of one plan, the nodes where others just failed, the node it must
+sit on (empty: any)."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,14 +63,20 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], seek: Seek, now: datetime)
     returns = _returns(wanted.count, workloads)
     workloads = [_serving(item) if item in returns else item for item in workloads]
     living = [item for item in workloads if item.living]
-    staying = [item for item in living if not item.leaving]
-    leaving = [item for item in living if item.leaving]
-    lacking = max(0, wanted.count - len(staying))
+    # Whoever is to sit elsewhere stays until there is room: then its successor begins, and it leaves.
+    moves = [] if waits else _moves(workloads, seek, wanted.count)
+    moved = {item.replaces for item in workloads if item.living}
+    moved |= {place.replaces.workload_id for place in moves if place.replaces}
+    leaving = [item for item in living if item.leaving or (item.moves_to and item.workload_id in moved)]
+    staying = [item for item in living if item not in leaving]
+    lacking = max(0, wanted.count - len(staying) - len(moves))
     places, refusal = ([], None) if waits else _places(workloads, seek, lacking)
+    places = [*moves, *places]
     surplus = _surplus(wanted.count, staying)
     stops = surplus + _handed_over(wanted.count, staying, leaving)
-    drains = [item for item in surplus if item.state == "ready" and not wanted.deleted]
-    missing = lacking - len(places)
+    asked = [item for item in stops if item.moves_to and not item.leaving]
+    drains = [item for item in surplus + asked if item.state == "ready" and not wanted.deleted]
+    missing = lacking + len(moves) - len(places)
 
     stopped = {item.workload_id for item in stops}
     ready = 1 if wanted.external and not wanted.deleted else 0
@@ -115,12 +124,30 @@ def _steady(wanted: Wanted, workloads: Sequence[Placed], now: datetime) -> bool:
 def _returns(count: int, workloads: Sequence[Placed]) -> tuple[Placed, ...]:
     """Return which of those that only finish what they have are to serve again."""
     staying = sum(1 for item in workloads if item.living and not item.leaving)
-    draining = [item for item in workloads if item.draining and not item.leaving]
+    draining = [item for item in workloads if item.draining and not (item.leaving or item.moves_to)]
     return tuple(draining[: max(0, count - staying)])
 
 
 def _serving(item: Placed) -> Placed:
     return msgspec.structs.replace(item, state="ready", drains_until=None)
+
+
+def _moves(workloads: Sequence[Placed], seek: Seek, count: int) -> list[Place]:
+    """Return successors on the nodes where replicas are to sit, for those that have none and for whom there is room."""
+    heirs = {item.replaces for item in workloads if item.living}
+    movers = [
+        item
+        for item in workloads
+        if item.moves_to and item.living and not item.leaving and item.workload_id not in heirs
+    ]
+    places = []
+    for number, item in enumerate(movers[:count]):
+        assert item.moves_to is not None
+        failed_on = [one.node_id for one in workloads if one.state == "failed"]
+        answer = seek(MOVES_FROM + number, failed_on, item.moves_to)
+        if isinstance(answer, Grant):
+            places.append(Place(grant=answer, replaces=item))
+    return places
 
 
 def _places(
@@ -134,7 +161,7 @@ def _places(
     heirless = [item for item in heirless if item.workload_id not in taken_over]
     places: list[Place] = []
     for number in range(lacking):
-        answer = seek(number, failed_on)
+        answer = seek(number, failed_on, "")
         if isinstance(answer, Refusal):
             return places, answer
         places.append(
@@ -201,7 +228,7 @@ def _reasons(
         detail = "a replica failed and is tried again after a pause"
         reasons.append(Reason(code="backing_off", detail=detail, count=missing))
     if leaving and not wanted.deleted:
-        detail = "a node hands its work over; the old replica answers until its successor does"
+        detail = "a replica moves to another node; it answers until its successor does"
         reasons.append(Reason(code="moving", detail=detail))
     if not reasons and state not in {"stopping", "stopped"} and ready < wanted.count:
         detail = f"{ready} of {wanted.count} replicas answer"

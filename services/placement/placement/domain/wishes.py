@@ -68,10 +68,11 @@ def near_of(near: Near) -> Nearness:
     return Nearness(level=near.level or "", required=near.required, segment=near.segment)
 
 
-def wish_of(wanted: Wanted, workload_id: str, failed_on: Sequence[str] = ()) -> Wish:
+def wish_of(wanted: Wanted, workload_id: str, failed_on: Sequence[str] = (), only: str = "") -> Wish:
     """Return the wish for one replica of an endpoint: beside no other, and not where one just failed.
 
-    Both give way where nothing else fits. ``failed_on`` names a node once for each failure there.
+    Both give way where nothing else fits. ``failed_on`` names a node once for each failure there; ``only`` is
+    the one node that will do, if there is one.
     """
     return Wish(
         workload=workload_id,
@@ -83,6 +84,7 @@ def wish_of(wanted: Wanted, workload_id: str, failed_on: Sequence[str] = ()) -> 
         group=wanted.endpoint_id,
         apart="node",
         priority=SERVING,
+        only=only,
         dislike=tuple(failed_on),
     )
 

@@ -15,7 +15,7 @@ from inference_gateway.http.api.asking import (
 )
 from inference_gateway.http.api.fleet import shown
 from inference_gateway.http.api.work import Ended
-from inference_gateway.http.api.work_bodies import NewCap, NewMaintenance, Rearm, Room
+from inference_gateway.http.api.work_bodies import Moved, NewCap, NewMaintenance, Rearm, Room
 from inference_gateway.http.problems import refused
 
 
@@ -72,7 +72,7 @@ class Sites(Controller):
     async def moves(
         self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[Room]
     ) -> placement.Moves:
-        """Show which moves would make room for more members of a shape. None is made."""
+        """Show which moves would make room for more members of a shape; none is made. `{site}:move` makes them."""
         known(asker, site)
         found: placement.Moves = await asker(
             request,
@@ -82,6 +82,24 @@ class Sites(Controller):
             moves_max=data.moves_max,
         )
         return found
+
+    @get("/{site:str}/moves")
+    async def moving(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str]
+    ) -> placement.Movings:
+        """List the moves that are not over, each with what it waits for."""
+        known(asker, site)
+        found: placement.Movings = await asker(request, placement.ListMoves)
+        return found
+
+    @post("/{site:str}/move", status_code=202)
+    async def move(
+        self, request: AnyRequest, asker: Asking, site: FromPath[str], data: JSONBody[Moved]
+    ) -> placement.Movings:
+        """Have replicas sit elsewhere: each serves until its successor answers there."""
+        known(asker, site)
+        made: placement.Movings = await asker(request, placement.MakeMoves, moves=data.moves)
+        return made
 
     @post("/{site:str}/rearm", status_code=200)
     async def rearm(

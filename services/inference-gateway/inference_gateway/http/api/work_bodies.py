@@ -7,6 +7,7 @@ from mesh_contracts.placement import (
     Isolation,
     Members,
     MovesMax,
+    MovesToMake,
     Names,
     Near,
     NvlinkDomains,
@@ -91,6 +92,12 @@ class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     resources: Resources = msgspec.field(default_factory=Resources)
     residency: Residency = msgspec.field(default_factory=Residency)
     moves_max: MovesMax = 8
+
+
+class Moved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which replicas are to sit where: as a plan of moves names them."""
+
+    moves: MovesToMake
 
 
 class Rearm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -58,9 +58,9 @@ def plan(
     """Return moves after which more members of ``size`` fit; the engine stays as it is.
 
     Each move is an input that the engine takes as it is by then: the member fits where it goes while it still
-    holds what it had, so that nothing is broken on the way. Replicas of endpoints move, and preemptible
-    jobs of one member that have run their least time; leases and gangs stay. The nodes are cleared first
-    that take the fewest moves; no move makes another node take fewer members of the size.
+    holds what it had, so that nothing is broken on the way. Replicas of endpoints move: their successors can
+    answer before they end. Leases stay, and jobs, which would lose what they computed. The nodes are cleared
+    first that take the fewest moves; no move makes another node take fewer members of the size.
     """
     goal = _Goal(size, terms or Terms(), at)
     before = int(members(engine.site, *goal[:2]).sum())
@@ -110,10 +110,7 @@ def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list
     for workload in engine.ends.on(rows):
         holding = engine.holdings[workload]
         wish = holding.wish
-        moves = (wish.kind == "endpoint" and not gathers(wish)) or (
-            wish.kind == "job" and wish.preemptible and wish.members == 1
-        )
-        if moves and at - holding.at >= wish.min_run_ms:
+        if wish.kind == "endpoint" and not gathers(wish) and at - holding.at >= wish.min_run_ms:
             for member, part in enumerate(holding.parts):
                 if rows[part.row]:
                     found.setdefault(part.row, []).append(_Seated(holding, member, part))

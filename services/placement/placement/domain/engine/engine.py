@@ -157,7 +157,7 @@ class Engine:
         self.barred = before
         if isinstance(last, NoChoice | NoGang):
             self.leave(wish, parts)
-            return Missed(last, len(parts), beside(self.site, wish.avoid, barred))
+            return Missed(last, len(parts), beside(self.site, wish.avoid, wish.only, barred))
         return Seated(tuple(parts), told(last))
 
     def would(self, wish: Wish) -> Placed | Refused:
@@ -191,7 +191,7 @@ class Engine:
             self.seating.enter(wish, gang.seats)
             return gang.seats.parts(), gang
         parts: list[Part] = []
-        bars, self.barred = self.barred, beside(self.site, wish.avoid, self.barred)
+        bars, self.barred = self.barred, beside(self.site, wish.avoid, wish.only, self.barred)
         while True:
             costs, bias = watt_costs(self.site, self.watt_weight), self._bias(wish)
             opens = self.islands.costs()

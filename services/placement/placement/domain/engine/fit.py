@@ -81,10 +81,15 @@ def barred(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:
     return fails
 
 
-def beside(site: Site, avoid: tuple[str, ...], bars: Ints | None) -> Ints | None:
-    """Return what keeps a member from each row, those it avoids among them; ``None`` for nothing."""
-    avoided = [site.row_of[node] for node in avoid if node in site.row_of]
-    if not avoided:
+def beside(site: Site, avoid: tuple[str, ...], only: str, bars: Ints | None) -> Ints | None:
+    """Return what keeps a member from each row, those it avoids among them; ``None`` for nothing.
+
+    ``only``: the one node that will do (empty: any).
+    """
+    avoided: Bools | list[int] = [site.row_of[node] for node in avoid if node in site.row_of]
+    if only:
+        avoided = site.every != site.row_of.get(only, -1)
+    elif not avoided:
         return bars
     found = np.zeros(site.rows, np.int64) if bars is None else bars.copy()
     found[avoided] |= BIT["ready"]

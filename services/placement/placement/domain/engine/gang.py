@@ -179,7 +179,7 @@ class Gangs:
         kept = self.reserved(wish.size, terms)
         if kept is not None:
             found = kept if found is None else found | kept
-        return beside(site, wish.avoid, found)
+        return beside(site, wish.avoid, wish.only, found)
 
     def _least(self) -> Ints:
         """Return the watts that each cell may add: int[cell]."""

@@ -29,11 +29,11 @@ AROUND = BIT["isolation"] | BIT["power"]
 
 
 def least_ready(lack: Lack) -> Relaxation | None:
-    """Return the first closed node that would do: one that is only avoided would not."""
+    """Return the first closed node that would do: one that the wish does not go to would not."""
     site = lack.engine.site
     for row in lack.rows[site.closed[lack.rows] != 0].tolist():
         node = site.specs[row].node
-        if node not in lack.wish.avoid:
+        if node not in lack.wish.avoid and lack.wish.only in {"", node}:
             return Relaxation("ready", 1, (node,))
     return None
 

@@ -246,7 +246,7 @@ class Trying:
             if isinstance(chosen, Seated):
                 return (terms, chosen, ()), None
             missed = chosen
-        if not admission.soft or not left.plans:
+        if not admission.soft or not left.plans or wish.only:
             return None, missed
         left.plans -= 1
         left.rooms.clear()

@@ -89,8 +89,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One workload to place: ``members`` times ``size``, all or none.
 
     ``group`` are those it should not share a domain of level ``apart`` with (the replicas of one
-    endpoint). ``avoid`` are nodes that will not do, ``dislike`` nodes to take only where no other does,
-    ``home`` nodes that hold its weights already. Of an ``elastic`` one, lost members are replaced while the
+    endpoint). ``only`` is the one node that will do, in nobody's stead; ``avoid`` are nodes that will not, ``dislike``
+    nodes to take only where no other does, ``home`` nodes that hold its weights already. Of an ``elastic`` one, lost members are replaced while the
     others go on. It runs at most ``run_ms`` (0: nobody knows) and, where it names a ``reservation``, on that
     one's nodes only. With ``queue`` it waits where it does not fit now; an endpoint never does. One that waits may
     begin up to ``slack_ms`` later where the grid emits less then. Times are milliseconds.
@@ -115,6 +115,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_ms: int = 0
     slack_ms: int = 0
     reservation: str = ""
+    only: str = ""
     avoid: tuple[str, ...] = ()
     dislike: tuple[str, ...] = ()
     home: tuple[str, ...] = ()
