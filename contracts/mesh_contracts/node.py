@@ -24,14 +24,18 @@ Level = Literal["nvlink", "rack", "leaf", "rail", "pdu", "row", "hall"]
 """Parts of a site that a server stands in: of the fabric (NVLink domain, leaf, rail), of power and space."""
 
 
-class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """One accelerator. ``rehearsal`` devices are doubles, and say so wherever they appear."""
+class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One accelerator. ``rehearsal`` devices are doubles, and say so wherever they appear.
+
+    ``mig``: it is in MIG mode, and runs instances only.
+    """
 
     device_id: DeviceId
     index: Count
     model: str
     memory_mib: Count
     rehearsal: bool
+    mig: bool = False
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,17 +4,21 @@ from typing import Literal
 
 import msgspec
 
-from mesh_contracts.placement.nouns import Reason
+from mesh_contracts.placement.nouns import MigInstance, Reason
 from mesh_contracts.placement.shapes import PowerDomain
 from mesh_contracts.units import Count, Name
 
 
 class Seat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where one member would sit: the node, and which of its GPUs by index, so much of each."""
+    """Where one member would sit: the node, and which of its GPUs by index, so much of each.
+
+    ``mig`` is the instance of the one GPU that it would have.
+    """
 
     node: Name
     gpus: list[Count] = []
     gpu_milli_each: Count = 0
+    mig: MigInstance | None = None
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from mesh_contracts.placement.jobs import Command
-from mesh_contracts.placement.nouns import Engine, Model, Resources
+from mesh_contracts.placement.nouns import Engine, MigInstance, Model, Resources
 from mesh_contracts.units import (
     Count,
     DeviceId,
@@ -21,7 +21,10 @@ from mesh_contracts.units import (
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only."""
+    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only.
+
+    With ``mig`` it runs on that instance of its one device.
+    """
 
     workload_id: WorkloadId
     endpoint_id: EndpointId
@@ -33,12 +36,13 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     resources: Resources
     devices: list[DeviceId]
     api_key: str
+    mig: MigInstance | None = None
 
 
 class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One member of a job, or one server of a lease: the ``number``-th of ``members``.
 
-    Of a job the node runs ``command`` on ``devices``; ``attempt`` counts from 1, and above it the job
+    Of a job the node runs ``command`` on ``devices`` (with ``mig`` on that instance of its one device); ``attempt`` counts from 1, and above it the job
     goes on from its last checkpoint. Of a lease (``kind``) the whole server is the tenant's, and is
     to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
     """
@@ -56,6 +60,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     resources: Resources | None = None
     command: Command | None = None
     step: Literal["hold", "erase", "attest"] = "hold"
+    mig: MigInstance | None = None
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -27,6 +27,7 @@ NodeState = Literal[
 ]
 EndpointState = Literal["pending", "starting", "serving", "degraded", "stopping", "stopped", "asleep"]
 WorkloadState = Literal["assigned", "starting", "ready", "stopping", "stopped", "failed"]
+MigProfile = Annotated[str, Meta(max_length=32)]
 EngineKind = Literal["llama", "vllm", "external"]
 
 
@@ -115,13 +116,24 @@ class Routing(
 class Resources(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """What one replica or member takes: whole ``gpus`` or a fraction (``gpu_milli``), memory, CPU."""
+    """What one replica or member takes: whole ``gpus``, a fraction (``gpu_milli``) or a MIG instance; memory, CPU.
+
+    ``mig`` is the instance's profile (``3g.40gb``), as the GPU's model has it.
+    """
 
     gpus: Count = 0
     gpu_milli: Count = 0
+    mig: MigProfile | None = None
     gpu_model: str | None = None
     memory_mib: Count = 256
     cpu_milli: Count = 0
+
+
+class MigInstance(msgspec.Struct, frozen=True, kw_only=True):
+    """One MIG instance of a GPU: its profile, and the first of the memory slices that it takes."""
+
+    profile: MigProfile
+    start: Count
 
 
 class Residency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,7 +220,10 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One server as placement last saw it; where it stands, for what, and at how many watts, as in ``NodeJoined``."""
+    """One server as placement last saw it; where it stands, for what, and at how many watts, as in ``NodeJoined``.
+
+    ``mig_free``: how many instances of each profile would fit its GPUs in MIG mode, if no others came.
+    """
 
     id: NodeId
     name: Name
@@ -231,6 +246,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     assurances: list[Name] = []
     idle_w: Count = 0
     gpu_w: Count = 0
+    mig_free: dict[str, Count] = {}
 
 
 class Nodes(msgspec.Struct, frozen=True, kw_only=True):
