@@ -17,7 +17,7 @@ from placement.domain.engine.wish import (
     Wish,
 )
 
-Flavour = Literal["room", "power", "alone", "terms", "all"]
+Flavour = Literal["room", "power", "alone", "terms", "mig", "all"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 NODES = [f"n{number}" for number in range(6)]
 CAPPABLE = [
@@ -27,6 +27,10 @@ CAPPABLE = [
     ("pdu", "p0"),
     ("pdu", "p1"),
     ("site", "site"),
+]
+PROFILES = [
+    *("1g.10gb", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb"),
+    *("1g.5gb", "2g.10gb", "1g.6gb", "2g.12gb", "9g.90gb"),
 ]
 WATTS = [100, 150, 200, 250, 300, 400, 500, 700, 1_000]
 
@@ -67,6 +71,14 @@ class Draws:
             spec = replace(
                 spec, place={level: at for level, at in spec.place.items() if level != "nvlink"}
             )
+        if self._has("mig"):
+            spec = replace(
+                spec,
+                model=one(["H100", "H100", "A100-40GB", "A30", "unheard-of"]),
+                mig=one([(), (0,), (0, 1), (1, 3)]),
+                gpu_w=one([spec.gpu_w, 50]),
+            )
+            spec = replace(spec, mig=tuple(card for card in spec.mig if card < spec.gpus))
         if self._has("terms"):
             assurances = one([(), ("hds",), ("secnumcloud",), ("secnumcloud", "hds")])
             spec = replace(
@@ -83,6 +95,8 @@ class Draws:
             size = Size(gpu_milli=one([100, 250, 400, 500, 750, 999]))
         else:
             size = Size(gpus=one([0, 1, 1, 2, 3, 4]))
+        if self._has("mig") and one([0, 1, 1]):
+            size = Size(mig=one(PROFILES))
         if self._has("room"):
             size = replace(size, cpu_milli=one([0, 1, 2, 5]), memory_mib=one([0, 1, 2, 5]))
         if self._has("terms"):

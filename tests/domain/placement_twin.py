@@ -14,6 +14,9 @@ from tests.domain.placement_world import World
 def columns(engine: Engine) -> dict[str, list[int]]:
     """Return all that an engine has computed from what it was told, in a form that compares."""
     site, found = engine.site, {}
+    found["slices"], found["mig"] = (
+        np.where(site.any_mig, one[: site.rows], 0).sum(1).tolist() for one in (site.slices, site.mig)
+    )
     for name in ("free", "cards", "cpu", "memory", "slots", "closed", "silent", "taken", "tenant"):
         found[name] = getattr(site, name)[: site.rows].tolist()
     for level, watts in engine.power.planned.items():
@@ -111,6 +114,10 @@ class Twin:
             free = world.free(node)
             assert all(0 <= left <= 1_000 for left in free)
             assert self.engine.site.free[row, : len(free)].tolist() == free
+            for card, taken in world.cut(node).items():
+                assert len(taken) == len(set(taken)), "no slice is given twice"
+                full = int(self.engine.site.mig[row, card])
+                assert int(self.engine.site.slices[row, card]) == full - sum(1 << one for one in taken)
         for wish, seat in world.seats():
             spec = world.nodes[seat.node]
             assert not wish.size.models or spec.model in wish.size.models

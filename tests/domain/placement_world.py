@@ -28,6 +28,8 @@ from placement.domain.engine.wish import (
     Wish,
 )
 
+from tests.domain.placement_cuts import instances, smaller, taken
+
 POWER = ("rack", "pdu", "row", "hall", "site")
 WIDER = {"rack": ["nvlink", "node", ""], "nvlink": ["node", ""], "node": [""], "": []}
 Change = tuple[tuple[str, ...], "World", Wish]
@@ -96,11 +98,23 @@ class World:
                 yield wish, seat
 
     def free(self, node: str) -> list[int]:
-        left = [1_000] * self.nodes[node].gpus
+        spec = self.nodes[node]
+        left = [0 if card in spec.mig else 1_000 for card in range(spec.gpus)]
         for _, seat in self.seats():
             for card in seat.cards if seat.node == node else ():
                 left[card] -= seat.milli_each
         return left
+
+    def cut(self, node: str) -> dict[int, list[int]]:
+        """Return the memory slices that are taken of each GPU in MIG mode."""
+        here = [seat for wish, seat in self.seats() if wish.size.mig and seat.node == node]
+        return taken(self.nodes[node].mig, here)
+
+    def awake(self, node: str) -> set[int]:
+        """Return the GPUs of which somebody holds a part."""
+        spec, cut = self.nodes[node], self.cut(node)
+        whole = {card for card, left in enumerate(self.free(node)) if left < 1_000}
+        return whole - set(spec.mig) | {card for card, taken in cut.items() if taken}
 
     def at(self, node: str, level: str) -> str:
         """Return a node's domain at a level; empty where nobody knows it."""
@@ -110,7 +124,7 @@ class World:
 
     def planned(self, level: str, domain: str) -> int:
         return sum(
-            spec.idle_w + spec.gpu_w * sum(left < 1_000 for left in self.free(node))
+            spec.idle_w + spec.gpu_w * len(self.awake(node))
             for node, spec in self.nodes.items()
             if self.at(node, level) == domain
         )
@@ -156,6 +170,12 @@ class World:
         )
         if not plain:
             return False
+        if size.mig:
+            awake = self.awake(node)
+            return any(
+                not self.short(node, 0 if card in awake else spec.gpu_w)
+                for card, _ in instances(spec.model, size.mig, self.cut(node))
+            )
         for cards in combinations(range(spec.gpus), size.cards):
             if all(free[card] >= size.milli_each for card in cards):
                 watts = spec.gpu_w * sum(free[card] == 1_000 for card in cards)
@@ -173,6 +193,7 @@ class World:
             return True
         for node in self.where(wish):
             free = self.free(node)
+            assert not wish.size.mig, "of instances one at a time is asked for"
             for cards in combinations(range(self.nodes[node].gpus), wish.size.cards):
                 if all(free[card] >= wish.size.milli_each for card in cards):
                     seat = Seat(node, cards, wish.size.milli_each)
@@ -196,6 +217,7 @@ class World:
         yield "ready", 1, [((n,), self.but(closed=self.closed - {n}), wish) for n in self.closed]
         yield "heard", 1, [((n,), self.but(silent=self.silent - {n}), wish) for n in self.silent]
         yield from self.under_a_higher_cap(wish)
+        yield from self.with_mig_mode(wish)
         for workload in sorted(self.held, key=self.worth):
             yield "workload", 1, [((workload,), self.without(workload), wish)]
 
@@ -222,6 +244,20 @@ class World:
                 yield "gpu_milli", size.milli - left, sized(gpus=0, gpu_milli=left)
         for less in range(1, size.gpus):
             yield "gpus", less, sized(gpus=size.gpus - less)
+
+        if size.mig and not size.mig.startswith("9g"):
+            for less, others in smaller(size.mig).items():
+                yield "mig", less, [sized(other, mig=other)[0] for other in others]
+
+    def with_mig_mode(self, wish: Wish) -> Iterator[Changes]:
+        """Yield the one change that puts an idle GPU of a node in MIG mode."""
+        found: list[Change] = []
+        for node, spec in self.nodes.items():
+            idle = [card for card, left in enumerate(self.free(node)) if left == 1_000]
+            if idle and wish.size.mig:
+                on = {node: replace(spec, mig=(*spec.mig, idle[0]))}
+                found.append(((node,), self.but(nodes=self.nodes | on), wish))
+        yield "mig_mode", 1, found
 
     def on_easier_terms(self, wish: Wish) -> Iterator[Changes]:
         terms = wish.terms

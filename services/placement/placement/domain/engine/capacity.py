@@ -8,6 +8,7 @@ import numpy as np
 from placement.domain.engine.fit import FITS, LOWEST, fit
 from placement.domain.engine.site import Ints, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
+from placement.domain.engine.slices import seats as instances
 
 CAPACITIES_MAX = 64
 """Capacities kept; of more, those longest not asked for are counted anew when they are."""
@@ -65,12 +66,9 @@ class Capacity:
 def room(site: Site, size: Size, rows: Ints) -> tuple[Ints, Ints]:
     """Return how many members there is room for on each of ``rows``, and how many of them wake no GPU.
 
-    One more than that fails ``fit``, where one does not. A member on a MIG instance has a node to itself
-    among its gang.
+    One more than that fails ``fit``, where one does not.
     """
     seats = np.minimum(site.slots[rows], MEMBERS_MAX)
-    if size.mig:
-        seats = np.minimum(seats, 1)
     if size.cpu_milli:
         seats = np.minimum(seats, site.cpu[rows] // size.cpu_milli)
     if size.memory_mib:
@@ -82,6 +80,10 @@ def room(site: Site, size: Size, rows: Ints) -> tuple[Ints, Ints]:
         shares = free // size.gpu_milli
         awake = np.where(free < MILLI_PER_GPU, shares, 0).sum(1)
         seats = np.minimum(seats, shares.sum(1))
+        return seats, np.minimum(awake, seats)
+    if size.mig:
+        count, awake = instances(site, size.mig, rows)
+        seats = np.minimum(seats, count)
         return seats, np.minimum(awake, seats)
     return seats, seats if not size.cards else np.zeros_like(seats)
 

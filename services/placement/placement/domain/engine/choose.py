@@ -11,6 +11,7 @@ from placement.domain.engine.power import Power
 from placement.domain.engine.score import NONE, Scored, needed_w
 from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
+from placement.domain.engine.slices import allows, part_of, wakes
 from placement.domain.engine.tenancy import Tenancy
 from placement.domain.engine.views import View, Views
 
@@ -83,7 +84,7 @@ class Chooser:
             return NoChoice(failed=failed, fails=view.fails if also is None else view.fails | also)
         row = int(score.argmax())
         best = self._rated(picked, score, row, watt_costs, bias)
-        part = Part(row, self.cards(size, row, int(picked.card[row])), size.milli_each)
+        part = self.part(size, row, int(picked.card[row]))
         second = self._second(picked, score, row, watt_costs, bias)
         return Choice(part=part, failed=failed, best=best, second=second)
 
@@ -115,10 +116,11 @@ class Chooser:
         if (
             any(not 0 <= card < site.cards[part.row] for card in cards)
             or self.lacks(size, terms, here)[0]
+            or not allows(site, size, part)
         ):
             return False
+        watts = wakes(site, part) * int(site.gpu_w[part.row])
         free = site.free[part.row, cards]
-        watts = int((free == MILLI_PER_GPU).sum()) * int(site.gpu_w[part.row])
         return bool((free >= size.milli_each).all()) and watts <= int(self._power.room(here)[0])
 
     def _beyond(
@@ -164,14 +166,17 @@ class Chooser:
             np.where(thrifty, awake.watts, usual.watts),
         )
 
-    def cards(self, size: Size, row: int, card: int) -> tuple[int, ...]:
-        """Return which cards of a node a member takes: whole ones first to last, a share the one given."""
+    def part(self, size: Size, row: int, card: int) -> Part:
+        """Return what a member takes of a node: whole cards first to last, a share or an instance of the one given."""
+        cards: tuple[int, ...] = ()
+        if size.mig:
+            return part_of(self._site, size, row, card)
         if size.gpu_milli:
-            return (card,)
-        if not size.gpus:
-            return ()
-        whole = np.flatnonzero(self._site.free[row] >= MILLI_PER_GPU)
-        return tuple(whole[: size.gpus].tolist())
+            cards = (card,)
+        elif size.gpus:
+            whole = np.flatnonzero(self._site.free[row] >= MILLI_PER_GPU)
+            cards = tuple(whole[: size.gpus].tolist())
+        return Part(row, cards, size.milli_each)
 
     def _failed(self, view: View, also: Ints | None) -> tuple[int, ...]:
         if also is None:

@@ -14,9 +14,10 @@ class Codes(dict[str, int]):
 
 
 class Held(NamedTuple):
-    """What the members of one node hold together: milli of each card, CPU, memory, and how many they are."""
+    """What the members of one node hold together: milli and slices of each card, CPU, memory, how many they are."""
 
     cards: Ints
+    slices: Ints
     cpu: int
     memory: int
     members: int

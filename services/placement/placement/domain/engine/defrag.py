@@ -8,11 +8,13 @@ import numpy as np
 
 from placement.domain.engine.choose import NoChoice
 from placement.domain.engine.engine import Engine, Holding
+from placement.domain.engine.fair import amount
 from placement.domain.engine.fit import fit
 from placement.domain.engine.gang import gathers
+from placement.domain.engine.mig import MASKS, table
 from placement.domain.engine.prefer import bias
-from placement.domain.engine.room import ROOM, counts, members
-from placement.domain.engine.site import Part, Site
+from placement.domain.engine.room import ROOM, Left, counts, members
+from placement.domain.engine.site import Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.wish import Moved
 
@@ -81,7 +83,7 @@ def plan(
                 trial, made = cleared
                 moves += made
     after = int(members(trial.site, *goal[:2]).sum())
-    return Plan(tuple(moves), before, after, (after - before) * size.milli)
+    return Plan(tuple(moves), before, after, amount(size, after - before).gpu)
 
 
 def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int, int]]:
@@ -137,16 +139,19 @@ def _leaving(site: Site, row: int, seated: Sequence[_Seated], size: Size) -> lis
 
 def _left_without(site: Site, row: int, leaving: Sequence[_Seated], size: Size) -> int:
     """Return how many members of a size a node takes once some have left."""
-    free = site.free[row].tolist()
+    free = (site.slices if size.mig else site.free)[row].tolist()
     cpu, memory, slots = int(site.cpu[row]), int(site.memory[row]), int(site.slots[row])
     for one in leaving:
-        for card in one.part.cards:
-            free[card] += one.part.milli_each
+        for card in one.part.cards if free else ():
+            free[card] += one.part.slices if size.mig else one.part.milli_each
         cpu += one.holding.wish.size.cpu_milli
         memory += one.holding.wish.size.memory_mib
         slots += 1
     fits = slots
-    if size.cards:
+    if size.mig:
+        at, count = int(site.geometry[row]) * MASKS, table(size.mig).fits
+        fits = min(fits, sum(int(count[at + left]) for left in free))
+    elif size.cards:
         each = size.milli_each
         fits = min(fits, sum([left // each for left in free]) // size.cards)
     if size.cpu_milli:
@@ -181,15 +186,9 @@ def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
     site, wish = engine.site, one.holding.wish
     rows = site.every
     scored = engine.views.of(wish.size, wish.terms).scored
-    free = site.free[rows]
-    left = free.copy()
-    if wish.size.gpus:
-        whole = free >= MILLI_PER_GPU
-        left[whole & (whole.cumsum(1) <= wish.size.gpus)] = 0
-    elif wish.size.gpu_milli:
-        left[rows, scored.card] -= wish.size.gpu_milli
+    left = _left_beside(site, wish.size, scored.card, goal.size)
     cpu, memory = site.cpu[rows] - wish.size.cpu_milli, site.memory[rows] - wish.size.memory_mib
-    after = counts(goal.size, left, cpu, memory, site.slots[rows] - 1)
+    after = counts(site, goal.size, Left(left, cpu, memory, site.slots[rows] - 1))
     costs = np.where(after < members(site, goal.size, goal.terms), FORBIDDEN, 0)
     costs[[one.part.row, *(site.row_of[node] for node in wish.avoid if node in site.row_of)]] = (
         FORBIDDEN
@@ -201,3 +200,23 @@ def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
     if isinstance(chosen, NoChoice) or costs[chosen.part.row] >= FORBIDDEN:
         return None
     return chosen.part
+
+
+def _left_beside(site: Site, size: Size, card: Ints, goal: Size) -> Ints:
+    """Return what one member more leaves of each row's cards for members of the goal: milli, or slices as bits."""
+    rows = site.every
+    if goal.mig:
+        left = site.slices[rows]
+        if size.mig:
+            mine = left[rows, card]
+            taken = table(size.mig).taken.take(site.geometry[rows] * MASKS + mine)
+            left[rows, card] = mine & ~taken
+        return left
+    free = site.free[rows]
+    left = free.copy()
+    if size.gpus:
+        whole = free >= MILLI_PER_GPU
+        left[whole & (whole.cumsum(1) <= size.gpus)] = 0
+    elif size.gpu_milli:
+        left[rows, card] -= size.gpu_milli
+    return left

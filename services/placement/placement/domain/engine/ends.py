@@ -26,20 +26,22 @@ COLUMNS = (
     "memory",
     "members",
     "all_cards",
+    "slices",
     "priority",
     "cost",
 )
 ENDED = -1
 """The row of a line whose workload holds nothing any more."""
 SEVERAL = -1
-"""The card of a line that holds more than one share of its node, or none."""
+"""The card (and the slices) of a line that holds more than one share or instance of its node, or none."""
 
 
 class Ends:
     """Lines in the order in which workloads were placed.
 
     ``row``: the node's. ``cards``: on how many of its cards the workload sits, ``card`` on which where it
-    is a share of one, ``milli_each`` of each. ``cpu``, ``memory``, ``members``: what it holds there.
+    is a share or an instance of one, ``milli_each`` of each. ``slices``: those of its instance, as bits; none of its
+    ``cards`` comes free then. ``cpu``, ``memory``, ``members``: what it holds there.
     ``all_cards``: on how many cards it sits on all nodes. ``priority``, ``cost``: what its end costs.
     """
 
@@ -65,16 +67,19 @@ class Ends:
         """Know a workload that has its seats."""
         size, first = wish.size, len(self._workloads)
         total = size.cards * len(parts)
-        there: dict[int, tuple[int, int]] = {}
+        there: dict[int, tuple[int, int, int]] = {}
         for part in parts:
-            count = there.get(part.row, (0, 0))[0] + 1
-            there[part.row] = (count, part.cards[0] if size.gpu_milli and count == 1 else SEVERAL)
+            count = there[part.row][0] + 1 if part.row in there else 1
+            alone = count == 1 and (size.gpu_milli or size.mig)
+            slices = part.slices if count == 1 else SEVERAL
+            there[part.row] = (count, part.cards[0] if alone else SEVERAL, slices)
         while first + len(there) > self._lines.shape[1]:
             self._grow()
-        for at, (row, (count, card)) in enumerate(there.items(), first):
+        for at, (row, (count, card, slices)) in enumerate(there.items(), first):
             self._lines[:, at] = (
-                *(row, size.cards * count, card, size.milli_each),
+                *(row, 0 if size.mig else size.cards * count, card, size.milli_each),
                 *(size.cpu_milli * count, size.memory_mib * count, count, total),
+                slices if size.mig else 0,
                 *(wish.priority, wish.restart_cost),
             )
             self._workloads.append(wish.workload)
@@ -166,5 +171,6 @@ class Lines(NamedTuple):
     memory: Ints
     members: Ints
     all_cards: Ints
+    slices: Ints
     priority: Ints
     cost: Ints

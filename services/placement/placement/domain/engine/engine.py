@@ -148,7 +148,8 @@ class Engine:
 
     def seats(self, parts: tuple[Part, ...]) -> tuple[Seat, ...]:
         """Return where parts are, by the nodes' ids."""
-        return tuple(Seat(self.site.specs[one.row].node, one.cards, one.milli_each) for one in parts)
+        specs = self.site.specs
+        return tuple(Seat(specs[one.row].node, one.cards, one.milli_each, one.slices) for one in parts)
 
     def seat(self, wish: Wish, barred: Ints | None = None) -> Seated | Missed:
         """Have all members sit where they sit best beside what is ``barred``; nobody where one does not fit."""

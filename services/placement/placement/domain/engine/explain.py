@@ -11,6 +11,7 @@ from placement.domain.engine.explain_gang import (
     refused_together,
     survivors_together,
 )
+from placement.domain.engine.explain_mig import instances
 from placement.domain.engine.fit import CONSTRAINTS
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.relax_words import relaxation_reason
@@ -49,10 +50,11 @@ def explain(
     ``called`` gives the name of a node by its id. ``others``: whether the reader may know whose work is in
     the way.
     """
-    why = outcome.why
-    if isinstance(outcome, Placed):
-        return Explained(survivors(wish, why), chosen(site, why, called))
-    return Explained(survivors(wish, why), refused(wish, why, called=called, others=others))
+    why, fits = outcome.why, isinstance(outcome, Placed)
+    left = survivors(wish, why) + instances(site, wish, placed=fits)
+    if fits:
+        return Explained(left, chosen(site, why, called))
+    return Explained(left, refused(wish, why, called=called, others=others))
 
 
 def survivors(wish: Wish, why: Told) -> list[Reason]:
@@ -179,7 +181,9 @@ def _words(code: str, wish: Wish) -> Words:
             "no_such_gpu",
             f"add a node with {models}, or ask for another resources.gpu_model",
         ),
-        "gpus": Words(
+        "gpus": _instance(size)
+        if size.mig
+        else Words(
             f"{_cards(size)} free on one node",
             "not_enough_gpus",
             "stop another endpoint, add a node, or ask for less in resources",
@@ -220,7 +224,13 @@ def _words(code: str, wish: Wish) -> Words:
     }[code]
 
 
+def _instance(size: Size) -> Words:
+    return Words(
+        f"with a MIG instance {size.mig} free on one GPU",
+        "no_mig_instance",
+        "stop what has instances there, put an idle GPU in MIG mode, or ask for a smaller resources.mig",
+    )
+
+
 def _cards(size: Size) -> str:
-    if size.mig:
-        return f"one MIG instance {size.mig}"
     return f"{size.gpus} whole GPUs" if size.gpus else f"{size.gpu_milli} milli of one GPU"

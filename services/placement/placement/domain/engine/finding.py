@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 
 from placement.domain.engine.site import Part, Site
+from placement.domain.engine.slices import allows
 from placement.domain.engine.wish import Found, Seat
 
 
 def parts_of(site: Site, seats: Iterable[Seat]) -> tuple[Part, ...]:
     """Return seats by the rows of their nodes."""
-    return tuple(Part(site.row_of[seat.node], seat.cards, seat.milli_each) for seat in seats)
+    return tuple(
+        Part(site.row_of[seat.node], seat.cards, seat.milli_each, seat.slices) for seat in seats
+    )
 
 
 def found_parts(site: Site, given: Found) -> tuple[Part, ...]:
@@ -20,5 +23,9 @@ def found_parts(site: Site, given: Found) -> tuple[Part, ...]:
             raise ValueError(f"there is no node {seat.node}")
         if any(site.free[row, card] < seat.milli_each for card in seat.cards):
             raise ValueError(f"{given.wish.workload} sits on cards of {seat.node} that others hold")
-        parts.append(Part(row, seat.cards, seat.milli_each))
+        parts.append(Part(row, seat.cards, seat.milli_each, seat.slices))
+        if not allows(site, given.wish.size, parts[-1]):
+            raise ValueError(
+                f"{given.wish.workload} sits on an instance that {seat.node} does not have free"
+            )
     return tuple(parts)

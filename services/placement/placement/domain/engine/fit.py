@@ -8,6 +8,7 @@ import numpy as np
 
 from placement.domain.engine.site import Bools, Ints, Site
 from placement.domain.engine.size import Size, Terms
+from placement.domain.engine.slices import fits
 
 CONSTRAINTS = (
     "ready",
@@ -59,6 +60,8 @@ def short(site: Site, size: Size, rows: Ints) -> Ints:
         fails |= (site.whole.take(rows) < size.gpus) * BIT["gpus"]
     elif size.gpu_milli:
         fails |= (site.most.take(rows) < size.gpu_milli) * BIT["gpus"]
+    elif size.mig:
+        fails |= ~fits(site, size.mig, rows) * BIT["gpus"]
     return fails
 
 

@@ -14,6 +14,7 @@ from placement.domain.engine.fit import BIT
 from placement.domain.engine.gang import alike
 from placement.domain.engine.site import Bools, Part
 from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.slices import idle_milli
 from placement.domain.engine.trial import Trial
 from placement.domain.engine.twin import would_sit
 from placement.domain.engine.wish import Wish
@@ -91,6 +92,8 @@ def emptiest(engine: "Engine", wish: Wish, barred: Bools | None) -> tuple[Part, 
     """Return where a wish would sit, were everybody gone, on as few of the nodes as will do that hold least."""
     site = engine.site
     held = site.cards[: site.rows] * MILLI_PER_GPU - site.free[: site.rows].sum(1)
+    if site.any_mig:
+        held -= idle_milli(site, site.every)
     order = np.argsort(held, kind="stable")
     twin = engine.twin()
     for workload in engine.holdings:

@@ -16,6 +16,7 @@ from placement.domain.engine.capacity import Capacities, Capacity
 from placement.domain.engine.caps import Cells
 from placement.domain.engine.choose import Choice, NoChoice
 from placement.domain.engine.fit import BIT, FITS, LOWEST, beside
+from placement.domain.engine.mig import table
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.nearest import Found, Nearest, Room
 from placement.domain.engine.power import ENDLESS, Power
@@ -197,8 +198,11 @@ class Gangs:
         by_cell = total(topology.cell, seats, topology.cells)
         light_cell = total(topology.cell, light, topology.cells)
         batch = 1
-        if rooms and size.gpu_milli and not ((seats - light) % (MILLI_PER_GPU // size.gpu_milli)).any():
-            batch = MILLI_PER_GPU // size.gpu_milli
+        together = MILLI_PER_GPU // size.gpu_milli if size.gpu_milli else 1
+        if size.mig:
+            together = int(max(1, table(size.mig).fits.max()))
+        if rooms and together > 1 and not ((seats - light) % together).any():
+            batch = together
         by_cell = caps.alone(by_cell, light_cell, watts, rooms, batch) if rooms else by_cell
         cells = Cells(by_cell, light_cell, watts, topology.linked, rooms, batch)
         powered = int(caps.most(cells, topology.split(EVERYWHERE)).sum())

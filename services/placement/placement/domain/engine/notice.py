@@ -59,11 +59,15 @@ class Ticked(msgspec.Struct, frozen=True, kw_only=True, tag="ticked"):
 
 
 class Seat(msgspec.Struct, frozen=True, array_like=True):
-    """Where one member sits: its node, its cards by index, the milli it takes of each."""
+    """Where one member sits: its node, its cards by index, the milli it takes of each.
+
+    Of an instance ``slices`` are the memory slices of its one card, as bits.
+    """
 
     node: str
     cards: tuple[int, ...]
     milli_each: int
+    slices: int = 0
 
 
 class Relaxation(msgspec.Struct, frozen=True, array_like=True):

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from placement.domain.engine.site import NOWHERE, POWER, Ints, Part, Site
-from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.slices import wakes
 
 ENDLESS = 1 << 60
 """The room of a domain without a cap."""
@@ -217,7 +217,7 @@ class Power:
         """Return the rows of parts, and what the GPUs of each draw more once somebody holds them."""
         site = self._site
         rows = np.array([part.row for part in parts], np.int64)
-        asleep = [(site.free[part.row, list(part.cards)] == MILLI_PER_GPU).sum() for part in parts]
+        asleep = [wakes(site, part) for part in parts]
         return rows, site.gpu_w[rows] * np.array(asleep, np.int64)
 
     def room_at(self, level: str, rows: Ints) -> Ints:

@@ -7,6 +7,7 @@ import numpy as np
 from placement.domain.engine.mix import ONE
 from placement.domain.engine.site import NOWHERE, Ints, Site
 from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.slices import idle_milli
 from placement.domain.engine.wish import Wish
 
 CROWDED = 1_000_000 * ONE
@@ -54,6 +55,8 @@ def watt_costs(site: Site, weight: int) -> int:
         return 0
     total = int(site.cards[: site.rows].sum()) * MILLI_PER_GPU
     used = total - int(site.free[: site.rows].sum())
+    if site.any_mig:
+        used -= int(idle_milli(site, site.every).sum())
     fade = (THRIFTY_END - THRIFTY_TO) * total
     left = min(max(THRIFTY_END * total - 100 * used, 0), fade)
     return weight * ONE * left // (max(fade, 1) * 1_000)

@@ -14,17 +14,19 @@ memory          MiB less for each member
 gpu_model       1                                           the model that would do as well
 gpu_milli       thousandths of a GPU less for each member
 gpus            GPUs fewer for each member
+mig             compute slices and GB fewer for each member the smaller profile that would do
 isolation       steps down of rack, NVLink domain, node     the part that would do; none for none
 assurance       assurances given up                         which
 jurisdiction    1                                           the jurisdiction that would do as well
 ready           1                                           the node returned to service
 heard           1                                           the node heard of again
 power           watts that one cap is raised by             its level and its domain
+mig_mode        1                                           the node of which an idle GPU is put in MIG mode
 workload        1                                           the workload that ends
 ==============  ==========================================  =====================================
 
 The workload that ends is the one of the lowest priority, then of the least restart cost, then with the fewest
-thousandths of GPUs, then placed last.
+thousandths of GPUs (a MIG instance counts as none), then placed last.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,6 +41,7 @@ from placement.domain.engine.relax_site import (
     done,
     inputs_of,
     least_heard,
+    least_mig_mode,
     least_power,
     least_ready,
     least_workload,
@@ -51,6 +54,7 @@ from placement.domain.engine.relax_wish import (
     least_isolation,
     least_jurisdiction,
     least_memory,
+    least_mig,
     least_milli,
     least_model,
     most,
@@ -81,12 +85,14 @@ KINDS = (
     Kind("gpu_model", BIT["gpu_model"], least_model),
     Kind("gpu_milli", BIT["gpus"] | BIT["power"], least_milli),
     Kind("gpus", BIT["gpus"] | BIT["power"], least_gpus),
+    Kind("mig", BIT["gpus"] | BIT["power"], least_mig),
     Kind("isolation", BIT["isolation"], least_isolation),
     Kind("assurance", BIT["assurance"], least_assurance),
     Kind("jurisdiction", BIT["jurisdiction"], least_jurisdiction),
     Kind("ready", BIT["ready"], least_ready),
     Kind("heard", BIT["heard"], least_heard),
     Kind("power", BIT["power"], least_power),
+    Kind("mig_mode", BIT["gpus"], least_mig_mode),
     Kind("workload", ROOM | AROUND, least_workload),
 )
 

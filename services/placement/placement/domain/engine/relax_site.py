@@ -5,18 +5,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
+from msgspec.structs import replace as but
 
 from placement.domain.engine.ends import SEVERAL, Lines
 from placement.domain.engine.fit import BIT
 from placement.domain.engine.knowing import know
+from placement.domain.engine.mig import GEOMETRIES, MASKS, table
 from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.relax_wish import Lack
 from placement.domain.engine.room import ROOM
 from placement.domain.engine.score import needed_w
 from placement.domain.engine.site import POWER, Bools, Ints
 from placement.domain.engine.size import MILLI_PER_GPU
+from placement.domain.engine.slices import fits
 from placement.domain.engine.tenancy import ISOLATING
-from placement.domain.engine.wish import Capped, Known, NodeTurned, Relaxation, Released
+from placement.domain.engine.wish import Capped, Known, NodePut, NodeTurned, Relaxation, Released
 
 if TYPE_CHECKING:
     from placement.domain.engine.engine import Engine
@@ -41,6 +44,17 @@ def least_ready(lack: Lack) -> Relaxation | None:
 def least_heard(lack: Lack) -> Relaxation | None:
     """Return the first silent node that would do."""
     return Relaxation("heard", 1, (lack.engine.site.specs[lack.rows[0]].node,))
+
+
+def least_mig_mode(lack: Lack) -> Relaxation | None:
+    """Return the first node with an idle GPU that would do, were it in MIG mode."""
+    site, profile = lack.engine.site, lack.wish.size.mig
+    if not profile:
+        return None
+    whole = lack.rows[site.whole[lack.rows] > 0]
+    able = [profile in GEOMETRIES[number].profiles for number in site.geometry[whole].tolist()]
+    row = next(iter(whole[able].tolist()), None)
+    return None if row is None else Relaxation("mig_mode", 1, (site.specs[row].node,))
 
 
 def least_power(lack: Lack) -> Relaxation | None:
@@ -73,6 +87,7 @@ def least_workload(lack: Lack) -> Relaxation | None:
     for line, workload in ends.by_worth(among):
         if workload not in tried:
             sure = plain and (lines.card[line] != SEVERAL or lines.milli_each[line] == MILLI_PER_GPU)
+            sure = sure and (not lack.wish.size.mig or lines.slices[line] != SEVERAL)
             if sure or _admits(lack, workload, around):
                 return Relaxation("workload", 1, (workload,))
             tried[workload] = None
@@ -92,6 +107,10 @@ def inputs_of(engine: "Engine", relaxation: Relaxation, at: int = 0) -> tuple[Kn
             cap = engine.power.cap_of(level, domain)
             assert cap is not None
             return (Capped(level=level, domain=domain, watts=cap + relaxation.amount),)
+        case "mig_mode":
+            row = engine.site.row_of[names[0]]
+            spec, card = engine.site.specs[row], int((engine.site.free[row] == MILLI_PER_GPU).argmax())
+            return (NodePut(spec=but(spec, mig=(*spec.mig, card))),)
         case "workload":
             return (Released(workload=names[0], at=at),)
     return ()
@@ -113,6 +132,8 @@ def done(engine: "Engine", relaxation: Relaxation) -> Iterator[None]:
         case "power":
             level, domain = relaxation.names
             undo = (Capped(level=level, domain=domain, watts=engine.power.cap_of(level, domain)),)
+        case "mig_mode":
+            undo = (NodePut(spec=engine.site.specs[engine.site.row_of[relaxation.names[0]]]),)
         case _:
             undo = ()
     # The site alone is told: nobody who waits has a turn, no reservation moves.
@@ -136,6 +157,8 @@ def _short(lack: Lack, rows: Ints) -> Ints:
 def _makes_room(lack: Lack, lines: Lines) -> Callable[[Ints], Bools]:
     """Return what tells of some lines whether their end may make their own node do."""
     site, size, rows = lack.engine.site, lack.wish.size, lack.rows
+    if size.mig:
+        return _makes_slices(lack, lines)
     cards = np.full(site.rows + 1, ENDLESS, np.int64)  # The last is of lines that have ended.
     has = site.whole[rows] if size.gpus else site.most[rows] >= size.milli_each
     cards[rows] = size.cards - has if size.cards else 0
@@ -150,6 +173,30 @@ def _makes_room(lack: Lack, lines: Lines) -> Callable[[Ints], Bools]:
             # A share that comes free may leave too much of its card to others.
             left = site.free.ravel().take(row * site.free.shape[1] + card) + lines.milli_each[at]
             does &= (card == SEVERAL) | (left >= size.milli_each) | (cards[row] <= 0)
+        found[found] = does
+        return found
+
+    return makes
+
+
+def _makes_slices(lack: Lack, lines: Lines) -> Callable[[Ints], Bools]:
+    """Return what tells of some lines whether their end may make their own node do for a MIG instance."""
+    site, size = lack.engine.site, lack.wish.size
+    fitting = np.zeros(site.rows + 1, bool)  # The last is of lines that have ended.
+    there = fitting.copy()
+    there[lack.rows] = True
+    fitting[lack.rows] = fits(site, size.mig, lack.rows)
+
+    def makes(some: Ints) -> Bools:
+        found = there[lines.row[some]]
+        at = some[found]
+        row, card, slices = lines.row[at], lines.card[at], lines.slices[at]
+        does = fitting[row] | (slices == SEVERAL)
+        one = np.flatnonzero((slices > 0) & ~does)
+        free = site.slices[row[one], card[one]] | slices[one]
+        does[one] = table(size.mig).fits.take(site.geometry[row[one]] * MASKS + free) > 0
+        does &= site.cpu[row] + lines.cpu[at] >= size.cpu_milli
+        does &= site.memory[row] + lines.memory[at] >= size.memory_mib
         found[found] = does
         return found
 

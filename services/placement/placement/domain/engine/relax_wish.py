@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
+from placement.domain.engine.mig import GEOMETRIES, smaller
 from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.site import Ints
-from placement.domain.engine.size import MILLI_PER_GPU, Terms
+from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.wish import Relaxation, Wish
 
 if TYPE_CHECKING:
@@ -79,6 +80,23 @@ def least_gpus(lack: Lack) -> Relaxation | None:
     return _less("gpus", size.gpus, int(have.max()))
 
 
+def least_mig(lack: Lack) -> Relaxation | None:
+    """Return the largest smaller instance that would do."""
+    engine, wish = lack.engine, lack.wish
+    if not wish.size.mig or not engine.site.any_mig:
+        return None
+    there = {
+        name
+        for number in set(engine.site.geometry[lack.rows].tolist())
+        for name in GEOMETRIES[number].profiles
+    }
+    for less, profile in smaller(wish.size.mig):
+        size = replace(wish.size, mig=profile)
+        if profile in there and (engine.chooser.lacks(size, wish.terms, lack.rows) == 0).any():
+            return Relaxation("mig", less, (profile,))
+    return None
+
+
 def least_isolation(lack: Lack) -> Relaxation | None:
     """Return the nearest isolation that would do."""
     for steps, (part, terms) in enumerate(_less_isolated(lack.wish.terms), 1):
@@ -106,12 +124,24 @@ def least_jurisdiction(lack: Lack) -> Relaxation | None:
 
 def wish_without(wish: Wish, relaxation: Relaxation) -> Wish:
     """Return the wish with that much given up."""
-    size, terms = wish.size, wish.terms
-    less, names = relaxation.amount, relaxation.names
+    terms, less, names = wish.terms, relaxation.amount, relaxation.names
     members = wish.members
     match relaxation.kind:
         case "members":
             members -= less
+        case "isolation":
+            terms = list(_less_isolated(terms))[less - 1][1]
+        case "assurance":
+            stays = tuple(name for name in terms.assurances if name not in names)
+            terms = replace(terms, assurances=stays)
+        case "jurisdiction":
+            terms = replace(terms, jurisdictions=terms.jurisdictions + names)
+    return replace(wish, size=_size_without(wish.size, relaxation), terms=terms, members=members)
+
+
+def _size_without(size: Size, relaxation: Relaxation) -> Size:
+    less, names = relaxation.amount, relaxation.names
+    match relaxation.kind:
         case "cpu":
             size = replace(size, cpu_milli=size.cpu_milli - less)
         case "memory":
@@ -122,14 +152,9 @@ def wish_without(wish: Wish, relaxation: Relaxation) -> Wish:
             size = replace(size, gpus=0, gpu_milli=size.milli - less)
         case "gpus":
             size = replace(size, gpus=size.gpus - less)
-        case "isolation":
-            terms = list(_less_isolated(terms))[less - 1][1]
-        case "assurance":
-            stays = tuple(name for name in terms.assurances if name not in names)
-            terms = replace(terms, assurances=stays)
-        case "jurisdiction":
-            terms = replace(terms, jurisdictions=terms.jurisdictions + names)
-    return replace(wish, size=size, terms=terms, members=members)
+        case "mig":
+            size = replace(size, mig=names[0])
+    return size
 
 
 def most(wish: Wish, kind: str) -> int:

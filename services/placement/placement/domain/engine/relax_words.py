@@ -23,7 +23,7 @@ def relaxation_reason(
     """
     kind, amount = relaxation.kind, relaxation.amount
     name = ", ".join(relaxation.names)
-    if kind in {"ready", "heard"}:
+    if kind in {"ready", "heard", "mig_mode"}:
         name = called(name)
     if kind == "workload" and not others:
         name = HIDDEN
@@ -52,6 +52,7 @@ def relaxation_reason(
             f"with {_many(amount, 'GPU')} fewer: {size.gpus}",
             f"ask for resources.gpus {size.gpus}",
         ),
+        "mig": (f"as an instance {name}", f"ask for resources.mig {name}"),
         "isolation": (
             f"where it is alone only in its {name}" if name else "where others may be on its node",
             f"ask for isolation {name}" if name else "ask for no isolation",
@@ -66,6 +67,10 @@ def relaxation_reason(
         "power": (
             f"with the cap of {domain} {amount} W higher",
             f"raise the cap of {domain} by {amount} W",
+        ),
+        "mig_mode": (
+            f"with one of {name}'s idle GPUs in MIG mode",
+            f"turn MIG mode on there (nvidia-smi -i GPU -mig 1), and start {name}'s agent anew",
         ),
         "workload": (f"once {name} has ended", f"end {name}, or wait until it ends"),
     }

@@ -119,7 +119,7 @@ def moved(engine: "Engine", given: Moved) -> None:
         raise ValueError(
             f"{given.workload} has no member {given.member}, or there is no {given.to.node}"
         )
-    part = Part(row, given.to.cards, given.to.milli_each)
+    part = Part(row, given.to.cards, given.to.milli_each, given.to.slices)
     with engine.turns.keeping(holding):
         takes = engine.chooser.takes(holding.wish.size, holding.wish.terms, part)
         if not takes or given.to.node in holding.wish.avoid:

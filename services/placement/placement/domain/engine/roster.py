@@ -71,6 +71,15 @@ class Cards(NamedTuple):
     holder: Ints
 
 
+class Instances(NamedTuple):
+    """Which MIG instances they hold: the card, its memory slices as bits."""
+
+    row: Ints
+    card: Ints
+    slices: Ints
+    holder: Ints
+
+
 class Roster:
     """Holders by number, in the order in which they came; kept up when it is asked.
 
@@ -89,6 +98,7 @@ class Roster:
         self._of = {name: Column() for name in COLUMNS}
         self._members = tuple(Column() for _ in Members._fields)
         self._cards = tuple(Column() for _ in Cards._fields)
+        self._instances = tuple(Column() for _ in Instances._fields)
 
     def note(self, workload: str, *, here: bool) -> None:
         """Note that a workload has come or gone."""
@@ -138,14 +148,18 @@ class Roster:
         ):
             column.add(new)
         cards = [(part.row, card, part.milli_each) for part in held.parts for card in part.cards]
-        for at, column in enumerate(self._cards):
+        columns = self._cards
+        if held.parts[0].slices:
+            cards = [(part.row, part.cards[0], part.slices) for part in held.parts]
+            columns = self._instances
+        for at, column in enumerate(columns):
             column.add([card[at] for card in cards] if at < 3 else [number] * len(cards))
 
     def _compact(self) -> None:
         """Forget those who are gone."""
         here = self.here
         number = here.cumsum() - 1
-        for columns in (self._members, self._cards):
+        for columns in (self._members, self._cards, self._instances):
             holder = columns[-1]
             kept = here[holder.values]
             for column in columns:
@@ -175,6 +189,11 @@ class Roster:
     def cards(self) -> Cards:
         """All cards held, by those who are gone too."""
         return Cards(*(column.values for column in self._cards))
+
+    @property
+    def instances(self) -> Instances:
+        """All instances held, by those who are gone too."""
+        return Instances(*(column.values for column in self._instances))
 
     def number(self, workload: str) -> int:
         """Return the number of a holder."""

@@ -2,16 +2,19 @@
 
 score = Δ - BEST_FIT: Δ = F(before) - F(after) is how much fragmentation the placement takes away
 (``mix``); BEST_FIT grows with what stays free on the node, so that of nodes equally good the fuller
-is taken, whatever the nodes are called. Equal scores go to the first row.
+is taken, whatever the nodes are called. Equal scores go to the first row. For a MIG instance Δ counts on GPUs in MIG
+mode what their free slices are still worth (``mig``).
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from placement.domain.engine.mig import UNFIT, table
 from placement.domain.engine.mix import CARDS_MAX, ONE, Mix
 from placement.domain.engine.site import Ints, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size
+from placement.domain.engine.slices import best, idle_milli, needs_waking
 
 NONE = -(1 << 62)
 """The score of a node that does not do."""
@@ -26,9 +29,9 @@ _EARLIER = np.tril(np.ones((CARDS_MAX, CARDS_MAX), bool), -1)
 
 
 class Scored(NamedTuple):
-    """Of each row: its score, the Δ in it, the card that a share of one should take, the watts it adds.
+    """Of each row: its score, the Δ in it, the card that a share or an instance of one should take, the watts it adds.
 
-    ``awake`` is the same for a share that may take only a card that somebody has a share of, and so adds
+    ``awake`` is the same for a share, or an instance, that may take only a card that somebody has a share of, and so adds
     no watts; its score is ``NONE`` where there is none that fits.
     """
 
@@ -45,6 +48,8 @@ def score(site: Site, mix: Mix, size: Size, rows: Ints) -> Scored:
     after = cpu - size.cpu_milli
     stays = (site.idle.take(rows) - size.milli) * LEFT_GPU + after * LEFT_CPU
     gpu_w = site.gpu_w.take(rows)
+    if size.mig:
+        return _instance(site, size, rows, after)
     if size.gpu_milli:
         before, each = _shared(mix, size.gpu_milli, free, (after, cpu), model)
         idle = free == MILLI_PER_GPU
@@ -74,11 +79,26 @@ def needed_w(site: Site, size: Size, rows: Ints) -> Ints:
     A share adds none where a card that somebody has a share of already has room for it.
     """
     gpu_w = site.gpu_w.take(rows)
+    if size.mig:
+        return np.where(needs_waking(site, size.mig, rows), gpu_w, 0)
     if not size.gpu_milli:
         return size.gpus * gpu_w
     free = site.free.take(rows, 0)
     awake = ((free >= size.gpu_milli) & (free < MILLI_PER_GPU)).any(1)
     return np.where(awake, 0, gpu_w)
+
+
+def _instance(site: Site, size: Size, rows: Ints, cpu_after: Ints) -> Scored:
+    """Return how good each of ``rows`` is for one MIG instance."""
+    milli = table(size.mig).milli[site.geometry.take(rows)]
+    stays = (site.idle.take(rows) + idle_milli(site, rows) - milli) * LEFT_GPU + cpu_after * LEFT_CPU
+    usual, awake = best(site, size.mig, rows), best(site, size.mig, rows, awake=True)
+    watts = np.where(usual.wakes, site.gpu_w.take(rows), 0)
+    there = awake.gain > UNFIT
+    gain = np.where(there, awake.gain, 0)
+    score_awake = np.where(there, gain - stays, NONE)
+    other = Scored(score_awake, gain, awake.card, np.zeros_like(watts))
+    return Scored(usual.gain - stays, usual.gain, usual.card, watts, other)
 
 
 def _shared(mix: Mix, milli: int, free: Ints, cpu: tuple[Ints, Ints], model: Ints) -> tuple[Ints, Ints]:

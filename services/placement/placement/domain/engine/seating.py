@@ -32,8 +32,11 @@ class Seats(NamedTuple):
 
 
 def equal(parts: Sequence[Part]) -> bool:
-    """Return whether there are several, and each holds as much as the first: these are taken at once."""
-    if len(parts) < 2:
+    """Return whether there are several, and each holds as much as the first: these are taken at once.
+
+    Instances are not: each has a place of its own on its GPU.
+    """
+    if len(parts) < 2 or parts[0].slices:
         return False
     first = (len(parts[0].cards), parts[0].milli_each)
     return all((len(part.cards), part.milli_each) == first for part in parts)

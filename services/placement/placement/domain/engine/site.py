@@ -6,7 +6,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from placement.domain.engine.changes import Changes
 from placement.domain.engine.counted import Codes, Held
+from placement.domain.engine.mig import GEOMETRIES, number_of
 from placement.domain.engine.mix import CARDS_MAX, whole_cards
 from placement.domain.engine.size import MILLI_PER_GPU, Size
 
@@ -17,9 +19,6 @@ ROWS_FIRST = 64
 CARDS_FIRST = 8
 ASSURANCES_MAX = 62
 """Each is one bit of a column."""
-TOUCHED_MAX = 1 << 16
-"""Changes remembered for those who keep scores; whoever is further behind scores all rows anew."""
-
 POWER = ("rack", "pdu", "row", "hall", "site")
 """Levels that power runs through, each inside the next."""
 FABRIC = ("nvlink", "leaf", "rail")
@@ -29,7 +28,8 @@ NOWHERE = -1
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
 LEFT = ("cpu", "memory", "slots", "idle", "whole", "most")
-BUILT = ("cards", "model", "jurisdiction", "assurance", "closed", "silent")
+MIG = ("slices", "mig")
+BUILT = ("cards", "model", "geometry", "jurisdiction", "assurance", "closed", "silent")
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
 
 
@@ -38,13 +38,14 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``place`` names its domain at each level that is known. It draws ``idle_w`` with nothing on it, and
     each GPU that somebody holds a part of adds ``gpu_w``. ``lost`` are those of its ``gpus`` positions
-    where no GPU is now.
+    where no GPU is now, ``mig`` those whose GPU is in MIG mode and is given in instances only.
     """
 
     node: str
     model: str = ""
     gpus: int = 0
     lost: tuple[int, ...] = ()
+    mig: tuple[int, ...] = ()
     cpu_milli: int = 0
     memory_mib: int = 0
     jurisdiction: str = ""
@@ -56,17 +57,19 @@ class NodeSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What one member holds: the row of its node, its cards, and the milli it takes of each."""
+    """What one member holds: the row of its node, its cards, the milli of each, or the ``slices`` (bits) of one."""
 
     row: int
     cards: tuple[int, ...]
     milli_each: int
+    slices: int = 0
 
 
-class Site:
+class Site(Changes):
     """Nodes by row; a row is never given to another node.
 
-    ``free`` int[row, card]: milli left of each card, 0 where there is none. ``idle``,
+    ``free`` int[row, card]: milli left of each card, 0 where there is none or it is in MIG mode; of those
+    ``slices`` and ``mig`` int[row, card] are the memory slices that are free, and all of them, as bits. ``idle``,
     ``whole``, ``most`` int[row]: the sum of it, how many cards are free whole, the most on one card. ``cpu``,
     ``memory``, ``slots`` int[row]: milli, MiB and members more that there is room for.
     ``taken`` int[row]: cards that somebody holds a part of. ``tenant`` int[row]: who alone is there, else
@@ -74,6 +77,9 @@ class Site:
     """
 
     free: Ints
+    slices: Ints
+    mig: Ints
+    geometry: Ints
     cards: Ints
     cpu: Ints
     memory: Ints
@@ -92,22 +98,21 @@ class Site:
     tenant: Ints
 
     def __init__(self) -> None:
-        self.rows = 0
+        super().__init__()
+        self.any_mig = False
         self.specs: list[NodeSpec] = []
         self.row_of: dict[str, int] = {}
         self.models, self.jurisdictions, self.assurances = Codes(), Codes(), Codes()
         self.tenants = Codes()
         self.domains = {level: Codes() for level in LEVELS}
         self.built = self.puts = self.gpu_w_max = 0
-        self._touched: list[int] = []
-        self._forgotten = 0
         self._columns: dict[str, Ints] = {}
         self._grow(ROWS_FIRST, CARDS_FIRST)
 
     def copy(self) -> "Site":
         """Return the same nodes; what becomes of either does not touch the other."""
         copy = Site()
-        copy.rows, copy.gpu_w_max = self.rows, self.gpu_w_max
+        copy.rows, copy.gpu_w_max, copy.any_mig = self.rows, self.gpu_w_max, self.any_mig
         copy.built, copy.puts = self.built, self.puts
         copy.specs, copy.row_of = self.specs.copy(), self.row_of.copy()
         copy.models, copy.jurisdictions = Codes(self.models), Codes(self.jurisdictions)
@@ -131,16 +136,22 @@ class Site:
         row = self.row_of.get(spec.node)
         before = NodeSpec(node=spec.node, slots=0) if row is None else self.specs[row]
         held = self._held(row, before)
-        there = whole_cards(spec.gpus, spec.lost)
-        if (held.cards > there).any():
+        there, cut = whole_cards(spec.gpus, spec.lost + spec.mig), _cut(spec)
+        if (held.cards > there).any() or (held.slices & ~cut).any():
             raise ValueError(f"somebody holds a card that {spec.node} would not have: drain it first")
         if row is None:
             row = self._append(spec)
         if spec.gpus > self.free.shape[1]:
             self._grow(len(self.cards), CARDS_MAX)
+        if spec.mig and not self.any_mig:
+            self.any_mig = True
+            self._grow(len(self.cards), self.free.shape[1])
         self.specs[row] = spec
         width = self.free.shape[1]
         self.free[row] = (there - held.cards)[:width]
+        if self.any_mig:
+            self.mig[row], self.slices[row] = cut[:width], (cut & ~held.slices)[:width]
+        self.geometry[row] = number_of(spec.model)
         self.cpu[row] = spec.cpu_milli - held.cpu
         self.memory[row] = spec.memory_mib - held.memory
         self.slots[row] = spec.slots - held.members
@@ -184,6 +195,8 @@ class Site:
             assert free[card] >= part.milli_each
             self.taken[row] += int(free[card] == MILLI_PER_GPU)
             free[card] -= part.milli_each
+        if part.slices:
+            self._instance(part, take=True)
         self.cpu[row] -= size.cpu_milli
         self.memory[row] -= size.memory_mib
         self.slots[row] -= 1
@@ -198,40 +211,13 @@ class Site:
             free[card] += part.milli_each
             assert free[card] <= MILLI_PER_GPU
             self.taken[row] -= int(free[card] == MILLI_PER_GPU)
+        if part.slices:
+            self._instance(part, take=False)
         self.cpu[row] += size.cpu_milli
         self.memory[row] += size.memory_mib
         self.slots[row] += 1
         self._count(row)
         self.touch(row)
-
-    def touch(self, row: int) -> None:
-        """Note that a row has changed."""
-        self._touched.append(row)
-        self._forget()
-
-    def touch_all(self, rows: list[int]) -> None:
-        """Note that rows have changed."""
-        self._touched += rows
-        self._forget()
-
-    def _forget(self) -> None:
-        if len(self._touched) > TOUCHED_MAX:
-            beyond = len(self._touched) - TOUCHED_MAX // 2
-            self._forgotten += beyond
-            del self._touched[:beyond]
-
-    @property
-    def seen(self) -> int:
-        """How many changes there were."""
-        return self._forgotten + len(self._touched)
-
-    def since(self, seen: int) -> Ints | None:
-        """Return the rows that changed since there were ``seen`` changes, each once; ``None`` for all."""
-        behind = self.seen - seen
-        if behind > len(self._touched) or behind > self.rows:
-            return None
-        rows = set(self._touched[len(self._touched) - behind :])
-        return np.fromiter(rows, np.int64, len(rows))
 
     def leave_free(self, rows: Ints, free: Ints) -> None:
         """Have so much be left of each card of ``rows``: int[of rows, card]."""
@@ -244,15 +230,27 @@ class Site:
         self.idle[row], self.most[row] = sum(free), max(free)
         self.whole[row] = free.count(MILLI_PER_GPU)
 
+    def _instance(self, part: Part, *, take: bool) -> None:
+        """Take, or give back, an instance: a GPU is somebody's as long as not all of it is free."""
+        row, (card,) = part.row, part.cards
+        before, whole = int(self.slices[row, card]), int(self.mig[row, card])
+        assert before & part.slices == (part.slices if take else 0)
+        after = before ^ part.slices
+        self.slices[row, card] = after
+        self.taken[row] += int(after != whole) - int(before != whole)
+
     def _held(self, row: int | None, spec: NodeSpec) -> Held:
         """Return what the members of a node hold, where it is built as ``spec`` says."""
-        cards = np.zeros(CARDS_MAX, np.int64)
+        cards, slices = np.zeros(CARDS_MAX, np.int64), np.zeros(CARDS_MAX, np.int64)
         if row is None:
-            return Held(cards, 0, 0, 0)
+            return Held(cards, slices, 0, 0, 0)
         width = self.free.shape[1]
-        cards[:width] = whole_cards(spec.gpus, spec.lost)[:width] - self.free[row]
+        cards[:width] = whole_cards(spec.gpus, spec.lost + spec.mig)[:width] - self.free[row]
+        if self.any_mig:
+            slices[:width] = self.mig[row] & ~self.slices[row]
         return Held(
             cards,
+            slices,
             spec.cpu_milli - int(self.cpu[row]),
             spec.memory_mib - int(self.memory[row]),
             spec.slots - int(self.slots[row]),
@@ -269,9 +267,9 @@ class Site:
         return row
 
     def _grow(self, rows: int, cards: int) -> None:
-        wide = {"free": cards}
+        wide = {"free": cards} | dict.fromkeys(MIG, cards if self.any_mig else 0)
         empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
-        for name in ("free", *LEFT, *BUILT, *POWER_COLUMNS, *empty):
+        for name in ("free", *MIG, *LEFT, *BUILT, *POWER_COLUMNS, *empty):
             shape: Any = (rows, wide[name]) if name in wide else rows
             column = np.full(shape, empty.get(name, 0), np.int64)
             before = self._columns.get(name)
@@ -285,3 +283,12 @@ class Site:
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
+
+
+def _cut(spec: NodeSpec) -> Ints:
+    """Return the memory slices of each GPU in MIG mode, as bits: int[card]; none of a model that nobody knows."""
+    found = np.zeros(CARDS_MAX, np.int64)
+    found[[card for card in spec.mig if card < spec.gpus and card not in spec.lost]] = GEOMETRIES[
+        number_of(spec.model)
+    ].full
+    return found

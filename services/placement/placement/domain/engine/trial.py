@@ -55,9 +55,14 @@ class Trial:
         held = np.flatnonzero(gone[cards.holder])
         np.add.at(free, (cards.row[held], cards.card[held]), cards.milli[held])
         changed = np.flatnonzero(columns["slots"] != site.slots[:rows])
+        if site.any_mig:
+            columns["slices"] = self._slices(gone)
         columns["whole"][changed] = (free[changed] == MILLI_PER_GPU).sum(1)
         columns["most"][changed] = free[changed].max(1)
         asleep = columns["whole"][changed] - site.whole[changed]
+        if site.any_mig:
+            whole, mig = columns["slices"][changed], site.mig[changed]
+            asleep += (whole == mig).sum(1) - (site.slices[changed] == mig).sum(1)
         shadow = Shadow(site, columns, changed)
         power = engine.power.shadow(shadow, changed, asleep * site.gpu_w[changed])
         stay = (here & ~gone)[members.holder]
@@ -66,6 +71,13 @@ class Trial:
             shadow, members.row[stay], roster.of("tenant")[holder], roster.of("alone")[holder]
         )
         return engine.gangs.copy(shadow, power, tenancy)
+
+    def _slices(self, gone: Bools) -> Ints:
+        """Return which slices would be free if these were gone: int[row, card], as bits."""
+        slices, held = self.site.slices[: self.site.rows].copy(), self.roster.instances
+        some = np.flatnonzero(gone[held.holder])
+        np.bitwise_or.at(slices, (held.row[some], held.card[some]), held.slices[some])
+        return slices
 
     @property
     def capped(self) -> list[str]:

@@ -29,7 +29,9 @@ TRIED_MAX = 64
 PLANS_MAX = 4
 """Of these, how many may ask whom to preempt."""
 
-OWN = tuple(kind for kind in KINDS if kind.name not in {"ready", "heard", "power", "workload"})
+OWN = tuple(
+    kind for kind in KINDS if kind.name not in {"ready", "heard", "power", "mig_mode", "workload"}
+)
 """What one who asks can change: of itself."""
 
 Gone = tuple[Holding, ...]

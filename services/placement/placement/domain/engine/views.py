@@ -44,7 +44,7 @@ class Kept:
         self.fails: Ints = np.zeros(rows, np.int64)
         self.needs: Ints = np.zeros(rows, np.int64)
         self.scored = _unscored(rows)
-        self.awake = _unscored(rows) if self._size.gpu_milli else None
+        self.awake = _unscored(rows) if self._size.gpu_milli or self._size.mig else None
         self.counts: Ints = np.zeros(FITS + 1, np.int64)
         self.counts[FITS] = rows
 
