@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 from msgspec.structs import replace
 from placement.domain.engine.engine import Engine
-from placement.domain.engine.site import POWER, Part
+from placement.domain.engine.site import POWER
 from placement.domain.engine.size import Terms
 from placement.domain.engine.snapshot import HeldState, Snapshot
 from placement.domain.engine.wish import (
@@ -100,7 +100,7 @@ def shuffled(snapshot: Snapshot, draws: Draws) -> Snapshot:
     holdings = [
         HeldState(
             replace(held.wish, home=(), dislike=()),
-            tuple(Part(row_of[part.row], part.cards, part.milli_each) for part in held.parts),
+            tuple(replace(part, row=row_of[part.row]) for part in held.parts),
             held.at,
         )
         for held in snapshot.holdings
