@@ -151,6 +151,7 @@ class Agent:
             settings.models_dir,
             self.teller,
             lifeline=settings.agent_lifeline_fd,
+            devices=self.devices,
         )
         self.workloads.adopt()
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)

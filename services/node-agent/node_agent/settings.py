@@ -63,7 +63,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     """``agent_data_dir`` holds all that this agent keeps; ``agent_name`` is what people call the node.
 
     ``agent_join_token_file`` is needed until the node is enrolled. ``agent_devices`` is
-    ``rehearsal`` only where somebody says so. ``agent_lifeline_fd`` is a descriptor whose end is the
+    ``rehearsal`` only where somebody says so; the first ``agent_mig`` rehearsal GPUs are in MIG mode (real ones
+    are in the mode they are in). ``agent_lifeline_fd`` is a descriptor whose end is the
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
     ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
@@ -79,6 +80,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_join_token_file: Path | None = None
     agent_devices: Literal["rehearsal", "nvml"] = "nvml"
     agent_rehearsal_gpus: Whole = 2
+    agent_mig: Whole = 0
     agent_energy_interval_s: Seconds = 60.0
     agent_models_dir: Path | None = None
     agent_lifeline_fd: int | None = None

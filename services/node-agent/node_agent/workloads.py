@@ -21,6 +21,7 @@ from mesh_contracts.placement import WorkloadSpec
 from mesh_contracts.units import WorkloadId, is_id
 from meshkit.telemetry import METRICS
 
+from node_agent.devices import Devices, NoInstance
 from node_agent.domain import reconcile as wishes
 from node_agent.domain.energy import Use
 from node_agent.domain.supervise import Seen, Watch, judge
@@ -49,11 +50,20 @@ logger = logging.getLogger(__name__)
 class Workloads:
     """All workloads here. ``adopt`` once, then ``wish`` whenever placement wishes."""
 
-    def __init__(self, folder: Path, models: Path, teller: Teller, *, lifeline: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        models: Path,
+        teller: Teller,
+        *,
+        lifeline: int | None,
+        devices: Devices | None = None,
+    ) -> None:
         self._folder = folder.resolve()
         self._models = models
         self._teller = teller
         self._lifeline = lifeline
+        self._devices = devices
         self._held: dict[WorkloadId, Held] = {}
         self._wanted: list[WorkloadSpec] | None = None
         self._making = asyncio.Lock()
@@ -182,14 +192,18 @@ class Workloads:
             if held.wished_to_stop.is_set():
                 held.watch = Watch(phase="stopping", since=time.monotonic())
                 return
+            visible = None
+            if spec.mig is not None and self._devices is not None:
+                # A driver takes a while to cut a GPU.
+                visible = await asyncio.to_thread(self._devices.visible, spec.devices[0], spec.mig)
             held.shim = process.launch(
                 held.folder,
                 spec.workload_id,
                 start.program(spec, model),
-                start.environment(spec, os.environ),
+                start.environment(spec, os.environ, visible),
                 self._lifeline,
             )
-        except (start.NotServed, OSError) as fault:
+        except (start.NotServed, NoInstance, OSError) as fault:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=str(fault))
             return
         held.watch = Watch(since=time.monotonic())

@@ -3,9 +3,9 @@
 from meshkit.store import Transaction
 
 from placement import bounds, jobstore, leasestore, members, reading, windows
-from placement.domain.built import built_of, found, found_members, spec_of
+from placement.domain.built import built_of, found, found_members
 from placement.domain.engine.notice import QuotaSet
-from placement.domain.engine.wish import Capped, Input, Wish
+from placement.domain.engine.wish import Capped, Input, NodePut, Wish
 from placement.domain.fleet import MILLI_PER_GPU
 from placement.domain.maintenance import given_of
 from placement.domain.members import Member
@@ -34,7 +34,7 @@ async def inputs(tx: Transaction, site: str) -> list[Input]:
         if member.holds and member.node_id in servers:
             by_owner.setdefault(member.owner_id, []).append(member)
     wishes = {job.job_id: wish_of_job(job) for job in await jobstore.seated(tx, site)}
-    specs = [spec_of(server) for server in fleet]
+    specs = [one.spec for one in given if isinstance(one, NodePut)]
     for lease in await leasestore.seated(tx, site):
         wish = wish_of_lease(lease, specs)
         if isinstance(wish, Wish):

@@ -74,14 +74,17 @@ async def used_milli(tx: Transaction, site: str) -> dict[str, int]:
     """Return how many thousandths of GPUs each project and each organization holds at a site."""
     rows = await tx.rows(
         "WITH held AS ("
-        "  SELECT e.project, w.devices FROM workload w JOIN endpoint e USING (endpoint_id)"
+        "  SELECT e.project, w.devices, e.resources::jsonb ->> 'mig' AS mig FROM workload w JOIN endpoint e USING (endpoint_id)"
         "   JOIN node n USING (node_id) WHERE n.site = $1 AND w.state NOT IN ('stopped', 'failed')"
-        "  UNION ALL SELECT coalesce(j.project, l.project), m.devices FROM member m"
+        "  UNION ALL SELECT coalesce(j.project, l.project), m.devices,"
+        "   j.wished::jsonb -> 'resources' ->> 'mig' FROM member m"
         "   JOIN node n USING (node_id) LEFT JOIN job j USING (job_id) LEFT JOIN lease l USING (lease_id)"
         "   WHERE n.site = $1 AND m.holds)"
         " SELECT h.project, p.organization, sum(milli)::bigint AS milli FROM held h"
         "  JOIN project p ON p.project_id = h.project,"
-        "  LATERAL (SELECT coalesce(sum((one ->> 1)::bigint), 0) AS milli"
+        # An instance counts by its compute slices, as it does for who decides (``engine.fair``).
+        "  LATERAL (SELECT coalesce(sum(CASE WHEN h.mig IS NULL THEN (one ->> 1)::bigint"
+        "            ELSE ceil(split_part(h.mig, 'g', 1)::integer * 1000 / 7.0)::bigint END), 0) AS milli"
         "           FROM jsonb_array_elements(h.devices::jsonb) AS one) AS taken"
         " GROUP BY h.project, p.organization",
         site,

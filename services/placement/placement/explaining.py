@@ -29,7 +29,7 @@ async def explain_placement(
     fault = (
         bad_resources(ask.resources)
         or bad_jurisdictions(ask.residency.jurisdictions)
-        or bad_near(ask.near, ask.members)
+        or bad_near(ask.near, ask.members, ask.resources)
     )
     if fault is not None:
         return fault

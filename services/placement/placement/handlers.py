@@ -29,7 +29,7 @@ from placement import (
     work,
 )
 from placement.domain.fleet import Placed, Server
-from placement.domain.health import on_checked, on_joined, on_unclean
+from placement.domain.health import lost_of, on_checked, on_joined, on_unclean
 from placement.domain.leases import after_erasure
 from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intent
@@ -69,20 +69,17 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
     await memory.hold(tx, fact.site)
     await store.keep_node(tx, fact.node_id, fact.name, fact.site, now)
     await store.keep_hardware(tx, fact)
-    present = {device.device_id for device in fact.devices}
     failed = []
     for item in await reading.load_running(tx, fact.node_id):
-        gone = [held.device_id for held in item.devices if held.device_id not in present]
-        if gone:
-            reason = Reason(code="device_gone", detail=f"{fact.name} has no device {gone[0]} any more")
+        reason = lost_of(fact, item.devices)
+        if reason is not None:
             await replicas.move(tx, item, "failed", now, (reason,))
             failed.append(item.endpoint_id)
     server = await _server(tx, fact.node_id)
     await turn_node(tx, fact, now, server, on_joined(server))
     for member in await members.on_node(tx, fact.node_id):
-        gone = [held.device_id for held in member.devices if held.device_id not in present]
-        if gone and member.going:
-            reason = Reason(code="device_gone", detail=f"{fact.name} has no device {gone[0]} any more")
+        reason = lost_of(fact, member.devices, modes=member.kind == "job")
+        if reason is not None and member.going:
             await members.move(tx, member, "failed", now, (reason,))
             await work.look_at(tx, fact, now, member.owner_id)
     await settle(tx, fact, now, endpoints=failed, node_id=fact.node_id)

@@ -10,7 +10,7 @@ from meshkit.store import Transaction
 from placement import jobstore, leasestore, members, reading
 from placement.domain.fleet import Placed, Wanted
 from placement.domain.members import Member
-from placement.domain.show import intent_of
+from placement.domain.show import instance_of, intent_of
 
 
 async def put_intent(tx: Transaction, node_id: str) -> None:
@@ -118,6 +118,7 @@ async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSp
             devices=[held.device_id for held in item.devices],
             attempt=item.attempt,
             resources=None if job is None else job.wished.resources,
+            mig=None if job is None else instance_of(job.wished.resources, item.devices),
             command=None if job is None else job.wished.command,
             step="hold" if item.step == "done" else item.step,
         )

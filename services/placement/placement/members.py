@@ -13,6 +13,7 @@ from placement.domain.fleet import ENDED, Held
 from placement.domain.jobs import WantedJob
 from placement.domain.members import Came, Member, Step, Taken
 from placement.store import dumps, loads
+from placement.sums import give_back
 
 _MEMBER = (
     "SELECT m.workload_id, coalesce(m.job_id, m.lease_id) AS owner_id,"
@@ -206,10 +207,7 @@ async def _give_back(tx: Transaction, item: Member) -> None:
         " WHERE node_id = $1",
         *(item.node_id, item.memory_mib, item.cpu_milli),
     )
-    await tx.change_many(
-        "UPDATE device SET taken_milli = taken_milli - $3 WHERE node_id = $1 AND device_id = $2",
-        [(item.node_id, held.device_id, held.milli) for held in item.devices],
-    )
+    await give_back(tx, item.node_id, item.devices)
 
 
 def _member(row: Row) -> Member:

@@ -48,7 +48,9 @@ def _put(held: Memory, row: int, server: Server, spec: NodeSpec) -> None:
     site, engine = held.engine.site, held.engine
     before = site.specs[row]
     cards = [card for card in range(before.gpus) if card not in before.lost]
-    taken = [card for card in cards if site.free[row, card] < MILLI_PER_GPU]
+    whole = [card for card in cards if card not in before.mig]
+    taken = {card: False for card in whole if site.free[row, card] < MILLI_PER_GPU}
+    taken |= {card: True for card in before.mig if site.slices[row, card] != site.mig[row, card]}
     known = spec_of(server, taken)
     if known.place != before.place and engine.tenancy.tied(row, known.place):
         known = msgspec.structs.replace(known, place=before.place)

@@ -13,13 +13,13 @@ from meshkit.store import Transaction
 from placement import jobstore, leasestore, members, memory, nodes, reading
 from placement.domain import watts
 from placement.domain.engine.wish import Placed, Reseated, Seat, Wish
-from placement.domain.fleet import WATTS_DRAWN, Held
+from placement.domain.fleet import WATTS_DRAWN
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 from placement.domain.members import LAST_ENDS, Member, Taken
 from placement.domain.telling import Told, begun, reseat_of, reseated
 from placement.domain.wishes import power_domain, wish_of_job, wish_of_lease
-from placement.sums import Devices, Take
+from placement.sums import Devices, Take, held_of
 
 Owner = WantedJob | WantedLease
 AnyOwner = TypeVar("AnyOwner", WantedJob, WantedLease)
@@ -68,7 +68,7 @@ async def seat(
         needs = {one.node_id: (one.memory_free_mib, one.cpus * MILLI_PER_CPU) for one in servers}
         await leasestore.reserve(tx, owner, now)
     takes = [
-        Take(one.node, needs[one.node][0], one.cards, one.milli_each, needs[one.node][1])
+        Take(one.node, needs[one.node][0], one.cards, one.milli_each, needs[one.node][1], one.slices)
         for one in outcome.seats
     ]
     devices = await nodes.take(tx, owner.site, takes)
@@ -89,7 +89,8 @@ async def reseat(
     assert not any(one.living for one in lost), "no member is there twice"
     seats = [outcome.seats[one.number] for one in lost]
     takes = [
-        Take(one.node, each.memory_mib, one.cards, one.milli_each, each.cpu_milli) for one in seats
+        Take(one.node, each.memory_mib, one.cards, one.milli_each, each.cpu_milli, one.slices)
+        for one in seats
     ]
     devices = await nodes.take(tx, job.site, takes)
     pairs = [
@@ -110,7 +111,7 @@ def _taken(cause: Any, before: Member, seat: Seat, devices: Devices) -> Taken:
         workload_id=derived_id("workload", _caused_at(cause), before.owner_id, before.workload_id),
         number=before.number,
         node_id=seat.node,
-        devices=tuple(Held(devices[seat.node, card], seat.milli_each) for card in seat.cards),
+        devices=held_of(seat.node, seat, devices),
         memory_mib=before.memory_mib,
         cpu_milli=before.cpu_milli,
     )
@@ -130,7 +131,7 @@ def taken_of(
             workload_id=derived_id("workload", caused_at, outcome.workload, str(attempt), str(number)),
             number=number,
             node_id=one.node,
-            devices=tuple(Held(devices[one.node, card], one.milli_each) for card in one.cards),
+            devices=held_of(one.node, one, devices),
             memory_mib=needs[one.node][0],
             cpu_milli=needs[one.node][1],
         )

@@ -154,7 +154,10 @@ async def _start(
     if not answer.places:
         return
     grants = [place.grant for place in answer.places]
-    takes = [Take(one.node_id, one.memory_mib, one.cards, one.milli_each) for one in grants]
+    takes = [
+        Take(one.node_id, one.memory_mib, one.cards, one.milli_each, slices=one.slices)
+        for one in grants
+    ]
     devices = await nodes.take(tx, wanted.site, takes)
     for place in answer.places:
         grant = place.grant

@@ -250,7 +250,7 @@ async def _site(name: str, principal: Principal, tx: Transaction, now: datetime)
         jobs=_of("jobs", tally),
         domains=_domains(fleet),
         gpus=sum(len(one.cards) for one in fleet),
-        gpu_milli_free=sum(card.free_milli for one in fleet for card in one.cards),
+        gpu_milli_free=sum(one.free_milli for one in fleet),
         planned_w=sum(watts.planned(one) for one in fleet),
         cap_w=None if cap is None else cap.watts,
         breaker=await breaking.state(tx, name, now),

@@ -11,11 +11,11 @@ from mesh_contracts.placement import Reason, Replicas, Routing
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Transaction
 
-from placement.domain.fleet import ENDED, Held, Placed, Server, Wanted
+from placement.domain.fleet import ENDED, Placed, Server, Wanted
 from placement.domain.health import Turn
 from placement.domain.plan import Place, Plan
 from placement.domain.scale import Scaled
-from placement.sums import Devices
+from placement.sums import Devices, give_back, held_of
 
 T = TypeVar("T")
 ENDED_KEPT_S = 7 * 24 * 3600
@@ -62,16 +62,17 @@ async def keep_hardware(tx: Transaction, fact: NodeJoined) -> None:
         *(fact.node_id, [device.device_id for device in fact.devices]),
     )
     await tx.change(
-        "DELETE FROM device WHERE node_id = $1 AND NOT present AND taken_milli = 0", fact.node_id
+        "DELETE FROM device WHERE node_id = $1 AND NOT present AND taken_milli = 0 AND taken_slices = 0",
+        fact.node_id,
     )
     # A new device takes the first position that is nobody's, also not that of one that is gone but still held.
     await tx.change_many(
-        "INSERT INTO device (node_id, device_id, index, model, memory_mib, rehearsal, card)"
-        " SELECT $1, $2, $3, $4, $5, $6, (SELECT min(free.card) FROM generate_series(0,"
+        "INSERT INTO device (node_id, device_id, index, model, memory_mib, rehearsal, mig, card)"
+        " SELECT $1, $2, $3, $4, $5, $6, $7, (SELECT min(free.card) FROM generate_series(0,"
         "   (SELECT count(*) FROM device WHERE node_id = $1)) AS free (card)"
         "  WHERE NOT EXISTS (SELECT FROM device d WHERE d.node_id = $1 AND d.card = free.card))"
         " ON CONFLICT (node_id, device_id) DO UPDATE"
-        " SET index = $3, model = $4, memory_mib = $5, rehearsal = $6, present = true",
+        " SET index = $3, model = $4, memory_mib = $5, rehearsal = $6, mig = $7, present = true",
         [
             (fact.node_id, *_device(device))
             for device in sorted(fact.devices, key=lambda one: (one.index, one.device_id))
@@ -80,7 +81,8 @@ async def keep_hardware(tx: Transaction, fact: NodeJoined) -> None:
 
 
 def _device(device: Device) -> tuple[Any, ...]:
-    return (device.device_id, device.index, device.model, device.memory_mib, device.rehearsal)
+    about = (device.model, device.memory_mib, device.rehearsal, device.mig)
+    return (device.device_id, device.index, *about)
 
 
 async def turn(tx: Transaction, server: Server, to: Turn, now: datetime) -> None:
@@ -181,7 +183,7 @@ async def place(
 ) -> None:
     """Write a replica down; what it takes is taken already. ``why`` it is not begun yet, if so."""
     grant = place.grant
-    held = [Held(devices[grant.node_id, card], grant.milli_each) for card in grant.cards]
+    held = held_of(grant.node_id, grant.seat, devices)
     await tx.change(
         "INSERT INTO workload (workload_id, endpoint_id, node_id, state, since, created_at, devices,"
         " memory_mib, api_key, replaces, reasons) VALUES ($1, $2, $3, 'assigned', $4, $4, $5, $6, $7, $8, $9)",
@@ -206,11 +208,7 @@ async def move(
         " WHERE node_id = $1",
         *(item.node_id, item.memory_mib),
     )
-    for held in item.devices:
-        await tx.change(
-            "UPDATE device SET taken_milli = taken_milli - $3 WHERE node_id = $1 AND device_id = $2",
-            *(item.node_id, held.device_id, held.milli),
-        )
+    await give_back(tx, item.node_id, item.devices)
 
 
 async def drain(tx: Transaction, item: Placed, now: datetime, until: datetime) -> None:

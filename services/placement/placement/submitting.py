@@ -135,7 +135,7 @@ class _Batch:
             return
         tx = self._tx
         takes = [
-            Take(seat.node, memory_mib, seat.cards, seat.milli_each, cpu_milli)
+            Take(seat.node, memory_mib, seat.cards, seat.milli_each, cpu_milli, seat.slices)
             for one in decided
             if isinstance(one.outcome, Placed)
             for memory_mib, cpu_milli in (_needs(one.job),)

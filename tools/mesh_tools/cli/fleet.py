@@ -60,6 +60,13 @@ def verbs(noun: str) -> Verbs:
     return made
 
 
+def _instances(node: dict[str, Any]) -> str:
+    """Return which GPUs are in MIG mode, and how many instances of each profile are free: ``0,1: 1g.18gb=7``."""
+    cut = [str(one["index"]) for one in node["devices"] if one.get("mig")]
+    free = [f"{profile}={count}" for profile, count in (node.get("mig_free") or {}).items() if count]
+    return f"{','.join(cut)}: {' '.join(free) or 'none free'}" if cut else ""
+
+
 def list_nodes(wanted: argparse.Namespace) -> None:
     """Print the nodes."""
     items = door(wanted).items("/api/v1/nodes")
@@ -71,6 +78,7 @@ def list_nodes(wanted: argparse.Namespace) -> None:
         ("state", field("state")),
         ("gpus", lambda node: f"{node['gpus']}{' (rehearsal)' if node['rehearsal'] else ''}"),
         ("free gpu_milli", field("gpu_milli_free")),
+        ("mig", _instances),
         ("free mib", field("memory_mib_free")),
         ("workloads", field("workloads")),
         ("place", lambda node: " ".join(f"{k}={v}" for k, v in (node.get("place") or {}).items())),

@@ -50,6 +50,7 @@ def verbs(noun: str) -> Verbs:
             argument("site", "its name"),
             argument("--gpus", "whole GPUs on one node", type=int, default=0),
             argument("--gpu-milli", "thousandths of one GPU", type=int, default=0),
+            argument("--mig", "a MIG instance, by its profile, like 3g.40gb"),
             argument("--gpu-model", "of which model"),
             argument("--memory-mib", "memory (256)", type=int, default=256),
             argument("--most", "moves at most (8)", type=int, default=8),
@@ -140,6 +141,8 @@ def show_moves(wanted: argparse.Namespace) -> None:
         "gpu_milli": wanted.gpu_milli,
         "memory_mib": wanted.memory_mib,
     }
+    if wanted.mig:
+        resources["mig"] = wanted.mig
     if wanted.gpu_model:
         resources["gpu_model"] = wanted.gpu_model
     body = {"resources": resources, "moves_max": wanted.most}

@@ -10,6 +10,7 @@ LEVELS = ["node", "nvlink", "rack", "leaf", "rail", "pdu", "row", "hall", "site"
 SHAPE = (
     argument("--gpus", "whole GPUs each", type=int, default=0),
     argument("--gpu-milli", "thousandths of one GPU each", type=int, default=0),
+    argument("--mig", "a MIG instance each, by its profile, like 3g.40gb"),
     argument("--gpu-model", "of which model"),
     argument("--memory-mib", "memory each (256)", type=int, default=256),
     argument("--cpu-milli", "thousandths of a CPU each", type=int, default=0),
@@ -33,6 +34,8 @@ ISOLATION = argument(
 def shape(wanted: argparse.Namespace) -> dict[str, Any]:
     """Return what each replica or member takes, and where it may be."""
     resources = {"gpus": wanted.gpus, "gpu_milli": wanted.gpu_milli, "memory_mib": wanted.memory_mib}
+    if wanted.mig:
+        resources["mig"] = wanted.mig
     if wanted.cpu_milli:
         resources["cpu_milli"] = wanted.cpu_milli
     if wanted.gpu_model:

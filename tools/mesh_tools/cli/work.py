@@ -197,6 +197,8 @@ def _position(one: dict[str, Any]) -> str:
 
 
 def _each(resources: dict[str, Any]) -> str:
+    if resources.get("mig"):
+        return str(resources["mig"])
     if resources.get("gpu_milli"):
         return f"{resources['gpu_milli']} milli"
     return str(resources.get("gpus", 0))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mesh_contracts.node import Device, Quality
+from mesh_contracts.placement.nouns import MigInstance
 from meshkit.errors import ConfigError
 
 from node_agent.domain.energy import Busy, Drawn
@@ -28,9 +29,20 @@ class Devices(Protocol):
         """Return what the health check of these devices is told. Raises ``ScenarioUnusable``."""
         ...
 
+    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:
+        """Return what ``CUDA_VISIBLE_DEVICES`` is for one instance; nothing where nothing is to be said.
+
+        Raises ``NoInstance`` where there is no such instance, and none can be made.
+        """
+        ...
+
     def draw(self, busy: Busy) -> Drawn | None:
         """Return the energy since the last call; nothing where a counter was reset meanwhile."""
         ...
+
+
+class NoInstance(Exception):
+    """A MIG instance that was wished for cannot be had here; the message says why, and what to do."""
 
 
 def open_devices(settings: AgentSettings) -> Devices:
@@ -38,7 +50,8 @@ def open_devices(settings: AgentSettings) -> Devices:
     if settings.agent_devices == "rehearsal":
         from node_agent.devices.rehearsal import Rehearsal  # noqa: PLC0415 - one of two
 
-        return Rehearsal(settings.agent_name, settings.agent_rehearsal_gpus, settings.agent_data_dir)
+        count, mig = settings.agent_rehearsal_gpus, settings.agent_mig
+        return Rehearsal(settings.agent_name, count, settings.agent_data_dir, mig=mig)
     try:
         from node_agent.devices.nvml import Nvml, NvmlAbsent  # noqa: PLC0415 - one of two
     except ImportError as fault:

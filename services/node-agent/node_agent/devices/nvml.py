@@ -8,7 +8,10 @@ from typing import Any
 
 import pynvml
 from mesh_contracts.node import Device, Quality
+from mesh_contracts.placement.nouns import MigInstance
 
+from node_agent.devices import NoInstance
+from node_agent.devices.instances import instance_of
 from node_agent.domain.energy import Busy, Drawn
 
 MIB = 1024**2
@@ -61,6 +64,15 @@ class Nvml:
         """Return what the check is told: a GPU, or no verdict; never a reference in its place."""
         return ["--backend", "cupy"]
 
+    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:
+        """Return what an engine is shown of the devices: of one in MIG mode the instance, made where it is not there."""
+        if mig is None:
+            return None
+        index = next((one.index for one in self._devices if one.device_id == device_id), None)
+        if index is None:
+            raise NoInstance(f"there is no device {device_id} here any more")
+        return instance_of(self._nvml, self._handles[index], mig)
+
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what the devices' counters rose by; nothing where one fell (the driver was reloaded).
 
@@ -90,7 +102,16 @@ class Nvml:
             model=_text(nvml.nvmlDeviceGetName(handle)),
             memory_mib=int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB,
             rehearsal=False,
+            mig=self._in_mig_mode(handle),
         )
+
+    def _in_mig_mode(self, handle: Any) -> bool:
+        """Return whether a device is in MIG mode now; one that knows no such mode is not."""
+        try:
+            current, _ = self._nvml.nvmlDeviceGetMigMode(handle)
+        except self._nvml.NVMLError_NotSupported:
+            return False
+        return bool(current == self._nvml.NVML_DEVICE_MIG_ENABLE)
 
     def _limits_w(self) -> int | None:
         try:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import msgspec
 from mesh_contracts.node import Device, Quality
+from mesh_contracts.placement.nouns import MigInstance
 from msgspec import Meta
 
 from node_agent.domain.energy import Busy, Drawn, PowerModel, rehearse
@@ -44,13 +45,13 @@ class ScenarioUnusable(Exception):
 
 
 class Rehearsal:
-    """``count`` devices of a server that is not there."""
+    """``count`` devices of a server that is not there, the first ``mig`` of them in MIG mode."""
 
     rehearsal = True
     quality: Quality = "estimated"
     source = "rehearsal: a model of idle and full power, driven by the engines' CPU time"
 
-    def __init__(self, node: str, count: int, folder: Path) -> None:
+    def __init__(self, node: str, count: int, folder: Path, *, mig: int = 0) -> None:
         self._scenario = folder / SCENARIO
         self._model = PowerModel(cpus=os.cpu_count() or 1)
         self._devices = [
@@ -60,6 +61,7 @@ class Rehearsal:
                 model="rehearsal",
                 memory_mib=MEMORY_MIB,
                 rehearsal=True,
+                mig=index < mig,
             )
             for index in range(count)
         ]
@@ -85,6 +87,10 @@ class Rehearsal:
             "--inject",
             described + (",persistent" if fault.persistent else ""),
         ]
+
+    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:  # noqa: ARG002
+        """Return nothing: an engine sees no device here, rehearsed instances are only counted."""
+        return None
 
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what such a server would have drawn."""

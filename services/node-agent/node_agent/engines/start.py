@@ -46,10 +46,13 @@ def program(spec: WorkloadSpec, model: Path) -> list[str]:
     ]
 
 
-def environment(spec: WorkloadSpec, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the engine's environment: clean, with its own key."""
+def environment(
+    spec: WorkloadSpec, ours: Mapping[str, str], visible: str | None = None
+) -> dict[str, str]:
+    """Return the engine's environment: clean, with its own key; ``visible`` is all it may see of the GPUs."""
     return {
         **clean(ours),
+        **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}),
         KEY_VARIABLE: spec.api_key,
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",

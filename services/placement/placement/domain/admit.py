@@ -7,6 +7,7 @@ import msgspec
 from mesh_contracts.ask import Problem
 from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Resources, Routing
 
+from placement.domain.engine.mig import PROFILES, weight_of
 from placement.domain.fleet import MILLI_PER_GPU
 
 BUILTIN_MODELS = {"tiny": False, "all-minilm-l6-v2": True}
@@ -112,6 +113,10 @@ def bad_routing(routing: Routing, name: str) -> Problem | None:
 
 def bad_resources(resources: Resources) -> Problem | None:
     """Return what is wrong with a replica's size, if anything."""
+    if resources.mig is not None:
+        fault = _bad_mig(resources)
+        if fault is not None:
+            return fault
     if resources.gpus and resources.gpu_milli:
         return invalid(
             "resources.gpu_milli", "ask for whole gpus or for gpu_milli of one, not for both"
@@ -121,6 +126,18 @@ def bad_resources(resources: Resources) -> Problem | None:
         return invalid("resources.gpu_milli", detail)
     if resources.memory_mib < 1:
         return invalid("resources.memory_mib", "memory_mib must be at least 1")
+    return None
+
+
+def _bad_mig(resources: Resources) -> Problem | None:
+    if resources.gpus or resources.gpu_milli:
+        return invalid(
+            "resources.mig", "ask for a MIG instance, for gpus or for gpu_milli: for one of them"
+        )
+    if resources.mig not in PROFILES:
+        known = ", ".join(sorted(PROFILES, key=weight_of))
+        detail = f"no GPU is known that has a MIG profile {resources.mig!r}: there are {known}"
+        return invalid("resources.mig", detail)
     return None
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from mesh_contracts import wire
 from mesh_contracts.ask import Problem
-from mesh_contracts.placement import Command, Near, RequestLease, SubmitJob
+from mesh_contracts.placement import Command, Near, RequestLease, Resources, SubmitJob
 
 from placement.domain.admit import TEXT_CHARS_MAX, bad_jurisdictions, bad_resources, invalid
 
@@ -24,7 +24,7 @@ def bad_job(ask: SubmitJob, *, operator: bool) -> Problem | None:
         _bad_command(ask.command)
         or bad_resources(ask.resources)
         or bad_jurisdictions(ask.residency.jurisdictions)
-        or bad_near(ask.near, ask.members)
+        or bad_near(ask.near, ask.members, ask.resources)
         or bad_priority(ask.priority, operator=operator)
         or next((fault for name in times if (fault := _bad_time(name, getattr(ask, name)))), None)
         or (
@@ -54,8 +54,11 @@ def bad_lease(ask: RequestLease, now: datetime, *, operator: bool) -> Problem | 
     )
 
 
-def bad_near(near: Near, members: int) -> Problem | None:
+def bad_near(near: Near, members: int, resources: Resources | None = None) -> Problem | None:
     """Return what is wrong with how near members must be, if anything."""
+    if resources is not None and resources.mig and near != Near():
+        detail = "MIG instances have no NVLink and are placed one by one: leave near out"
+        return invalid("near", detail)
     if near.segment > members:
         return invalid("near.segment", f"a segment of {near.segment} is more than {members} members")
     return None

@@ -8,7 +8,8 @@ from mesh_contracts.placement import Reason
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import chosen
 from placement.domain.engine.explain import survivors as survivors_of
-from placement.domain.engine.wish import Placed, Refused, Wish
+from placement.domain.engine.explain_mig import instances
+from placement.domain.engine.wish import Placed, Refused, Seat, Wish
 from placement.domain.lacks import why_not
 
 
@@ -22,6 +23,12 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     survivors: tuple[Reason, ...]
     why: tuple[Reason, ...] = ()
+    slices: int = 0
+
+    @property
+    def seat(self) -> Seat:
+        """Where it is, as the engine says it."""
+        return Seat(self.node_id, self.cards, self.milli_each, self.slices)
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,5 +57,6 @@ def answer_of(
         milli_each=seat.milli_each,
         memory_mib=wish.size.memory_mib,
         survivors=survivors,
-        why=tuple(chosen(engine.site, outcome.why, called)),
+        slices=seat.slices,
+        why=(*chosen(engine.site, outcome.why, called), *instances(engine.site, wish, placed=True)),
     )

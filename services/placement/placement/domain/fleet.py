@@ -34,7 +34,10 @@ WORKLOADS_PER_NODE_MAX = 256
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """One device, and the thousandths of it that are free; ``card`` is its position for the engine."""
+    """One device, and the thousandths of it that nobody holds; ``card`` is its position for the engine.
+
+    One in MIG mode (``mig``) is given in instances only: ``slices`` are those of its memory that they take, as bits.
+    """
 
     device_id: str
     index: int
@@ -43,6 +46,13 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     memory_mib: int
     rehearsal: bool
     free_milli: int
+    mig: bool = False
+    slices: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds a part of it."""
+        return self.free_milli == MILLI_PER_GPU and not self.slices
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +86,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def free_milli(self) -> int:
-        """Return the thousandths of GPUs that are free on it, over all its devices."""
-        return sum(card.free_milli for card in self.cards)
+        """Return the thousandths of GPUs that are free on it, over all its devices that are not in MIG mode."""
+        return sum(card.free_milli for card in self.cards if not card.mig)
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """Thousandths of one device that a workload holds."""
+    """Thousandths of one device that a workload holds; of an instance its memory slices, as bits."""
 
     device_id: str
     milli: int
+    slices: int = 0
 
 
 WATTS_DRAWN = Reason(

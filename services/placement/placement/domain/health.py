@@ -1,10 +1,12 @@
 """What a node becomes when it joins, is checked, or somebody asks."""
 
+from collections.abc import Sequence
+
 import msgspec
-from mesh_contracts.node import Check, HealthChanged
+from mesh_contracts.node import Check, HealthChanged, NodeJoined
 from mesh_contracts.placement import NodeState, Reason
 
-from placement.domain.fleet import LEAVING, MAINTENANCE, Server
+from placement.domain.fleet import LEAVING, MAINTENANCE, Held, Server
 
 REASONS_MAX = 16
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
@@ -19,6 +21,26 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     reasons: tuple[Reason, ...]
     check_wished: int
     check_needed: int
+
+
+def lost_of(fact: NodeJoined, held: Sequence[Held], *, modes: bool = True) -> Reason | None:
+    """Return which device that somebody holds a node has no more, if any.
+
+    With ``modes`` one whose MIG mode is another by now counts as gone: what ran there ended with the mode it ran in.
+    """
+    present = {device.device_id: device for device in fact.devices}
+    for one in held:
+        device = present.get(one.device_id)
+        if device is None:
+            return Reason(
+                code="device_gone", detail=f"{fact.name} has no device {one.device_id} any more"
+            )
+        if modes and device.mig != bool(one.slices):
+            mode = "in" if device.mig else "no longer in"
+            return Reason(
+                code="device_gone", detail=f"{one.device_id} of {fact.name} is {mode} MIG mode"
+            )
+    return None
 
 
 def on_joined(server: Server) -> Turn:

@@ -7,6 +7,7 @@ from mesh_contracts.placement import Reason
 from placement.domain import maintenance
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import refused
+from placement.domain.engine.explain_mig import instances
 from placement.domain.engine.notice import Queued, Short, Told
 from placement.domain.engine.share import gpus
 from placement.domain.engine.wish import Wish
@@ -89,7 +90,8 @@ def why_not(
     if told is None or not told.failed:
         return why
     worked_on = () if engine is None or short is not None else maintenance.waits_for(engine, wish)
-    return (*why, *refused(wish, told, called=called, others=False), *worked_on)
+    mig = () if engine is None else instances(engine.site, wish)
+    return (*why, *refused(wish, told, called=called, others=False), *mig, *worked_on)
 
 
 def waits_for(

@@ -1,5 +1,6 @@
 """What others see: endpoints and nodes for people, routes for the gateway, intents for agents."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from ipaddress import ip_address
@@ -13,14 +14,17 @@ from mesh_contracts.placement import (
     Node,
     Reason,
     Replica,
+    Resources,
     Route,
     Workload,
     WorkloadSpec,
 )
+from mesh_contracts.placement.nouns import MigInstance
 from mesh_contracts.units import derived_id
 
 from placement.domain import limits
-from placement.domain.fleet import Placed, Server, Wanted
+from placement.domain.engine.mig import first_of, instances_of
+from placement.domain.fleet import Held, Placed, Server, Wanted
 from placement.domain.limits import stuck
 from placement.domain.plan import CRASH_LOOP_AFTER
 
@@ -91,6 +95,7 @@ def show_node(
                 model=card.model,
                 memory_mib=card.memory_mib,
                 rehearsal=card.rehearsal,
+                mig=card.mig,
             )
             for card in server.cards
         ],
@@ -109,7 +114,24 @@ def show_node(
         assurances=list(server.assurances),
         idle_w=server.idle_w,
         gpu_w=server.gpu_w,
+        mig_free=_mig_free(server),
     )
+
+
+def _mig_free(server: Server) -> dict[str, int]:
+    """Return how many instances of each profile would fit, if no others came."""
+    found: Counter[str] = Counter()
+    for card in server.cards:
+        if card.mig:
+            found.update(instances_of(card.model, card.slices))
+    return dict(sorted(found.items()))
+
+
+def instance_of(resources: Resources, held: Sequence[Held]) -> MigInstance | None:
+    """Return the MIG instance that a member has, where it has one."""
+    if not resources.mig or not held:
+        return None
+    return MigInstance(profile=resources.mig, start=first_of(held[0].slices))
 
 
 def route_of(wanted: Wanted, workloads: Sequence[Placed]) -> Route:
@@ -194,6 +216,7 @@ def intent_of(
                 resources=wanted.resources,
                 devices=[held.device_id for held in item.devices],
                 api_key=item.api_key,
+                mig=instance_of(wanted.resources, item.devices),
             )
             for wanted, item in running
             if item.living or item.draining

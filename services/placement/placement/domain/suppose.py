@@ -16,11 +16,14 @@ from mesh_contracts.placement import (
     Scored,
     Seat,
 )
+from mesh_contracts.placement.nouns import MigInstance
 
+from placement.domain.engine import wish as engine_wish
 from placement.domain.engine.choose import Rated
 from placement.domain.engine.defrag import Plan
 from placement.domain.engine.engine import Engine
 from placement.domain.engine.explain import explain
+from placement.domain.engine.mig import first_of
 from placement.domain.engine.whatif import Answer, lost, more_like, what_if
 from placement.domain.engine.wish import Capped, Input, NodeTurned, Placed, Refused, Wish
 from placement.domain.wishes import power_domain
@@ -87,10 +90,7 @@ def answer(
     )
     if isinstance(outcome, Refused):
         return shown
-    seats = [
-        Seat(node=called(one.node), gpus=list(one.cards), gpu_milli_each=one.milli_each)
-        for one in outcome.seats
-    ]
+    seats = [_seat(wish, one, called) for one in outcome.seats]
     return msgspec.structs.replace(
         shown,
         node=seats[0].node,
@@ -98,6 +98,11 @@ def answer(
         best=_scored(would.engine, outcome.why.best, called),
         second=_scored(would.engine, outcome.why.second, called),
     )
+
+
+def _seat(wish: Wish, one: engine_wish.Seat, called: Callable[[str], str]) -> Seat:
+    mig = MigInstance(profile=wish.size.mig, start=first_of(one.slices)) if one.slices else None
+    return Seat(node=called(one.node), gpus=list(one.cards), gpu_milli_each=one.milli_each, mig=mig)
 
 
 def moves_of(engine: Engine, found: Plan, called: Callable[[str], str]) -> Moves:

@@ -23,10 +23,12 @@ from mesh_contracts.placement import (
     Reseat,
 )
 
+from placement.domain.engine.fair import amount
 from placement.domain.fleet import MILLI_PER_GPU
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 from placement.domain.members import Member, Taken, Turn
+from placement.domain.wishes import size_of
 
 Told = tuple[type[Fact], dict[str, Any]]
 
@@ -69,6 +71,8 @@ def begun(owner: WantedJob | WantedLease, attempt: int, seats: Sequence[Taken]) 
     nodes = sorted({one.node_id for one in seats})
     milli = sum(held.milli for one in seats for held in one.devices)
     if isinstance(owner, WantedJob):
+        if owner.wished.resources.mig:
+            milli = amount(size_of(owner.wished.resources), len(seats)).gpu
         more = {"node_ids": nodes, "gpu_milli": milli, "attempt": attempt}
         return JobAdmitted, {"job_id": owner.job_id, "name": owner.name, **more}
     gpus = milli // MILLI_PER_GPU

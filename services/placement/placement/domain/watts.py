@@ -6,7 +6,7 @@ from typing import get_args
 
 from mesh_contracts.placement import PowerDomain, Reason
 
-from placement.domain.fleet import MILLI_PER_GPU, Server
+from placement.domain.fleet import Server
 
 POWER: tuple[str, ...] = get_args(PowerDomain)
 SITE = "site"
@@ -14,7 +14,7 @@ SITE = "site"
 
 def planned(server: Server) -> int:
     """Return what a server draws by plan."""
-    taken = sum(card.free_milli < MILLI_PER_GPU for card in server.cards)
+    taken = sum(not card.idle for card in server.cards)
     return server.idle_w + taken * server.gpu_w
 
 
@@ -47,7 +47,7 @@ def drawn_late(
         if server.node_id in near:
             there.update(_domains(server))
         # What another has been given already draws no more than once.
-        free = {card.device_id for card in server.cards if card.free_milli == MILLI_PER_GPU}
+        free = {card.device_id for card in server.cards if card.idle}
         drawn = len(free.intersection(leaving.get(server.node_id, ())))
         for domain in _domains(server) if drawn else ():
             sums[domain] += drawn * server.gpu_w

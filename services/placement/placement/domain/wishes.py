@@ -45,6 +45,7 @@ def size_of(resources: Resources) -> Size:
     return Size(
         gpus=resources.gpus,
         gpu_milli=resources.gpu_milli,
+        mig=resources.mig or "",
         cpu_milli=resources.cpu_milli,
         memory_mib=resources.memory_mib,
         models=() if resources.gpu_model is None else (resources.gpu_model,),
@@ -92,7 +93,8 @@ def wish_of(wanted: Wanted, workload_id: str, failed_on: Sequence[str] = (), onl
 def wish_of_job(job: WantedJob) -> Wish:
     """Return the wish for all members of a job."""
     wished = job.wished
-    gpus = wished.members * (wished.resources.gpus or int(wished.resources.gpu_milli > 0))
+    each = wished.resources
+    gpus = wished.members * (each.gpus or int(each.gpu_milli > 0 or each.mig is not None))
     return Wish(
         workload=job.job_id,
         organization=job.organization,
@@ -191,7 +193,8 @@ def _kind(lease: WantedLease, fleet: Sequence[NodeSpec]) -> tuple[str, int, list
     """
     wished = lease.wished
     kinds: dict[tuple[str, int], list[NodeSpec]] = {}
-    for server in fleet:
+    # A lease is of whole GPUs.
+    for server in (one for one in fleet if not one.mig):
         if wished.gpu_model in {None, server.model} and wished.gpus_per_node in {None, server.gpus}:
             kinds.setdefault((server.model, server.gpus), []).append(server)
     if not kinds:

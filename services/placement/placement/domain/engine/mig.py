@@ -183,11 +183,16 @@ def table(profile: str) -> Table:
     return found
 
 
-def counts(model: str, free: int) -> dict[str, int]:
-    """Return how many instances of each profile would fit so much of a GPU, if no others came."""
+def instances_of(model: str, taken: int) -> dict[str, int]:
+    """Return how many instances of each profile would fit beside slices that are taken of a GPU, if no others came."""
     number = number_of(model)
-    found = {name: int(table(name).fits[number * MASKS + free]) for name in GEOMETRIES[number].profiles}
-    return {name: count for name, count in found.items() if count}
+    at = number * MASKS + (GEOMETRIES[number].full & ~taken)
+    return {name: int(table(name).fits[at]) for name in GEOMETRIES[number].profiles}
+
+
+def first_of(slices: int) -> int:
+    """Return the first memory slice of an instance, of its slices as bits."""
+    return (slices & -slices).bit_length() - 1
 
 
 def _useful(geometry: Geometry, free: int) -> int:
