@@ -80,9 +80,16 @@ class Node:
     """A node's agent as placement hears it: it tells what the test has it tell."""
 
     def __init__(
-        self, bus: Bus, name: str, gpus: int = 1, jurisdiction: str = "FR", **joins: Any
+        self,
+        bus: Bus,
+        name: str,
+        gpus: int = 1,
+        jurisdiction: str = "FR",
+        mig: tuple[int, ...] = (),
+        **joins: Any,
     ) -> None:
         self.bus, self.name, self.gpus, self.joins = bus, name, gpus, joins
+        self.mig = mig
         self.jurisdiction = jurisdiction
         self.id = test_id("node", name)
         self._versions = count(1)
@@ -105,6 +112,7 @@ class Node:
                 model="rehearsal",
                 memory_mib=1,
                 rehearsal=True,
+                mig=n in self.mig,
             )
             for n in range(self.gpus)
         ]

@@ -80,10 +80,14 @@ class Driver:
     class NVMLError(Exception):
         """What NVML raises."""
 
+    NVMLError_NotSupported = type("NVMLError_NotSupported", (NVMLError,), {})
+    NVML_DEVICE_MIG_ENABLE = 1
+
     def __init__(self) -> None:
         self.energy = [5_000, 7_000]
         self.present = True
         self.lost: set[int] = set()
+        self.cut: set[int] = set()
         self.limit_mw: int | None = 699_900
 
     def nvmlInit(self) -> None:  # noqa: N802
@@ -101,6 +105,11 @@ class Driver:
 
     def nvmlDeviceGetName(self, handle: int) -> bytes:  # noqa: N802
         return b"NVIDIA H200"
+
+    def nvmlDeviceGetMigMode(self, handle: int) -> list[int]:  # noqa: N802
+        if not self.cut:
+            raise self.NVMLError_NotSupported("Not Supported")
+        return [int(handle in self.cut), 0]
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:  # noqa: N802
         return SimpleNamespace(total=143_771 * 1024**2)
@@ -129,6 +138,7 @@ def test_real_devices_are_described_and_their_counters_become_energy(driver: Dri
         ("GPU-0", "NVIDIA H200", 143_771, False),
         ("GPU-1", "NVIDIA H200", 143_771, False),
     ]
+    assert not any(d.mig for d in devices.listed())
     driver.energy = [5_070, 7_100]
     first = devices.draw(SECOND)
     assert first is not None
@@ -137,6 +147,16 @@ def test_real_devices_are_described_and_their_counters_become_energy(driver: Dri
     second = devices.draw(SECOND)
     assert second is not None
     assert (second.energy_uj, second.idle_uj) == (800_000, 170_000)
+
+
+def test_a_real_device_says_whether_it_is_in_mig_mode_now(driver: Driver) -> None:
+    driver.cut = {1}
+    assert [device.mig for device in nvml.Nvml().listed()] == [False, True]
+
+
+def test_the_first_rehearsal_gpus_are_in_mig_mode_where_that_is_said(tmp_path: Path) -> None:
+    listed = Rehearsal("n1", 3, tmp_path, mig=2).listed()
+    assert [device.mig for device in listed] == [True, True, False]
 
 
 def test_a_look_too_soon_for_a_counter_to_move_is_no_idle_power(driver: Driver) -> None:

@@ -93,9 +93,8 @@ async def list_servers(tx: Transaction, site: str, after: str, limit: int) -> li
 
 async def _servers(tx: Transaction, rows: Sequence[Row]) -> list[Server]:
     devices = await tx.rows(
-        "SELECT node_id, device_id, index, card, model, memory_mib, rehearsal, taken_milli, mig,"
-        " taken_slices AS slices FROM device"
-        " WHERE present AND node_id = ANY($1::text[]) ORDER BY index, device_id",
+        "SELECT node_id, device_id, index, card, model, memory_mib, rehearsal, taken_milli, mig, taken_slices AS slices"
+        " FROM device WHERE present AND node_id = ANY($1::text[]) ORDER BY index, device_id",
         [row["node_id"] for row in rows],
     )
     cards: dict[str, list[Card]] = defaultdict(list)
