@@ -39,7 +39,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One member of a job, or one server of a lease: the ``number``-th of ``members``.
 
     Of a job the node runs ``command`` on ``devices``; ``attempt`` counts from 1, and above it the job
-    goes on from its last checkpoint. Of a lease (``kind``) the whole server is the tenant's, and is
+    goes on from its last checkpoint. Its members meet at ``rendezvous`` (``host:port``), where member 0 runs. Of a lease (``kind``) the whole server is the tenant's, and is
     to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
     """
 
@@ -55,6 +55,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: Count = 1
     resources: Resources | None = None
     command: Command | None = None
+    rendezvous: str | None = None
     step: Literal["hold", "erase", "attest"] = "hold"
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from importlib.metadata import version
 
 from mesh_contracts import wire
@@ -24,6 +25,7 @@ from meshkit.tasks import Supervised
 from node_agent.devices import Devices, open_devices
 from node_agent.health import Health
 from node_agent.joining import Joining
+from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
 from node_agent.settings import AgentSettings
 from node_agent.telling import Teller
@@ -31,6 +33,8 @@ from node_agent.wishes import Wishes
 from node_agent.workloads import Workloads
 
 HEARTBEAT_EVERY_S = 2.0
+ALONE_AFTER_S = 20.0
+"""Below the time after which placement has what a lost node ran begin elsewhere."""
 STOP_WITHIN_S = 4.0
 TOLD_WITHIN_S = 1.0
 """At the stop: what still waits in the journal then is told after the next start."""
@@ -129,6 +133,7 @@ class Agent:
                 await self._leave_name()
             self._settle(node_id)
         wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
+        self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
         self._tasks.begin("health", lambda: self.health.run(first, self.teller))
@@ -146,11 +151,15 @@ class Agent:
         settings = self.settings
         self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
         self._tell_joined()
+        lifeline = settings.agent_lifeline_fd
+        looking_after = LookingAfter(
+            settings.models_dir, self.teller, jobs=settings.agent_jobs, lifeline=lifeline
+        )
         self.workloads = Workloads(
             settings.agent_data_dir / "workloads",
-            settings.models_dir,
-            self.teller,
-            lifeline=settings.agent_lifeline_fd,
+            looking_after,
+            lifeline=lifeline,
+            job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
@@ -208,7 +217,8 @@ class Agent:
         )
 
     def _wished(self, intent: Intent) -> None:
-        self.workloads.wish(intent.workloads)
+        jobs = [member for member in intent.members if member.kind == "job"]
+        self.workloads.wish([*intent.workloads, *jobs])
         self.health.wish(intent.check)
 
     async def _beat(self) -> None:
@@ -224,6 +234,13 @@ class Agent:
             )
             await self.bus.publish(subject, wire.encode(beat))
             await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+    async def _alone(self) -> None:
+        """End members of jobs once placement may count this node as lost: it gives their work to others."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._wishes and time.monotonic() - self._wishes.heard_at > ALONE_AFTER_S:
+                self.workloads.stop_jobs(f"placement was not heard here for {ALONE_AFTER_S:g} s")
 
     async def _power(self) -> None:
         subject = f"sample.agent.power.{self.settings.mesh_site}.{self.teller.node_id}"

@@ -15,7 +15,7 @@ from meshkit.telemetry import METRICS
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
 from node_agent.domain.reconcile import check_is_due
-from node_agent.engines.start import clean
+from node_agent.runtimes.surroundings import clean
 from node_agent.telling import Teller
 
 PROBE_WITHIN_S = 30.0
