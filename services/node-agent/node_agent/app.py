@@ -25,8 +25,10 @@ from meshkit.tasks import Supervised
 from node_agent.devices import Devices, open_devices
 from node_agent.health import Health
 from node_agent.joining import Joining
+from node_agent.leases import Leases
 from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
+from node_agent.servers.opened import open_server
 from node_agent.settings import AgentSettings
 from node_agent.telling import Teller
 from node_agent.wishes import Wishes
@@ -54,6 +56,7 @@ class Agent:
     bus: Bus
     teller: Teller
     workloads: Workloads
+    leases: Leases
     meter: NodeMeter
 
     def __init__(self, settings: AgentSettings, clock: Clock, chance: random.Random) -> None:
@@ -136,8 +139,11 @@ class Agent:
         self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
-        self._tasks.begin("health", lambda: self.health.run(first, self.teller))
+        self._tasks.begin(
+            "health", lambda: self.health.run(first, self.teller, lambda: self.leases.held)
+        )
         self._tasks.begin("wishes", wishes.run)
+        self._tasks.begin("leases", self.leases.run)
         self._tasks.begin("heartbeat", self._beat)
         self._tasks.begin("power", self._power)
         self._tasks.begin(
@@ -162,6 +168,9 @@ class Agent:
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()
+        data = settings.agent_data_dir
+        server = open_server(settings.agent_name, self.devices)
+        self.leases = Leases(data, server, self.teller, self.health.check)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:
@@ -219,6 +228,7 @@ class Agent:
     def _wished(self, intent: Intent) -> None:
         jobs = [member for member in intent.members if member.kind == "job"]
         self.workloads.wish([*intent.workloads, *jobs])
+        self.leases.wish([member for member in intent.members if member.kind == "lease"])
         self.health.wish(intent.check)
 
     async def _beat(self) -> None:
@@ -230,7 +240,7 @@ class Agent:
                 at=self.clock.now(),
                 sequence=self._beats,
                 check=self.health.last,
-                workloads=self.workloads.statuses(),
+                workloads=[*self.workloads.statuses(), *self.leases.statuses()],
             )
             await self.bus.publish(subject, wire.encode(beat))
             await asyncio.sleep(HEARTBEAT_EVERY_S)

@@ -80,6 +80,16 @@ async def firsts(tx: Transaction, job_ids: Sequence[str]) -> dict[tuple[str, int
     return {(row["job_id"], row["attempt"]): row["address"] for row in rows if row["address"]}
 
 
+async def rehearsed(tx: Transaction, lease_id: str) -> bool:
+    """Tell whether any server of a lease is not there, but rehearsed."""
+    found = await tx.value(
+        "SELECT EXISTS (SELECT FROM member m JOIN device d USING (node_id)"
+        " WHERE m.lease_id = $1 AND d.rehearsal)",
+        lease_id,
+    )
+    return bool(found)
+
+
 async def owners_on(tx: Transaction, node_id: str) -> list[str]:
     """Return the jobs and leases that have anything on a node."""
     rows = await tx.rows(
