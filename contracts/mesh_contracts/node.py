@@ -109,18 +109,23 @@ class WorkloadStopped(Fact, frozen=True, kw_only=True, tag="agent.workload.stopp
 
 
 class WorkloadFailed(Fact, frozen=True, kw_only=True, tag="agent.workload.failed/1"):
-    """The engine ended by itself, or never answered."""
+    """The engine, or the member of a job, ended by itself, or never answered.
+
+    ``interrupted``: through no fault of its own, as its server or what runs it there went away.
+    """
 
     node_id: NodeId
     workload_id: WorkloadId
     reason: Text
     exit_code: int | None = None
+    interrupted: bool = False
 
 
 class ErasureRecorded(Fact, frozen=True, kw_only=True, tag="agent.erasure.recorded/1"):
     """What a lease left on a server is gone (``erased``), or the server is shown to be as it should (``attested``).
 
     ``method`` says how (a power cycle, an overwrite, a signed measurement); ``evidence`` is what shows it.
+    ``quality``: what was only rehearsed, on a server that is not there, shows nothing of a real one.
     """
 
     node_id: NodeId
@@ -129,6 +134,7 @@ class ErasureRecorded(Fact, frozen=True, kw_only=True, tag="agent.erasure.record
     verdict: Verdict
     method: Text
     evidence: dict[str, int | float | str | list[int]] = msgspec.field(default_factory=dict)
+    quality: Literal["measured", "rehearsed"] = "rehearsed"
 
 
 class DeviceEnergy(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mesh_contracts.fact import Fact, tag_of
-from mesh_contracts.placement import Engine, Model, Resources, WorkloadSpec
+from mesh_contracts.placement import Command, Engine, MemberSpec, Model, Resources, WorkloadSpec
 from meshkit.clock import SystemClock
 from meshkit.testing import test_id
+from node_agent.looking_after import LookingAfter
 from node_agent.runtimes import process
 from node_agent.telling import Teller
 from node_agent.workloads import Workloads
@@ -36,6 +37,25 @@ def spec(model: str = "tiny", **fields: Any) -> WorkloadSpec:
         **fields,
     }
     return WorkloadSpec(**wished)
+
+
+def member(*argv: str, **fields: Any) -> MemberSpec:
+    """Return a wish for the one member of a job, which runs a program of Python."""
+    wished = {
+        "workload_id": test_id("workload"),
+        "kind": "job",
+        "owner_id": test_id("job"),
+        "organization": test_id("organization"),
+        "project": test_id("project"),
+        "name": "train",
+        "number": 0,
+        "members": 1,
+        "devices": ["rehearsal-n1-0"],
+        "resources": Resources(gpus=1),
+        "command": Command(image="none", argv=list(argv)),
+        **fields,
+    }
+    return MemberSpec(**wished)
 
 
 async def until(seen: Callable[[], Any], within_s: float = 15.0) -> Any:
@@ -77,12 +97,15 @@ class Host:
 
     def agent(self) -> Workloads:
         """Return what an agent that just started has."""
-        made = Workloads(self.folder, self.models, self.told.teller(), lifeline=self.lifeline)
+        looking_after = LookingAfter(
+            self.models, self.told.teller(), jobs="process", lifeline=self.lifeline
+        )
+        made = Workloads(self.folder, looking_after, lifeline=self.lifeline, job_stop_s=2.0)
         made.adopt()
         self.agents.append(made)
         return made
 
-    def found(self, wished: WorkloadSpec) -> process.Found:
+    def found(self, wished: WorkloadSpec | MemberSpec) -> process.Found:
         return process.look(self.folder / wished.workload_id, wished.workload_id)
 
     def cut_lifeline(self) -> None:

@@ -122,6 +122,7 @@ async def recorded(node: Node, workload_id: str, step: str, verdict: str = "pass
             step=step,  # type: ignore[arg-type]
             verdict=verdict,  # type: ignore[arg-type]
             method="overwritten",
+            quality="measured",
         ),
     )
 

@@ -22,7 +22,10 @@ sys.stderr.write("W srv    load_model: ...\\n")
 async def test_an_address_is_heard_though_another_thread_is_in_the_middle_of_a_line(
     tmp_path: Path,
 ) -> None:
-    shim = process.launch(tmp_path, WORKLOAD, [sys.executable, "-P", "-c", PROGRAM], {}, None)
+    kept = process.Kept(
+        workload_id=WORKLOAD, name="tiny", devices=[], incarnation=1, boot_id=process.boot_id()
+    )
+    shim = process.launch(tmp_path, kept, [sys.executable, "-P", "-c", PROGRAM], {}, None)
     await until(lambda: process.ended(shim))
     found = process.look(tmp_path, WORKLOAD)
     assert (found.address, found.exit_code) == ("127.0.0.1:41229", 0)

@@ -130,7 +130,9 @@ async def test_a_second_shim_of_a_running_workload_leaves_at_once(here: Host) ->
     before = here.found(wished)
     folder = here.folder / wished.workload_id
 
-    second = process.launch(folder, wished.workload_id, ["/bin/false"], {}, None)
+    kept = process.recall(folder)
+    assert kept is not None
+    second = process.launch(folder, kept, ["/bin/false"], {}, None)
 
     await until(lambda: process.ended(second))
     assert here.found(wished) == before

@@ -1,6 +1,6 @@
 """What deploy/ asks for exists: metrics, labels, span attributes, data sources, pipeline parts.
 
-``deploy/signals.json`` lists what the services emit; ``tests/mesh/test_signals.py`` holds it to what a
+``deploy/signals.json`` lists what the services emit; ``tests/mesh/test_exported.py`` holds it to what a
 running mesh exports. Nothing is loaded into Grafana, Tempo, Prometheus or a collector here.
 """
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mesh_contracts.node import ErasureRecorded
 from mesh_contracts.placement import Reason
-from meshkit.testing import NOW, test_id
+from meshkit.testing import NOW, envelope, test_id
 from placement.domain.leases import after_erasure, judge, released, show_lease
 from placement.domain.members import LOST_FOR_S, Member
 
@@ -94,16 +95,32 @@ def test_a_lease_ends_at_its_time_or_by_a_wish_and_once() -> None:
     assert released(lease(place="waits")).tell == "cancel"
 
 
+def shows(step: str, verdict: str, quality: str = "measured") -> ErasureRecorded:
+    """Return what an agent records of a server that was leased."""
+    node = test_id("node")
+    found: Any = {"step": step, "verdict": verdict, "quality": quality}
+    return ErasureRecorded(
+        **envelope(node), node_id=node, workload_id=test_id("workload"), method="overwritten", **found
+    )
+
+
 @pytest.mark.parametrize("step", ["erased", "attested"])
 @pytest.mark.parametrize("verdict", ["pass", "warn", "fail", "inconclusive"])
 def test_only_a_clean_verdict_lets_a_server_go_on(step: str, verdict: str) -> None:
-    to, reason = after_erasure(step, verdict, "overwritten")
-    if verdict == "pass":
-        assert (to, reason) == ("attest" if step == "erased" else "done", None)
-    else:
-        assert to == "done"
-        assert reason is not None
-        assert reason.unblock
+    to, reason, clean = after_erasure(shows(step, verdict), rehearsal=False)
+    assert clean == (verdict == "pass")
+    assert to == ("attest" if clean and step == "erased" else "done")
+    assert bool(reason.unblock) == (not clean)
+
+
+def test_what_was_only_rehearsed_shows_nothing_of_a_server_that_is_there() -> None:
+    rehearsed = shows("erased", "pass", quality="rehearsed")
+    to, reason, clean = after_erasure(rehearsed, rehearsal=False)
+    assert (to, clean) == ("done", False)
+    assert "only rehearsed" in reason.detail
+    to, reason, clean = after_erasure(rehearsed, rehearsal=True)
+    assert (to, clean) == ("attest", True)
+    assert "rehearsed" in reason.detail
 
 
 def test_a_lease_that_stays_too_long_on_its_way_is_listed_as_stuck() -> None:
@@ -163,8 +180,9 @@ def recorded(item: Member, what: str, shown: Counter[int]) -> Member:
     if item.step not in {"erase", "attest"}:
         return item
     step = "erased" if item.step == "erase" else "attested"
-    to, unclean = after_erasure(step, "pass" if what == "clean" else "fail", "m")
-    shown[item.number] += 1 if unclean is None else CLEAN
+    fact = shows(step, "pass" if what == "clean" else "fail")
+    to, _, clean = after_erasure(fact, rehearsal=False)
+    shown[item.number] += 1 if clean else CLEAN
     return changed(item, step=to, holds=to != "done")
 
 

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def ledger_line(mesh: Mesh, request_id: str) -> dict[str, Any]:
     return {name: value for name, value in mesh.record(request_id).items() if name != "footprint"}
 
 
-def test_state_survives_a_restart_and_a_path_with_spaces(tmp_path: Path) -> None:
+def test_ctrl_c_stops_everything_and_state_survives_also_in_a_path_with_spaces(tmp_path: Path) -> None:
     folder = tmp_path / "a folder with spaces"
     with running(folder) as mesh:
         assert stat.S_IMODE(mesh.ready_file.stat().st_mode) == 0o600
@@ -77,6 +76,8 @@ def test_state_survives_a_restart_and_a_path_with_spaces(tmp_path: Path) -> None
         request_id = answered.headers["x-request-id"]
         before = ledger_line(mesh, request_id)
         keys = (mesh.ready["admin_key"], mesh.ready["project_key"])
+        mesh.up.send_signal(signal.SIGINT)
+        assert mesh.up.wait(15) == 0
     assert until("nothing is left", 5.0, lambda: True if not children_of(folder) else None)
     with running(folder) as again:
         assert (again.ready["admin_key"], again.ready["project_key"]) == keys
@@ -90,21 +91,14 @@ def test_state_survives_a_restart_and_a_path_with_spaces(tmp_path: Path) -> None
         until("the tenant's own endpoint serves again", 20.0, serves)
 
 
-def test_a_hard_end_leaves_no_process_behind(tmp_path: Path) -> None:
-    mesh = start(tmp_path)
-    assert children_of(tmp_path)
-    mesh.up.kill()
-    mesh.up.wait()
-    until("every process is gone", 10.0, lambda: True if not children_of(tmp_path) else None)
-
-
-def test_a_second_mesh_on_the_same_folder_or_port_is_one_clear_error(tmp_path: Path) -> None:
-    with running(tmp_path / "first", "--bare") as mesh:
-        same_folder = up("--data", str(tmp_path / "first"), "--port", "0")
-        taken = up("--data", str(tmp_path / "second"), "--port", mesh.url.rpartition(":")[2])
+def test_a_second_mesh_on_the_same_folder_or_port_is_one_clear_error(
+    mesh: Mesh, tmp_path: Path
+) -> None:
+    same_folder = up("--data", str(mesh.folder), "--port", "0")
+    taken = up("--data", str(tmp_path / "second"), "--port", mesh.url.rpartition(":")[2])
     assert same_folder.returncode != 0
     assert "Traceback" not in same_folder.stdout + same_folder.stderr
-    assert str(tmp_path / "first") in same_folder.stdout + same_folder.stderr
+    assert str(mesh.folder) in same_folder.stdout + same_folder.stderr
     assert taken.returncode != 0
     assert "Traceback" not in taken.stdout + taken.stderr
     assert "port" in (taken.stdout + taken.stderr).lower()
@@ -145,20 +139,13 @@ def test_what_dies_is_restarted_where_its_new_number_cannot_be_told(tmp_path: Pa
         mesh.ready_file.rmdir()
 
 
-def test_a_new_node_joins_with_a_token_and_is_checked(tmp_path: Path) -> None:
-    with running(tmp_path, "--bare", "--nodes", "1") as mesh:
-        nodes = until(
-            "the node is ready",
-            20.0,
-            lambda: (
-                [n for n in mesh.operator.get("/api/v1/nodes")["items"] if n["state"] == "ready"]
-                or None
-            ),
-        )
-        assert len(nodes) == 1
-        assert nodes[0]["rehearsal"]
-        assert nodes[0]["checks"][0]["verdict"] == "pass"
-        assert nodes[0]["checks"][0]["rehearsal"]
+def test_the_nodes_have_joined_with_a_token_and_were_checked(mesh: Mesh) -> None:
+    nodes = mesh.operator.get("/api/v1/nodes")["items"]
+    assert len(nodes) == 2
+    for node in nodes:
+        assert node["rehearsal"]
+        assert node["checks"][0]["verdict"] == "pass"
+        assert node["checks"][0]["rehearsal"]
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
@@ -182,21 +169,13 @@ def test_a_demo_that_is_ended_leaves_no_mesh_behind(tmp_path: Path, sent: signal
     assert sent is signal.SIGKILL or not list(tmp_path.glob("mesh-demo-*"))
 
 
-def test_ctrl_c_stops_everything_within_seconds(tmp_path: Path) -> None:
-    mesh = start(tmp_path, "--bare")
-    began = time.monotonic()
-    mesh.up.send_signal(signal.SIGINT)
-    assert mesh.up.wait(15) == 0
-    assert time.monotonic() - began < 15
-    assert children_of(tmp_path) == []
-    assert json.loads(mesh.ready_file.read_text()) if mesh.ready_file.exists() else True
-
-
-def test_a_mesh_starts_again_at_once_after_a_hard_end(tmp_path: Path) -> None:
+def test_a_hard_end_leaves_no_process_behind_and_a_mesh_starts_again_at_once(tmp_path: Path) -> None:
     first = start(tmp_path)
     key = first.ready["admin_key"]
+    assert children_of(tmp_path)
     first.up.kill()
     first.up.wait()
+    until("every process is gone", 10.0, lambda: True if not children_of(tmp_path) else None)
     with running(tmp_path) as second:
         assert second.ready["admin_key"] == key
         chat = {"model": "tiny", "max_tokens": 3, "messages": [{"role": "user", "content": "x"}]}

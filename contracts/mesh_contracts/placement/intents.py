@@ -42,8 +42,8 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One member of a job, or one server of a lease: the ``number``-th of ``members``.
 
-    Of a job the node runs ``command`` on ``devices`` (with ``mig`` on that instance of its one device); ``attempt`` counts from 1, and above it the job
-    goes on from its last checkpoint. Of a lease (``kind``) the whole server is the tenant's, and is
+    Of a job the node runs ``command`` on ``devices`` (on the instance ``mig`` of its one device, where it has one); ``attempt`` counts from 1, and above it the job
+    goes on from its last checkpoint. Its members meet at ``rendezvous`` (``host:port``), where member 0 runs. Of a lease (``kind``) the whole server is the tenant's, and is
     to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
     """
 
@@ -59,6 +59,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: Count = 1
     resources: Resources | None = None
     command: Command | None = None
+    rendezvous: str | None = None
     step: Literal["hold", "erase", "attest"] = "hold"
     mig: MigInstance | None = None
 

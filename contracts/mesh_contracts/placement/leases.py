@@ -42,7 +42,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``nodes`` whole servers, or all of ``domains`` NVLink domains, of ``gpus_per_node`` GPUs each.
 
     Nobody else has anything on them from ``reserved`` until ``ended``. One that waits for room has a
-    ``position`` (1 is next) and, where that can be known, ``expected_start_at``.
+    ``position`` (1 is next) and, where that can be known, ``expected_start_at``. A ``rehearsal`` is of servers
+    that are not there: nothing was powered, erased or attested.
     """
 
     id: LeaseId
@@ -71,6 +72,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expected_start_at: Time | None = None
     active_at: Time | None = None
     ended_at: Time | None = None
+    rehearsal: bool = False
     workloads: list[Workload] = []
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from importlib.metadata import version
 
 from mesh_contracts import wire
@@ -24,13 +25,18 @@ from meshkit.tasks import Supervised
 from node_agent.devices import Devices, open_devices
 from node_agent.health import Health
 from node_agent.joining import Joining
+from node_agent.leases import Leases
+from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
+from node_agent.servers.opened import open_server
 from node_agent.settings import AgentSettings
 from node_agent.telling import Teller
 from node_agent.wishes import Wishes
 from node_agent.workloads import Workloads
 
 HEARTBEAT_EVERY_S = 2.0
+ALONE_AFTER_S = 20.0
+"""Below the time after which placement has what a lost node ran begin elsewhere."""
 STOP_WITHIN_S = 4.0
 TOLD_WITHIN_S = 1.0
 """At the stop: what still waits in the journal then is told after the next start."""
@@ -50,6 +56,7 @@ class Agent:
     bus: Bus
     teller: Teller
     workloads: Workloads
+    leases: Leases
     meter: NodeMeter
 
     def __init__(self, settings: AgentSettings, clock: Clock, chance: random.Random) -> None:
@@ -129,10 +136,14 @@ class Agent:
                 await self._leave_name()
             self._settle(node_id)
         wishes = self._wishes = Wishes(self.bus, node_id, self._wished)
+        self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
-        self._tasks.begin("health", lambda: self.health.run(first, self.teller))
+        self._tasks.begin(
+            "health", lambda: self.health.run(first, self.teller, lambda: self.leases.held)
+        )
         self._tasks.begin("wishes", wishes.run)
+        self._tasks.begin("leases", self.leases.run)
         self._tasks.begin("heartbeat", self._beat)
         self._tasks.begin("power", self._power)
         self._tasks.begin(
@@ -146,14 +157,24 @@ class Agent:
         settings = self.settings
         self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
         self._tell_joined()
-        self.workloads = Workloads(
-            settings.agent_data_dir / "workloads",
+        lifeline = settings.agent_lifeline_fd
+        looking_after = LookingAfter(
             settings.models_dir,
             self.teller,
-            lifeline=settings.agent_lifeline_fd,
+            jobs=settings.agent_jobs,
+            lifeline=lifeline,
             devices=self.devices,
         )
+        self.workloads = Workloads(
+            settings.agent_data_dir / "workloads",
+            looking_after,
+            lifeline=lifeline,
+            job_stop_s=settings.agent_job_stop_s,
+        )
         self.workloads.adopt()
+        data = settings.agent_data_dir
+        server = open_server(settings.agent_name, self.devices)
+        self.leases = Leases(data, server, self.teller, self.health.check)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:
@@ -209,7 +230,9 @@ class Agent:
         )
 
     def _wished(self, intent: Intent) -> None:
-        self.workloads.wish(intent.workloads)
+        jobs = [member for member in intent.members if member.kind == "job"]
+        self.workloads.wish([*intent.workloads, *jobs])
+        self.leases.wish([member for member in intent.members if member.kind == "lease"])
         self.health.wish(intent.check)
 
     async def _beat(self) -> None:
@@ -221,10 +244,17 @@ class Agent:
                 at=self.clock.now(),
                 sequence=self._beats,
                 check=self.health.last,
-                workloads=self.workloads.statuses(),
+                workloads=[*self.workloads.statuses(), *self.leases.statuses()],
             )
             await self.bus.publish(subject, wire.encode(beat))
             await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+    async def _alone(self) -> None:
+        """End members of jobs once placement may count this node as lost: it gives their work to others."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._wishes and time.monotonic() - self._wishes.heard_at > ALONE_AFTER_S:
+                self.workloads.stop_jobs(f"placement was not heard here for {ALONE_AFTER_S:g} s")
 
     async def _power(self) -> None:
         subject = f"sample.agent.power.{self.settings.mesh_site}.{self.teller.node_id}"

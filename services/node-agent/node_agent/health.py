@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from meshkit.telemetry import METRICS
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
 from node_agent.domain.reconcile import check_is_due
-from node_agent.engines.start import clean
+from node_agent.runtimes.surroundings import clean
 from node_agent.telling import Teller
 
 PROBE_WITHIN_S = 30.0
 KILLED_WITHIN_S = 1.0
 OUTPUT_BYTES_MAX = 1024 * 1024
+LEASED_LOOK_S = 1.0
 DETAIL_CHARS_MAX = 1_500
 LEVEL = "quick"
 FILE = "health.json"
@@ -70,10 +71,13 @@ class Health:
         self._wished = max(self._wished, check)
         self._more.set()
 
-    async def run(self, first: "asyncio.Task[list[Check]]", teller: Teller) -> None:
+    async def run(
+        self, first: "asyncio.Task[list[Check]]", teller: Teller, leased: Callable[[], bool]
+    ) -> None:
         """Tell the verdict of the ``first`` check (begun before the node was known), then run on.
 
-        Begun again after a fault it tells the first no more, and runs what is still due.
+        Begun again after a fault it tells the first no more, and runs what is still due. While the server is
+        ``leased`` its devices are a tenant's: what is wished for then is run afterwards.
         """
         if not self._first_told:
             self._tell(self.last, await first, teller)
@@ -81,7 +85,9 @@ class Health:
         while True:
             self._more.clear()
             wished = self._wished
-            if check_is_due(self.last, wished):
+            if check_is_due(self.last, wished) and leased():
+                await asyncio.sleep(LEASED_LOOK_S)
+            elif check_is_due(self.last, wished):
                 self._tell(wished, await self.check(), teller)
             else:
                 await self._more.wait()

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 import msgspec
+from mesh_contracts.placement import MemberSpec
 
 from node_agent.domain import reconcile as wishes
 from node_agent.domain.supervise import Watch
 from node_agent.runtimes import process
+from node_agent.runtimes.shim import STOP_WITHIN_S
 
 
 class Held:
@@ -25,6 +27,8 @@ class Held:
         self.starting_us: int | None = None
         """Its engine's CPU time when it first answered; nothing while it has not."""
         self.interrupted = False
+        self.cut_short = ""
+        """Why it ends before its time, through no fault of its own, if so."""
         self.probed_at = 0.0
         self.stop_at = float("inf")
         self.wished_to_stop = asyncio.Event()
@@ -47,8 +51,23 @@ class Held:
         return self.found
 
 
+def kept_of(spec: wishes.Spec, incarnation: int, job_stop_s: float) -> process.Kept:
+    """Return what is kept of a workload that is about to start for the ``incarnation``-th time."""
+    job = isinstance(spec, MemberSpec)
+    return process.Kept(
+        workload_id=spec.workload_id,
+        name=spec.name,
+        devices=list(spec.devices),
+        incarnation=incarnation,
+        boot_id=process.boot_id(),
+        kind="job" if job else "engine",
+        whole=wishes.whole(spec),
+        stop_within_s=job_stop_s if job else STOP_WITHIN_S,
+    )
+
+
 def words_of(held: Held) -> str:
-    """Return why an engine ended, for people."""
+    """Return why a workload ended, for people."""
     found = held.found
     if found.error:
         return found.error

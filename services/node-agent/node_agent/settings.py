@@ -68,6 +68,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
     ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
+    ``agent_jobs`` is what runs jobs here; ``agent_job_stop_s`` how long a member may take to write its
+    checkpoint and end, from SIGTERM on.
     """
 
     nats_credentials: Path = NOT_HELD
@@ -91,6 +93,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_assurances: Assurances = Assurances()
     agent_idle_w: Watts = 0
     agent_gpu_w: Watts = 0
+    agent_jobs: Literal["off", "process"] = "off"
+    agent_job_stop_s: Seconds = 30.0
 
     @property
     def bus_key(self) -> Path:

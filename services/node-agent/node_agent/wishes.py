@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
 from mesh_contracts import wire
 from mesh_contracts.placement import Intent
+from mesh_contracts.rights import BEAT
 from mesh_contracts.units import NodeId
 from meshkit.bucket import Entry
 from meshkit.bus import Bus, Message
@@ -35,10 +37,13 @@ class Wishes:
         self._read_now = asyncio.Event()
         self.read = False
         """Whether the bucket was read at least once."""
+        self.heard_at = time.monotonic()
+        """When placement last said that it is there; it says so each second."""
 
     async def run(self) -> None:
         """Hear and read for ever. Raises ``PermissionsViolation`` where that is not granted."""
         hearing = await self._bus.subscribe(f"intent.{self._node_id}", self._heard)
+        beating = await self._bus.subscribe(f"intent.{BEAT}", self._beat)
         self._bus.on_reconnect(self._reconnected)
         try:
             while True:
@@ -52,6 +57,7 @@ class Wishes:
         finally:
             self._bus.off_reconnect(self._reconnected)
             await hearing.stop()
+            await beating.stop()
 
     async def _reconnected(self) -> None:
         self._read_now.set()
@@ -73,6 +79,10 @@ class Wishes:
             self._seen(int(sequence), message.data)
         else:
             self._read_now.set()
+
+    def _beat(self, message: Message) -> None:
+        del message
+        self.heard_at = time.monotonic()
 
     def _seen(self, sequence: int, data: bytes) -> None:
         try:

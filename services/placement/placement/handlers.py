@@ -161,12 +161,13 @@ async def on_erasure_recorded(fact: ErasureRecorded, tx: Transaction, clock: Clo
         return
     if item.step != {"erased": "erase", "attested": "attest"}[fact.step]:
         return
-    step, unclean = after_erasure(fact.step, fact.verdict, fact.method)
-    await members.step(tx, item, step, now, () if unclean is None else (unclean,))
-    if unclean is not None:
-        await leasestore.spoil(tx, item.owner_id, unclean)
-        server = await _server(tx, fact.node_id)
-        await turn_node(tx, fact, now, server, on_unclean(server, unclean))
+    server = await _server(tx, fact.node_id)
+    rehearsal = all(card.rehearsal for card in server.cards)
+    step, why, clean = after_erasure(fact, rehearsal=rehearsal)
+    await members.step(tx, item, step, now, (why,))
+    if not clean:
+        await leasestore.spoil(tx, item.owner_id, why)
+        await turn_node(tx, fact, now, server, on_unclean(server, why))
     await put_intent(tx, fact.node_id)
     await work.look_at(tx, fact, now, item.owner_id)
     await settle(tx, fact, now, node_id=fact.node_id)

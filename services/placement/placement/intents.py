@@ -9,6 +9,7 @@ from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, reading
 from placement.domain.fleet import Placed, Wanted
+from placement.domain.jobs import rendezvous
 from placement.domain.members import Member
 from placement.domain.show import instance_of, intent_of
 
@@ -102,10 +103,12 @@ async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSp
     jobs = await jobstore.load_all(tx, owners) if owners else {}
     leases = await leasestore.load_all(tx, owners) if len(jobs) < len(owners) else {}
     servers = {one: len(await members.of_owner(tx, one)) for one in leases}
+    firsts = await members.firsts(tx, sorted(jobs)) if jobs else {}
     specs: dict[str, MemberSpec] = {}
     for item in items:
         job = jobs.get(item.owner_id)
         owner = job or leases[item.owner_id]
+        first = firsts.get((item.owner_id, item.attempt))
         specs[item.workload_id] = MemberSpec(
             workload_id=item.workload_id,
             kind=item.kind,
@@ -120,6 +123,7 @@ async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSp
             resources=None if job is None else job.wished.resources,
             mig=None if job is None else instance_of(job.wished.resources, item.devices),
             command=None if job is None else job.wished.command,
+            rendezvous=None if first is None else rendezvous(item.owner_id, item.attempt, first),
             step="hold" if item.step == "done" else item.step,
         )
     return specs

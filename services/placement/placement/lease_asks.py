@@ -118,4 +118,6 @@ async def release_lease(
 async def _shown(tx: Transaction, lease_id: str, now: datetime) -> Lease:
     lease = await leasestore.load(tx, lease_id)
     assert lease is not None, "it was loaded in this transaction"
-    return show_lease(in_line(tx, lease), await members.of_owner(tx, lease_id), now)
+    servers = await members.of_owner(tx, lease_id)
+    rehearsed = await members.rehearsed(tx, lease_id)
+    return show_lease(in_line(tx, lease), servers, now, rehearsal=rehearsed)

@@ -71,6 +71,26 @@ async def on_nodes(tx: Transaction, node_ids: Sequence[str] | None) -> list[Memb
     return [_member(row) for row in rows]
 
 
+async def firsts(tx: Transaction, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
+    """Return the address of the server of each attempt's first member, by job and attempt."""
+    rows = await tx.rows(
+        "SELECT m.job_id, m.attempt, n.address FROM member m JOIN node n USING (node_id)"
+        " WHERE m.job_id = ANY ($1) AND m.number = 0 AND m.replaced_by IS NULL",
+        list(job_ids),
+    )
+    return {(row["job_id"], row["attempt"]): row["address"] for row in rows if row["address"]}
+
+
+async def rehearsed(tx: Transaction, lease_id: str) -> bool:
+    """Tell whether any server of a lease is not there, but rehearsed."""
+    found = await tx.value(
+        "SELECT EXISTS (SELECT FROM member m JOIN device d USING (node_id)"
+        " WHERE m.lease_id = $1 AND d.rehearsal)",
+        lease_id,
+    )
+    return bool(found)
+
+
 async def owners_on(tx: Transaction, node_id: str) -> list[str]:
     """Return the jobs and leases that have anything on a node."""
     rows = await tx.rows(

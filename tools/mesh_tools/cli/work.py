@@ -253,4 +253,5 @@ def _said(wanted: argparse.Namespace, one: dict[str, Any]) -> None:
         return
     why = reasons(one)
     place = f", {one['position']} in the queue" if one.get("position") else ""
-    print(f"{one['name']} is {one['state']}{place} ({one['id']}){why and f': {why}'}")
+    kind = ", a rehearsal: its servers are not there" if one.get("rehearsal") else ""
+    print(f"{one['name']} is {one['state']}{place}{kind} ({one['id']}){why and f': {why}'}")

@@ -144,6 +144,7 @@ def agent(layout: Layout, told: Told, name: str) -> Spec:
     folder = layout.nodes / name
     environment = {
         "AGENT_DEVICES": "rehearsal",
+        "AGENT_JOBS": "process",
         "AGENT_REHEARSAL_GPUS": "2",
         "AGENT_JURISDICTION": "FR",
         "AGENT_PLACE": place_of(name),

@@ -29,10 +29,10 @@ class Devices(Protocol):
         """Return what the health check of these devices is told. Raises ``ScenarioUnusable``."""
         ...
 
-    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:
-        """Return what ``CUDA_VISIBLE_DEVICES`` is for one instance; nothing where nothing is to be said.
+    def instance(self, device_id: str, mig: MigInstance) -> str:
+        """Return what the driver calls an instance of a device.
 
-        Raises ``NoInstance`` where there is no such instance, and none can be made.
+        Raises ``NoInstance`` where there is none, and none can be made.
         """
         ...
 

@@ -64,10 +64,8 @@ class Nvml:
         """Return what the check is told: a GPU, or no verdict; never a reference in its place."""
         return ["--backend", "cupy"]
 
-    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:
-        """Return what an engine is shown of the devices: of one in MIG mode the instance, made where it is not there."""
-        if mig is None:
-            return None
+    def instance(self, device_id: str, mig: MigInstance) -> str:
+        """Return the UUID of an instance, which is made where it is not there. Raises ``NoInstance``."""
         index = next((one.index for one in self._devices if one.device_id == device_id), None)
         if index is None:
             raise NoInstance(f"there is no device {device_id} here any more")

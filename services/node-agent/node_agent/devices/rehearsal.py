@@ -2,13 +2,14 @@
 
 ``rehearsal.json`` in the agent's data folder, for example
 ``{"gemm": {"device": 0, "row": 17, "col": 3, "bit": 5}}``, makes the health check of that device
-find that fault, for as long as the file is there.
+find that fault, for as long as the file is there; ``{"lease": {"step": "erase"}}`` makes that step of a lease fail.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from mesh_contracts.node import Device, Quality
@@ -20,6 +21,8 @@ from node_agent.domain.energy import Busy, Drawn, PowerModel, rehearse
 SCENARIO = "rehearsal.json"
 MEMORY_MIB = 143_771
 SCENARIO_BYTES_MAX = 65_536
+
+logger = logging.getLogger(__name__)
 
 _Index = Annotated[int, Meta(ge=0, le=65_535)]
 
@@ -34,10 +37,18 @@ class GemmFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     persistent: bool = True
 
 
+class LeaseFault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A step of a lease that the server does not do."""
+
+    step: Literal["hand_over", "take_back", "erase", "attest"]
+    detail: str = "the server does not answer"
+
+
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What goes wrong in a rehearsal."""
 
     gemm: GemmFault | None = None
+    lease: LeaseFault | None = None
 
 
 class ScenarioUnusable(Exception):
@@ -88,9 +99,17 @@ class Rehearsal:
             described + (",persistent" if fault.persistent else ""),
         ]
 
-    def visible(self, device_id: str, mig: MigInstance | None) -> str | None:  # noqa: ARG002
-        """Return nothing: an engine sees no device here, rehearsed instances are only counted."""
-        return None
+    def instance(self, device_id: str, mig: MigInstance) -> str:
+        """Return what a rehearsed instance is called: it is no more there than its GPU."""
+        return f"{device_id}.{mig.profile}.{mig.start}"
+
+    def lease_fault(self) -> LeaseFault | None:
+        """Return what is to go wrong with leases; a file that cannot be read puts nothing in."""
+        try:
+            return self._read().lease
+        except ScenarioUnusable as fault:
+            logger.warning("%s", fault)
+            return None
 
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what such a server would have drawn."""

@@ -4,17 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from mesh_contracts.placement import WorkloadSpec
+from mesh_contracts.placement import MemberSpec, WorkloadSpec
 from mesh_contracts.units import WorkloadId
 
 Phase = Literal["starting", "ready", "stopping", "stopped", "failed", "interrupted"]
 """Where a workload stands here. ``interrupted``: the machine's own end took it, not a fault of its own."""
 
 
+Spec = WorkloadSpec | MemberSpec
+"""What may be wished for: a replica of an endpoint, or a member of a job."""
+
+
 class Start(msgspec.Struct, frozen=True):
     """Run this; where it ran before, run it anew."""
 
-    spec: WorkloadSpec
+    spec: Spec
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -32,12 +36,12 @@ class Forget(msgspec.Struct, frozen=True):
 Action = Start | Stop | Forget
 
 
-def reconcile(wanted: Sequence[WorkloadSpec], here: Mapping[WorkloadId, Phase]) -> list[Action]:
+def reconcile(wanted: Sequence[Spec], here: Mapping[WorkloadId, Phase]) -> list[Action]:
     """Return what to do, ends before starts: what ends makes room.
 
     What runs and is wished for is left alone, also across a restart of the agent. What failed is
-    not tried again: placement was told, and wishes for a successor under another id. What the
-    machine's end took, or was stopped and is wished for once more, is started anew.
+    not tried again: placement was told, and wishes for a successor under another id. An engine that the
+    machine's end took is started anew.
     """
     ids = {spec.workload_id for spec in wanted}
     assert len(ids) == len(wanted), "a workload is wished for twice"
@@ -53,6 +57,11 @@ def reconcile(wanted: Sequence[WorkloadSpec], here: Mapping[WorkloadId, Phase]) 
         Start(spec) for spec in wanted if here.get(spec.workload_id, "interrupted") == "interrupted"
     ]
     return actions
+
+
+def whole(spec: Spec) -> bool:
+    """Tell whether the devices of a workload are to be its alone."""
+    return spec.resources is not None and spec.resources.gpus > 0
 
 
 def newer(known: tuple[int, int], seen: tuple[int, int]) -> bool:

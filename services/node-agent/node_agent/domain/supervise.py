@@ -23,10 +23,14 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One look: whether the process lives, and whether it answered (``None``: not asked)."""
+    """One look: whether the process lives, whether it answered (``None``: not asked).
+
+    ``done``: it has ended as it was meant to.
+    """
 
     alive: bool
     answered: bool | None = None
+    done: bool = False
     words: str = ""
 
 
@@ -35,9 +39,9 @@ def judge(watch: Watch, seen: Seen, now: float) -> Watch:
     if watch.phase in {"stopped", "failed"}:
         return watch
     if not seen.alive:
-        if watch.phase == "stopping":
+        if watch.phase == "stopping" or seen.done:
             return Watch(phase="stopped", since=now)
-        return _failed(f"the engine ended by itself: {seen.words}", now)
+        return _failed(f"it ended by itself: {seen.words}", now)
     match watch.phase:
         case "starting":
             return _judge_starting(watch, seen, now)

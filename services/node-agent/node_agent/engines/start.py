@@ -10,15 +10,10 @@ from mesh_contracts.placement import WorkloadSpec
 
 from node_agent.engines.llama_server import KEY_VARIABLE
 from node_agent.engines.make import FILES
+from node_agent.runtimes.surroundings import NotServed, clean, visible
 
 EMBEDDING_MODELS = ("all-minilm-l6-v2",)
 MAKE_WITHIN_S = 60.0
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
-"""All that an engine gets of our own environment."""
-
-
-class NotServed(Exception):
-    """This node cannot run that workload; the message says why, and what it can run."""
 
 
 async def model_file(spec: WorkloadSpec, folder: Path) -> Path:
@@ -46,22 +41,15 @@ def program(spec: WorkloadSpec, model: Path) -> list[str]:
     ]
 
 
-def environment(
-    spec: WorkloadSpec, ours: Mapping[str, str], visible: str | None = None
-) -> dict[str, str]:
-    """Return the engine's environment: clean, with its own key; ``visible`` is all it may see of the GPUs."""
+def environment(spec: WorkloadSpec, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return the engine's environment: clean, with its own key."""
     return {
         **clean(ours),
-        **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}),
+        **visible(spec.devices),
         KEY_VARIABLE: spec.api_key,
         "OMP_NUM_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def clean(ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of our environment that a child may know: nothing that is secret."""
-    return {name: ours[name] for name in PASSED_ON if name in ours}
 
 
 async def _make(folder: Path, model: str) -> None:

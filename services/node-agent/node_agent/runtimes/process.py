@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -32,27 +33,36 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What the agent itself remembers of a workload; never its key."""
+    """What the agent itself remembers of a workload; never its key.
+
+    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to.
+    """
 
     workload_id: str
     name: str
     devices: list[str]
     incarnation: int
     boot_id: str
+    kind: Literal["engine", "job"] = "engine"
+    whole: bool = False
+    stop_within_s: float = shim.STOP_WITHIN_S
 
 
 def launch(
     folder: Path,
-    workload_id: str,
+    kept: Kept,
     program: Sequence[str],
     environment: Mapping[str, str],
     lifeline: int | None,
 ) -> int:
     """Start ``program`` under a shim; return the shim's pid, for ``ended`` to be asked about.
 
-    The engine gets ``environment`` and nothing else of ours; a workload that runs already stays as
-    it is. Raises ``OSError``.
+    It gets ``environment`` and nothing else of ours; a workload that runs already stays as it is. A job
+    begins in a folder of its own, ``work``. Raises ``OSError``.
     """
+    work = folder / "work" if kept.kind == "job" else None
+    if work is not None:
+        work.mkdir(mode=0o700, exist_ok=True)
     files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
@@ -67,10 +77,11 @@ def launch(
     if lifeline is not None:
         # Onto itself: that alone lets it through the exec, and nothing else of ours gets through.
         files.append((os.POSIX_SPAWN_DUP2, lifeline, lifeline))
-    passed = str(shim.NO_LIFELINE if lifeline is None else lifeline)
+    passed = (shim.NO_LIFELINE if lifeline is None else lifeline, kept.stop_within_s, work or "")
+    about = (str(folder), kept.workload_id, *map(str, passed))
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-I", "-S", shim.__file__, str(folder), workload_id, passed, *program],
+        [sys.executable, "-I", "-S", shim.__file__, *about, *program],
         dict(environment),
         file_actions=files,
         setsid=True,

@@ -1,7 +1,7 @@
 """Owns one engine: its process group, its log, its exit code. Outlives the agent.
 
-``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD PROGRAM ARGUMENT…`` (no lifeline: -1), as the
-leader of its own session. It writes into FOLDER
+``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD STOP_WITHIN_S WORK PROGRAM ARGUMENT…`` (no lifeline: -1;
+WORK is the folder the program begins in, empty for ours), as the leader of its own session. It writes into FOLDER
 
     state   ``key=value`` lines: who it is, its engine, the engine's address once that is printed
     log     what the engine printed; past ``LOG_BYTES_MAX`` it becomes ``log.1``
@@ -22,7 +22,7 @@ LOG_BYTES_MAX = 1024 * 1024
 READ_BYTES = 65_536
 LINE_BYTES_MAX = 4_096
 STOP_WITHIN_S = 8.0
-"""From SIGTERM to SIGKILL where the agent wishes the end: an engine may finish its answers."""
+"""From SIGTERM to SIGKILL where the agent wishes the end, if nothing else is said: an engine may finish its answers."""
 
 LIFELINE_STOP_WITHIN_S = 1.5
 """The same where whoever owns the machine is gone, or waits."""
@@ -69,9 +69,19 @@ class Log:
 class Shim:
     """One engine and its end."""
 
-    def __init__(self, folder: str, workload: str, lifeline: int, program: "list[str]") -> None:
+    def __init__(
+        self,
+        folder: str,
+        workload: str,
+        lifeline: int,
+        program: "list[str]",
+        *,
+        stop_within_s: float = STOP_WITHIN_S,
+        work: str = "",
+    ) -> None:
         self.folder = folder
         self.lifeline = lifeline
+        self.work = work
         self.why = "ended"
         self.kill_at = float("inf")
         self.state = {
@@ -95,7 +105,7 @@ class Shim:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.engine, self.output = self.spawn(program)
-        signal.signal(signal.SIGTERM, lambda *_: self.stop("stopped", STOP_WITHIN_S))
+        signal.signal(signal.SIGTERM, lambda *_: self.stop("stopped", stop_within_s))
         self.state["engine_pid"] = str(self.engine)
         self.state["engine_start_time"] = str(start_time(self.engine))
         self.write("state", "".join(f"{key}={value}\n" for key, value in self.state.items()))
@@ -112,6 +122,8 @@ class Shim:
             os.dup2(writes, 2)
             os.closerange(3, max(64, self.lifeline + 1, writes + 1))
             try:
+                if self.work:
+                    os.chdir(self.work)
                 os.execv(program[0], program)  # noqa: S606 - there is no shell to escape
             except OSError as fault:
                 os.write(1, b"ENGINE_ERROR=" + str(fault).encode() + b"\n")
@@ -197,8 +209,8 @@ class Shim:
 
 def main(arguments: "list[str]") -> None:
     """Run the engine to its end."""
-    folder, workload, lifeline, *program = arguments
-    shim = Shim(folder, workload, int(lifeline), program)
+    folder, workload, lifeline, within, work, *program = arguments
+    shim = Shim(folder, workload, int(lifeline), program, stop_within_s=float(within), work=work)
     shim.close(shim.run())
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import msgspec
 from mesh_contracts.placement import (
@@ -22,8 +23,10 @@ from placement.domain.members import Member, Owned, Turn, is_lost, lost, must_le
 
 OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
 """States of a job that has ended."""
-BLAMELESS = ("node_lost", "node_unhealthy", "node_draining", "device_gone")
+BLAMELESS = ("node_lost", "node_unhealthy", "node_draining", "device_gone", "member_interrupted")
 """Why a member ended through no fault of its job."""
+RENDEZVOUS_FROM, RENDEZVOUS_PORTS = 20_000, 10_000
+"""Ports at which members meet: below those that a kernel gives away by itself."""
 Gone = tuple[Member, Reason]
 """A member that goes no further where it is, and why."""
 
@@ -206,6 +209,15 @@ def _at_rest(job: WantedJob, turn: Turn) -> Turn:
     if turn.state in OVER and job.place == "waits":
         return msgspec.structs.replace(turn, tell="cancel")
     return turn
+
+
+def rendezvous(job_id: str, attempt: int, address: str) -> str:
+    """Return where the members of an attempt meet: on member 0's server, at a port drawn from what they are.
+
+    A port that something else has is left with the attempt: the next one draws another.
+    """
+    drawn = int.from_bytes(sha256(f"{job_id}.{attempt}".encode()).digest()[:4])
+    return f"{address}:{RENDEZVOUS_FROM + drawn % RENDEZVOUS_PORTS}"
 
 
 def time_over(job: WantedJob) -> Reason:

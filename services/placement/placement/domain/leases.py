@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
+from mesh_contracts.node import ErasureRecorded
 from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency
 
 from placement.domain import limits
@@ -85,22 +86,29 @@ def released(lease: WantedLease, why: Reason = RELEASED) -> Turn:
     return turn
 
 
-def after_erasure(step: str, verdict: str, method: str) -> tuple[Step, Reason | None]:
-    """Return how far a server has come after what its agent recorded, and why it is taken out, if so.
+def after_erasure(fact: ErasureRecorded, *, rehearsal: bool) -> tuple[Step, Reason, bool]:
+    """Return how far a server has come after what its agent recorded, what that was, and whether it is clean.
 
-    What is not shown to be clean goes to nobody: its node is cordoned.
+    What is not shown to be clean goes to nobody: its node is cordoned. What was only rehearsed shows nothing,
+    but of a server that is a ``rehearsal`` itself.
     """
-    if verdict == "pass":
-        return ("attest", None) if step == "erased" else ("done", None)
+    rehearsed = fact.quality == "rehearsed"
+    if fact.verdict == "pass" and (rehearsal or not rehearsed):
+        step: Step = "attest" if fact.step == "erased" else "done"
+        label = " (rehearsed)" if rehearsed and not fact.method.startswith("rehearsal") else ""
+        return step, Reason(code=fact.step, detail=f"{fact.method}{label}"), True
+    found = "it was only rehearsed" if fact.verdict == "pass" else fact.verdict
     reason = Reason(
-        code="erasure_failed" if step == "erased" else "attestation_failed",
-        detail=f"{method}: {verdict}",
+        code="erasure_failed" if fact.step == "erased" else "attestation_failed",
+        detail=f"{fact.method}: {found}",
         unblock="it may hold a tenant's data: wipe or replace its disks by hand, then POST …:return",
     )
-    return "done", reason
+    return "done", reason, False
 
 
-def show_lease(lease: WantedLease, servers: Sequence[Member], now: datetime) -> Lease:
+def show_lease(
+    lease: WantedLease, servers: Sequence[Member], now: datetime, *, rehearsal: bool = False
+) -> Lease:
     """Return a lease as its owner sees it."""
     wished = lease.wished
     late = stuck(limits.LEASE, lease.state, lease.since, now)
@@ -131,6 +139,7 @@ def show_lease(lease: WantedLease, servers: Sequence[Member], now: datetime) -> 
         expected_start_at=lease.expected_start_at,
         active_at=lease.active_at,
         ended_at=lease.ended_at,
+        rehearsal=rehearsal,
         workloads=[show_member(one, now) for one in servers],
     )
 

@@ -163,7 +163,8 @@ def after(member: Member, fact: WorkloadFact) -> Came | None:
     if member.state == "stopping":
         return Came(state="stopped", reasons=member.reasons, exit_code=fact.exit_code)
     code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
-    reason = Reason(code="member_failed", detail=f"member {member.number}: {fact.reason}{code}")
+    why = "member_interrupted" if fact.interrupted else "member_failed"
+    reason = Reason(code=why, detail=f"member {member.number}: {fact.reason}{code}")
     return Came(state="failed", reasons=(reason,), exit_code=fact.exit_code)
 
 

@@ -1,0 +1,167 @@
+"""The server as tenants lease it: one step after the other, each told of, each begun anew after a restart."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from mesh_contracts.node import (
+    Check,
+    ErasureRecorded,
+    WorkloadFailed,
+    WorkloadReady,
+    WorkloadStarted,
+    WorkloadStatus,
+    WorkloadStopped,
+)
+from mesh_contracts.placement import MemberSpec
+from mesh_contracts.units import WorkloadId
+from meshkit.telemetry import METRICS
+
+from node_agent.domain.leasing import At, Step, next_step, shown
+from node_agent.servers import Evidence, Server, ServerFault
+from node_agent.telling import Teller
+
+WITHIN_S: dict[Step, float] = {
+    "hand_over": 3_600.0,
+    "take_back": 900.0,
+    "erase": 6 * 3_600.0,
+    "attest": 1_800.0,
+}
+"""How long a step may take; then it has failed. Below what placement lists as stuck."""
+REASON_CHARS_MAX = 1_000
+FILE = "lease.json"
+
+logger = logging.getLogger(__name__)
+
+
+class _Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The last lease of this server, and how far it has come."""
+
+    workload_id: WorkloadId
+    name: str
+    at: At
+
+
+class Leases:
+    """Walks this server through its leases, one at a time, as placement wishes."""
+
+    def __init__(
+        self,
+        folder: Path,
+        server: Server,
+        teller: Teller,
+        check: Callable[[], Awaitable[list[Check]]],
+    ) -> None:
+        self._file = folder / FILE
+        self._server = server
+        self._teller = teller
+        self._check = check
+        self._lease = self._recall()
+        self._wanted: Sequence[MemberSpec] | None = None
+        self._more = asyncio.Event()
+
+    @property
+    def held(self) -> bool:
+        """Whether the server is a tenant's, or not shown to be clean since."""
+        return self._lease is not None and self._lease.at != "attested"
+
+    def wish(self, wanted: Sequence[MemberSpec]) -> None:
+        """Make it so that the server is leased as ``wanted`` says."""
+        self._wanted = list(wanted)
+        self._more.set()
+
+    def statuses(self) -> list[WorkloadStatus]:
+        """Return how the lease stands, for the heartbeat; nothing once it is given back."""
+        state = None if self._lease is None else shown(self._lease.at)
+        if self._lease is None or state is None:
+            return []
+        return [WorkloadStatus(workload_id=self._lease.workload_id, state=state)]
+
+    async def run(self) -> None:
+        """Do what is to be done next, for ever."""
+        while True:
+            self._more.clear()
+            if not await self._once():
+                await self._more.wait()
+
+    async def _once(self) -> bool:
+        """Do one step; false where there is none to be done."""
+        if self._wanted is None:
+            return False
+        lease = self._lease
+        known = None if lease is None else (lease.workload_id, lease.at)
+        step, spec = next_step(known, self._wanted)
+        if step is None:
+            return False
+        if step == "hand_over":
+            assert spec is not None
+            lease = self._put(_Lease(workload_id=spec.workload_id, name=spec.name, at="handing_over"))
+            self._teller.tell_of(WorkloadStarted, lease.workload_id, 1)
+        assert lease is not None
+        try:
+            async with asyncio.timeout(WITHIN_S[step]):
+                await self._do(step, lease)
+        except ServerFault as fault:
+            self._failed(step, lease, str(fault))
+        except TimeoutError:
+            self._failed(step, lease, f"the server was not done within {WITHIN_S[step]:g} s")
+        return True
+
+    async def _do(self, step: Step, lease: _Lease) -> None:
+        logger.info("lease %s (%s): %s", lease.name, lease.workload_id, step)
+        match step:
+            case "hand_over":
+                address = await self._server.hand_over()
+                self._teller.tell_of(WorkloadReady, lease.workload_id, 1, address=address)
+                self._put(_at(lease, "held"))
+            case "take_back":
+                await self._server.take_back()
+                self._teller.tell_of(WorkloadStopped, lease.workload_id, 1)
+                self._put(_at(lease, "given_back"))
+            case "erase":
+                self._recorded("erased", lease, await self._server.erase())
+            case "attest":
+                self._recorded("attested", lease, await self._server.attest(await self._check()))
+
+    def _failed(self, step: Step, lease: _Lease, why: str) -> None:
+        """Tell that a step was not done: who has the server next decides placement, and not before it is shown clean."""
+        logger.error("lease %s (%s): %s failed: %s", lease.name, lease.workload_id, step, why)
+        if step in {"erase", "attest"}:
+            found = Evidence(verdict="fail", method=why[:REASON_CHARS_MAX])
+            self._recorded("erased" if step == "erase" else "attested", lease, found)
+            return
+        reason = f"{step.replace('_', ' ')}: {why}"[:REASON_CHARS_MAX]
+        self._teller.tell_of(WorkloadFailed, lease.workload_id, 1, reason=reason)
+        self._put(_at(lease, "given_back"))
+
+    def _recorded(self, step: Literal["erased", "attested"], lease: _Lease, found: Evidence) -> None:
+        told: dict[str, Any] = {
+            "workload_id": lease.workload_id,
+            "step": step,
+            "verdict": found.verdict,
+            "method": found.method,
+            "evidence": found.seen,
+            "quality": self._server.quality,
+        }
+        self._teller.tell(ErasureRecorded, **told)
+        METRICS.count("mesh_lease_steps_total", step=step, verdict=found.verdict)
+        self._put(_at(lease, step))
+
+    def _put(self, lease: _Lease) -> _Lease:
+        self._lease = lease
+        self._file.with_suffix(".new").write_bytes(msgspec.json.encode(lease))
+        self._file.with_suffix(".new").rename(self._file)
+        return lease
+
+    def _recall(self) -> _Lease | None:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=_Lease)
+        except FileNotFoundError:
+            return None
+
+
+def _at(lease: _Lease, at: At) -> _Lease:
+    return msgspec.structs.replace(lease, at=at)

@@ -1,0 +1,180 @@
+"""One workload from its start to its end: started, watched, judged, ended, and told of."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
+from mesh_contracts.placement import MemberSpec, WorkloadSpec
+from meshkit.telemetry import METRICS
+from msgspec.structs import replace
+
+from node_agent import commands
+from node_agent.devices import Devices, NoInstance
+from node_agent.domain.supervise import Seen, Watch, judge
+from node_agent.engines import start
+from node_agent.held import Held, cpu_us, words_of
+from node_agent.probe import answers
+from node_agent.runtimes import process
+from node_agent.runtimes.surroundings import NotServed
+from node_agent.telling import Teller
+
+LOOK_STARTING_S = 0.05
+LOOK_S = 0.25
+"""An engine's end is noticed within this."""
+
+PROBE_EVERY_S = 2.0
+STOP_MORE_S = 4.0
+"""Beyond the shim's own bound: then whatever is left is killed."""
+
+HUNG_STOP_WITHIN_S = 2.0
+"""The same for an engine that has failed: nobody is sent to it any more."""
+
+REASON_CHARS_MAX = 1_000
+
+logger = logging.getLogger(__name__)
+
+
+class LookingAfter:
+    """Looks after workloads, each in a task of its own. ``jobs``: the runtime of jobs on this node."""
+
+    def __init__(
+        self,
+        models: Path,
+        teller: Teller,
+        *,
+        jobs: str,
+        lifeline: int | None,
+        devices: Devices | None = None,
+    ) -> None:
+        self._models = models
+        self._teller = teller
+        self._jobs = jobs
+        self._lifeline = lifeline
+        self._devices = devices
+        self._making = asyncio.Lock()
+
+    async def launch(self, held: Held, spec: WorkloadSpec | MemberSpec) -> None:
+        """Start a workload; what cannot be started has failed."""
+        try:
+            program, environment = await self._made(spec)
+            if held.wished_to_stop.is_set():
+                held.watch = Watch(phase="stopping", since=time.monotonic())
+                return
+            held.shim = process.launch(held.folder, held.kept, program, environment, self._lifeline)
+        except (NotServed, NoInstance, OSError) as fault:
+            held.watch = Watch(phase="failed", since=time.monotonic(), reason=str(fault))
+            return
+        held.watch = Watch(since=time.monotonic())
+        self._tell_once(held, "started")
+
+    async def watch_over(self, held: Held) -> None:
+        """Look again and again until it has ended, and tell what it comes to."""
+        while True:
+            await self._once(held)
+            if held.interrupted:
+                return
+            if held.phase == "stopped" and not held.cut_short:
+                self._tell_once(held, "stopped")
+                return
+            if held.phase in {"stopped", "failed"}:
+                self._tell_once(held, "failed")
+                await self._end_rest(held)
+                return
+            pause = LOOK_STARTING_S if held.phase == "starting" else LOOK_S
+            if held.wished_to_stop.is_set():
+                await asyncio.sleep(pause)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await held.wished_to_stop.wait()
+
+    async def _made(self, spec: WorkloadSpec | MemberSpec) -> tuple[list[str], Mapping[str, str]]:
+        """Return a workload's command line and environment. Raises ``NotServed`` and ``NoInstance``."""
+        if spec.mig is not None and self._devices is not None:
+            # A driver takes a while to cut a GPU.
+            name = await asyncio.to_thread(self._devices.instance, spec.devices[0], spec.mig)
+            spec = replace(spec, devices=[name])
+        if isinstance(spec, MemberSpec):
+            return commands.program(spec, self._jobs), commands.environment(spec, os.environ)
+        async with self._making:
+            model = await start.model_file(spec, self._models)
+        return start.program(spec, model), start.environment(spec, os.environ)
+
+    async def _once(self, held: Held) -> None:
+        """Look once, judge, and act on what was found."""
+        now = time.monotonic()
+        if held.wished_to_stop.is_set() and held.phase in {"starting", "ready"}:
+            held.watch = Watch(phase="stopping", since=now)
+            held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
+            process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
+        found = held.look()
+        if not found.alive and found.why == "lifeline" and not held.cut_short:
+            held.interrupted = True
+            return
+        if held.phase == "stopping" and now > held.stop_at:
+            held.stop_at = float("inf")
+            process.kill(held.folder, held.kept.workload_id)
+        before = held.phase
+        seen = Seen(
+            alive=found.alive,
+            answered=await self._ask(held, found, now),
+            done=held.kept.kind == "job" and found.exit_code == 0,
+            words="" if found.alive else words_of(held),
+        )
+        held.watch = judge(held.watch, seen, now)
+        if held.phase == "ready" and before != "ready":
+            if held.starting_us is None and found.engine_pid is not None:
+                held.starting_us = cpu_us(found.engine_pid) if held.kept.kind == "engine" else 0
+            self._tell_once(held, "ready")
+
+    async def _ask(self, held: Held, found: process.Found, now: float) -> bool | None:
+        """Ask the engine whether it is well, where it is time to; a job that runs is."""
+        if held.kept.kind == "job":
+            return found.alive if held.phase == "starting" else None
+        if not found.alive or found.address is None or held.phase not in {"starting", "ready"}:
+            return None
+        if held.phase == "ready" and now - held.probed_at < PROBE_EVERY_S:
+            return None
+        held.probed_at = now
+        return await answers(found.address)
+
+    async def _end_rest(self, held: Held) -> None:
+        """End what a failed workload left running: an engine that hangs."""
+        workload_id = held.kept.workload_id
+        process.tell_shim(held.folder, workload_id, signal.SIGTERM)
+        until = time.monotonic() + HUNG_STOP_WITHIN_S
+        while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(LOOK_S)
+        process.kill(held.folder, workload_id)
+
+    def _tell_once(self, held: Held, what: str) -> None:
+        kept, job = held.kept, held.kept.kind == "job"
+        if process.marked(held.folder, f"{what}.{kept.incarnation}"):
+            return
+        about = (kept.workload_id, kept.incarnation)
+        if what == "started":
+            self._teller.tell_of(WorkloadStarted, *about)
+        elif what == "ready" and not job:
+            assert held.found.address is not None
+            self._teller.tell_of(WorkloadReady, *about, address=held.found.address)
+        elif what == "stopped":
+            code = held.found.exit_code if job else None
+            self._teller.tell_of(WorkloadStopped, *about, exit_code=code)
+        elif what == "failed":
+            self._teller.tell_of(
+                WorkloadFailed,
+                *about,
+                reason=(held.cut_short or held.watch.reason)[:REASON_CHARS_MAX],
+                exit_code=held.found.exit_code,
+                interrupted=bool(held.cut_short),
+            )
+        # Told first, marked second: a kill in between tells the same fact again.
+        process.mark(held.folder, f"{what}.{kept.incarnation}")
+        METRICS.count("mesh_workloads_total", outcome=what)
+        logger.info("%s is %s", kept.workload_id, what)
