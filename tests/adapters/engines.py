@@ -95,10 +95,10 @@ class Host:
         self.lifeline, self.ours = os.pipe()
         self.agents: list[Workloads] = []
 
-    def agent(self) -> Workloads:
+    def agent(self, devices: Any = None) -> Workloads:
         """Return what an agent that just started has."""
         looking_after = LookingAfter(
-            self.models, self.told.teller(), jobs="process", lifeline=self.lifeline
+            self.models, self.told.teller(), jobs="process", lifeline=self.lifeline, devices=devices
         )
         made = Workloads(self.folder, looking_after, lifeline=self.lifeline, job_stop_s=2.0)
         made.adopt()

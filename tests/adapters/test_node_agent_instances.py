@@ -1,6 +1,8 @@
 """MIG instances as an agent finds or makes them, against a double that answers as NVML's headers say."""
 
+import sys
 from ctypes import Structure, c_uint
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,6 +10,10 @@ import pytest
 from mesh_contracts.placement.nouns import MigInstance
 from node_agent.devices import NoInstance
 from node_agent.devices.instances import instance_of
+
+from tests.adapters.engines import host, member
+
+pytestmark = pytest.mark.slow
 
 STARTS = {19: (0, 1, 2, 3, 4, 5, 6), 9: (0, 4)}
 NAMES = {19: "1g.10gb", 9: "3g.40gb"}
@@ -126,6 +132,33 @@ def test_one_that_does_not_is_made_where_placement_says() -> None:
 def test_what_cannot_be_had_is_told_with_what_to_do(wished: MigInstance, said: str) -> None:
     with pytest.raises(NoInstance, match=said):
         instance_of(Cut((9, 0)), object(), wished)
+
+
+class OneGpu:
+    """The devices of a server with one GPU, in MIG mode."""
+
+    def __init__(self, *stand: tuple[int, int]) -> None:
+        self.nvml = Cut(*stand)
+
+    def instance(self, device_id: str, mig: MigInstance) -> str:
+        assert device_id == "GPU-1"
+        return instance_of(self.nvml, object(), mig)
+
+
+async def test_a_member_sees_its_instance_and_nothing_else_or_says_why_it_did_not_begin(
+    tmp_path: Path,
+) -> None:
+    tell = "import os; open('said', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
+    cut = {"devices": ["GPU-1"], "mig": MigInstance(profile="3g.40gb", start=4)}
+    async with host(tmp_path / "workloads", tmp_path / "models") as here:
+        wished = member(sys.executable, "-c", tell, **cut)
+        here.agent(OneGpu((9, 0), (9, 4))).wish([wished])
+        await here.told.said("stopped")
+        assert (here.folder / wished.workload_id / "work" / "said").read_text() == "MIG-1"
+    async with host(tmp_path / "others", tmp_path / "models") as here:
+        here.agent(OneGpu((9, 0), (19, 4))).wish([member(sys.executable, "-c", tell, **cut)])
+        failed = await here.told.said("failed")
+        assert "at slice 4 stands NVIDIA H100 80GB HBM3 MIG 1g.10gb" in failed.reason
 
 
 def test_what_the_driver_refuses_is_told_in_its_words() -> None:
