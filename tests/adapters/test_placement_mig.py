@@ -63,7 +63,7 @@ async def test_two_instances_share_a_gpu_the_third_is_told_why_not_and_comes_whe
     assert third.state == "pending"
     assert third.reasons[0].code == "no_mig_instance"
     told = [reason.detail for reason in third.reasons]
-    assert "0 GPUs of 1 in MIG mode have a free 3g.71gb" in told
+    assert "0 of 1 GPU in MIG mode have a free 3g.71gb" in told
     assert "it would fit with one of n1's idle GPUs in MIG mode" in told
 
     for workload in made[0].workloads:

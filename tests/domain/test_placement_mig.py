@@ -240,7 +240,7 @@ def test_a_refusal_says_how_many_gpus_have_one_free_and_what_would_admit_it() ->
     told = explain(engine.site, wanted, outcome)
     assert told.reasons[0].code == "no_mig_instance"
     assert told.reasons[1].detail == "it would fit as an instance 3g.40gb"
-    assert told.survivors[-1].detail == "0 GPUs of 2 in MIG mode have a free 7g.80gb"
+    assert told.survivors[-1].detail == "0 of 2 GPUs in MIG mode have a free 7g.80gb"
     least = wish("d", ONE)
     placed(engine, wish("e", THREE))
     ends = refused(engine, least)

@@ -25,7 +25,7 @@ def instances(site: Site, wish: Wish, *, placed: bool = False) -> list[Reason]:
     able = on & having[site.geometry[rows]][:, None]
     free = on & (table(profile).fits.take(at(site, rows, site.slices[rows])) > 0)
     count, of = int(free.sum()), int(able.sum())
-    detail = f"{_gpus(count)} of {of} in MIG mode {_have(count)} a free {profile}"
+    detail = f"{count} of {_gpus(of)} in MIG mode {_have(count)} a free {profile}"
     if placed:
         detail = f"beside it {detail}"
     if not of:
