@@ -1,7 +1,8 @@
 """The engine: one writer's memory of a site, inputs in and decisions out. Start with ``engine.py``.
 
 ``site`` holds the nodes, one array a column; ``fit`` says where a member fits; ``mix`` and ``score`` how good a
-node is for it; ``views`` keep scores; ``power`` and ``tenancy`` count watts and neighbours; ``choose`` decides.
+node is for it; ``mig`` what GPUs can be cut into, ``slices`` which instances fit where; ``views`` keep scores;
+``power`` and ``tenancy`` count watts and neighbours; ``choose`` decides.
 ``wish`` is what comes in and goes out. ``explain`` says it in words, ``relax`` what would have admitted what was refused,
 ``whatif`` what would be if something were otherwise; ``defrag`` plans moves, ``shed`` what ends under a lower cap.
 ``snapshot`` is all that decisions depend on.
