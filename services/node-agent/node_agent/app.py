@@ -23,7 +23,8 @@ from meshkit.ops import Ops, serve_ops
 from meshkit.tasks import Supervised
 
 from node_agent.devices import Devices, open_devices
-from node_agent.health import Health
+from node_agent.faults import Faults
+from node_agent.health import Health, Used
 from node_agent.joining import Joining
 from node_agent.leases import Leases
 from node_agent.looking_after import LookingAfter
@@ -66,6 +67,7 @@ class Agent:
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.journal = self._open_journal()
         self.health = Health(self.devices, settings.agent_data_dir)
+        self.faults = Faults(self.devices, self.health, settings.agent_kernel_log)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
         self._tasks = Supervised()
@@ -139,9 +141,9 @@ class Agent:
         self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
-        self._tasks.begin(
-            "health", lambda: self.health.run(first, self.teller, lambda: self.leases.held)
-        )
+        self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._used))
+        self._tasks.begin("faults", lambda: self.faults.run(self.teller))
+        self._tasks.begin("driver", lambda: self.faults.watch_driver(self.teller))
         self._tasks.begin("wishes", wishes.run)
         self._tasks.begin("leases", self.leases.run)
         self._tasks.begin("heartbeat", self._beat)
@@ -230,6 +232,11 @@ class Agent:
         self.workloads.wish([*intent.workloads, *jobs])
         self.leases.wish([member for member in intent.members if member.kind == "lease"])
         self.health.wish(intent.check)
+
+    def _used(self) -> Used:
+        if self.leases.held:
+            return "leased"
+        return "busy" if self.workloads.uses() else "idle"
 
     async def _beat(self) -> None:
         subject = f"sample.agent.heartbeat.{self.settings.mesh_site}.{self.teller.node_id}"

@@ -91,6 +91,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_assurances: Assurances = Assurances()
     agent_idle_w: Watts = 0
     agent_gpu_w: Watts = 0
+    agent_kernel_log: Path = Path("/dev/kmsg")
     agent_jobs: Literal["off", "process"] = "off"
     agent_job_stop_s: Seconds = 30.0
 
