@@ -161,12 +161,13 @@ class Agent:
         self._tell_joined()
         lifeline = settings.agent_lifeline_fd
         looking_after = LookingAfter(
-            settings.models_dir, self.teller, jobs=settings.agent_jobs, lifeline=lifeline
+            settings.models_dir, self.teller, jobs=settings.job_runs, lifeline=lifeline
         )
         self.workloads = Workloads(
             settings.agent_data_dir / "workloads",
             looking_after,
             lifeline=lifeline,
+            jobs=settings.job_runs,
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()

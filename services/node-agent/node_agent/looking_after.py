@@ -18,7 +18,7 @@ from node_agent.domain.supervise import Seen, Watch, judge
 from node_agent.engines import start
 from node_agent.held import Held, cpu_us, words_of
 from node_agent.probe import answers
-from node_agent.runtimes import process
+from node_agent.runtimes import containers, process
 from node_agent.runtimes.surroundings import NotServed
 from node_agent.telling import Teller
 
@@ -39,9 +39,11 @@ logger = logging.getLogger(__name__)
 
 
 class LookingAfter:
-    """Looks after workloads, each in a task of its own. ``jobs``: the runtime of jobs on this node."""
+    """Looks after workloads, each in a task of its own. ``jobs``: what runs jobs on this node."""
 
-    def __init__(self, models: Path, teller: Teller, *, jobs: str, lifeline: int | None) -> None:
+    def __init__(
+        self, models: Path, teller: Teller, *, jobs: commands.Runs, lifeline: int | None
+    ) -> None:
         self._models = models
         self._teller = teller
         self._jobs = jobs
@@ -69,11 +71,13 @@ class LookingAfter:
             if held.interrupted:
                 return
             if held.phase == "stopped" and not held.cut_short:
+                await containers.remove(held.kept.container)
                 self._tell_once(held, "stopped")
                 return
             if held.phase in {"stopped", "failed"}:
                 self._tell_once(held, "failed")
                 await self._end_rest(held)
+                await containers.remove(held.kept.container)
                 return
             pause = LOOK_STARTING_S if held.phase == "starting" else LOOK_S
             if held.wished_to_stop.is_set():
@@ -99,12 +103,13 @@ class LookingAfter:
             held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
             process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
         found = held.look()
-        if not found.alive and found.why == "lifeline" and not held.cut_short:
-            held.interrupted = True
+        if not found.alive and found.why == "lifeline":
+            held.went_away()
             return
         if held.phase == "stopping" and now > held.stop_at:
             held.stop_at = float("inf")
             process.kill(held.folder, held.kept.workload_id)
+            await containers.remove(held.kept.container)
         before = held.phase
         seen = Seen(
             alive=found.alive,

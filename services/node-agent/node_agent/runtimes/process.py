@@ -35,7 +35,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent itself remembers of a workload; never its key.
 
-    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to.
+    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to,
+    ``container`` the name of its container, if it has one.
     """
 
     workload_id: str
@@ -46,6 +47,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["engine", "job"] = "engine"
     whole: bool = False
     stop_within_s: float = shim.STOP_WITHIN_S
+    container: str = ""
 
 
 def launch(
