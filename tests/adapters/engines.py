@@ -93,6 +93,7 @@ class Host:
         self.folder = folder
         self.models = models
         self.jobs = Runs(runtime="process")
+        self.ended: Callable[[str], None] = lambda _: None
         self.told = Told()
         self.lifeline, self.ours = os.pipe()
         self.agents: list[Workloads] = []
@@ -100,7 +101,7 @@ class Host:
     def agent(self) -> Workloads:
         """Return what an agent that just started has."""
         looking_after = LookingAfter(
-            self.models, self.told.teller(), jobs=self.jobs, lifeline=self.lifeline
+            self.models, self.told.teller(), jobs=self.jobs, lifeline=self.lifeline, ended=self.ended
         )
         made = Workloads(
             self.folder, looking_after, lifeline=self.lifeline, jobs=self.jobs, job_stop_s=2.0

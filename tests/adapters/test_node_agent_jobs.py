@@ -11,13 +11,16 @@ from typing import Any
 
 import msgspec
 import pytest
+from mesh_contracts.node import LOG_CHARS_MAX, LogTail
 from mesh_contracts.placement import Command, Resources
+from meshkit.clock import SystemClock
 from meshkit.testing import test_id
 from node_agent.commands import Runs
 from node_agent.held import WENT_AWAY
 from node_agent.runtimes import process
+from node_agent.tails import Tails
 
-from tests.adapters.engines import Host, host, member, spec, until
+from tests.adapters.engines import NODE, Host, host, member, spec, until
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +76,25 @@ async def test_a_member_knows_who_and_where_it_is_and_nothing_of_ours(
     assert (said["RANK"], said["WORLD_SIZE"], said["MESH_ATTEMPT"]) == ("1", "2", "2")
     assert (said["EPOCHS"], said["CUDA_VISIBLE_DEVICES"]) == ("3", "GPU-1b2c,GPU-3d4e")
     assert "NATS_CREDENTIALS" not in said
+
+
+async def test_the_end_of_a_log_is_told_when_wished_for_and_when_its_workload_ends(here: Host) -> None:
+    sent: list[LogTail] = []
+    tails = Tails(here.folder, NODE, SystemClock(), sent.append)
+    here.ended = tails.tell
+    said = "print('x' * 40_000); print('the last line', flush=True)"
+    wished = runs(f"{said}; open('begun', 'w').close(); import time; time.sleep(1)")
+    here.agent().wish([wished])
+    await begun(here, wished)
+    tails.wish([wished])
+    assert sent == []
+    asked = msgspec.structs.replace(wished, log=1)
+    for _ in range(2):
+        tails.wish([asked])
+    await here.told.said("stopped")
+    assert [(one.number, one.cut) for one in sent] == [(1, True), (0, True)]
+    assert all(one.text.endswith("the last line\n") for one in sent)
+    assert {len(one.text) for one in sent} == {LOG_CHARS_MAX}
 
 
 async def test_a_member_that_fails_says_how_and_is_not_begun_again(here: Host) -> None:

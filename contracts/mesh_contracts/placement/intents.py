@@ -21,7 +21,10 @@ from mesh_contracts.units import (
 
 
 class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only."""
+    """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only.
+
+    ``log`` rises when the end of what it prints is wished for.
+    """
 
     workload_id: WorkloadId
     endpoint_id: EndpointId
@@ -33,6 +36,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     resources: Resources
     devices: list[DeviceId]
     api_key: str
+    log: Count = 0
 
 
 class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,7 +44,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Of a job the node runs ``command`` on ``devices``; ``attempt`` counts from 1, and above it the job
     goes on from its last checkpoint. Its members meet at ``rendezvous`` (``host:port``), where member 0 runs. Of a lease (``kind``) the whole server is the tenant's, and is
-    to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
+    to be, by ``step`` (``log`` as of a workload): handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
     """
 
     workload_id: WorkloadId
@@ -57,6 +61,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: Command | None = None
     rendezvous: str | None = None
     step: Literal["hold", "erase", "attest"] = "hold"
+    log: Count = 0
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
 from mesh_contracts.placement import MemberSpec, WorkloadSpec
+from mesh_contracts.units import WorkloadId
 from meshkit.telemetry import METRICS
 
 from node_agent import commands
@@ -39,15 +40,25 @@ logger = logging.getLogger(__name__)
 
 
 class LookingAfter:
-    """Looks after workloads, each in a task of its own. ``jobs``: what runs jobs on this node."""
+    """Looks after workloads, each in a task of its own.
+
+    ``jobs``: what runs jobs on this node. ``ended`` is called with each that has ended, while its folder is there.
+    """
 
     def __init__(
-        self, models: Path, teller: Teller, *, jobs: commands.Runs, lifeline: int | None
+        self,
+        models: Path,
+        teller: Teller,
+        *,
+        jobs: commands.Runs,
+        lifeline: int | None,
+        ended: Callable[[WorkloadId], None] = lambda _: None,
     ) -> None:
         self._models = models
         self._teller = teller
         self._jobs = jobs
         self._lifeline = lifeline
+        self._ended = ended
         self._making = asyncio.Lock()
 
     async def launch(self, held: Held, spec: WorkloadSpec | MemberSpec) -> None:
@@ -164,6 +175,8 @@ class LookingAfter:
                 exit_code=held.found.exit_code,
                 interrupted=bool(held.cut_short),
             )
+        if what in {"stopped", "failed"}:
+            self._ended(kept.workload_id)
         # Told first, marked second: a kill in between tells the same fact again.
         process.mark(held.folder, f"{what}.{kept.incarnation}")
         METRICS.count("mesh_workloads_total", outcome=what)

@@ -187,6 +187,23 @@ def last_words(folder: Path) -> str:
     return said[-1][:300] if said else ""
 
 
+def log_end(folder: Path, most: int) -> tuple[str, bool]:
+    """Return the last of what a workload printed, at most so many characters, and whether there was more before."""
+    said = b""
+    for name in ("log", "log.1"):
+        try:
+            with (folder / name).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - most - 1))
+                said = file.read(most + 1) + said
+        except OSError:
+            continue
+        if len(said) > most:
+            break
+    text = said.decode(errors="replace")
+    return text[-most:], len(text) > most
+
+
 def boot_id() -> str:
     """Return what names the time since this machine started; pids mean nothing across it."""
     return (_text(BOOT_ID) or "").strip()

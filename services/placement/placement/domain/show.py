@@ -1,6 +1,6 @@
 """What others see: endpoints and nodes for people, routes for the gateway, intents for agents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -176,8 +176,12 @@ def intent_of(
     check: int,
     running: Sequence[tuple[Wanted, Placed]],
     members: Sequence[MemberSpec] = (),
+    wished: Mapping[str, int] | None = None,
 ) -> Intent:
-    """Return all that a node should run: what lives there, or finishes the requests it has."""
+    """Return all that a node should run: what lives there, or finishes the requests it has.
+
+    ``wished`` is the last wish for each replica's log, where there is one.
+    """
     return Intent(
         node_id=node_id,
         check=check,
@@ -194,6 +198,7 @@ def intent_of(
                 resources=wanted.resources,
                 devices=[held.device_id for held in item.devices],
                 api_key=item.api_key,
+                log=(wished or {}).get(item.workload_id, 0),
             )
             for wanted, item in running
             if item.living or item.draining
