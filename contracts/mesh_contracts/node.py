@@ -1,8 +1,9 @@
 """What a node-agent tells and shows: its devices, their health, its workloads, its energy."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from mesh_contracts.fact import Fact
 from mesh_contracts.units import (
@@ -22,6 +23,10 @@ Quality = Literal["measured", "estimated"]
 
 Level = Literal["nvlink", "rack", "leaf", "rail", "pdu", "row", "hall"]
 """Parts of a site that a server stands in: of the fabric (NVLink domain, leaf, rail), of power and space."""
+
+
+LOG_CHARS_MAX = 32_768
+"""Of a workload's log: its end."""
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -181,6 +186,20 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     sequence: Sequence
     check: Sequence
     workloads: list[WorkloadStatus]
+
+
+class LogTail(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Sample ``sample.agent.log.<site>.<node>``: the end of what a workload printed, as placement wished for it.
+
+    ``number`` is the wish that it answers; 0: nobody wished, the workload has ended. ``cut``: there was more before.
+    """
+
+    node_id: NodeId
+    at: Time
+    workload_id: WorkloadId
+    number: Count
+    text: Annotated[str, Meta(max_length=LOG_CHARS_MAX)]
+    cut: bool = False
 
 
 class Power(msgspec.Struct, frozen=True, kw_only=True):

@@ -104,6 +104,8 @@ ASKS: tuple[type[ask.Ask], ...] = (
     placement.ListJobs,
     placement.GetJob,
     placement.CancelJob,
+    placement.WishLog,
+    placement.ReadLog,
     placement.SetQuota,
     placement.ListQuotas,
     placement.SetCap,
@@ -138,10 +140,11 @@ ASKS: tuple[type[ask.Ask], ...] = (
 SAMPLES: dict[str, type[msgspec.Struct]] = {
     "agent.heartbeat": node.Heartbeat,
     "agent.power": node.Power,
+    "agent.log": node.LogTail,
 }
 
 HEARS: dict[str, tuple[str, ...]] = {
-    "placement": ("agent.heartbeat", "agent.power"),
+    "placement": ("agent.heartbeat", "agent.power", "agent.log"),
     "carbon": ("agent.power",),
 }
 """Which samples each service hears."""

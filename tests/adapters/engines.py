@@ -12,6 +12,7 @@ from mesh_contracts.fact import Fact, tag_of
 from mesh_contracts.placement import Command, Engine, MemberSpec, Model, Resources, WorkloadSpec
 from meshkit.clock import SystemClock
 from meshkit.testing import test_id
+from node_agent.commands import Runs
 from node_agent.looking_after import LookingAfter
 from node_agent.runtimes import process
 from node_agent.telling import Teller
@@ -91,6 +92,8 @@ class Host:
     def __init__(self, folder: Path, models: Path) -> None:
         self.folder = folder
         self.models = models
+        self.jobs = Runs(runtime="process")
+        self.ended: Callable[[str], None] = lambda _: None
         self.told = Told()
         self.lifeline, self.ours = os.pipe()
         self.agents: list[Workloads] = []
@@ -98,9 +101,16 @@ class Host:
     def agent(self, devices: Any = None) -> Workloads:
         """Return what an agent that just started has."""
         looking_after = LookingAfter(
-            self.models, self.told.teller(), jobs="process", lifeline=self.lifeline, devices=devices
+            self.models,
+            self.told.teller(),
+            jobs=self.jobs,
+            lifeline=self.lifeline,
+            ended=self.ended,
+            devices=devices,
         )
-        made = Workloads(self.folder, looking_after, lifeline=self.lifeline, job_stop_s=2.0)
+        made = Workloads(
+            self.folder, looking_after, lifeline=self.lifeline, jobs=self.jobs, job_stop_s=2.0
+        )
         made.adopt()
         self.agents.append(made)
         return made

@@ -2,17 +2,25 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from mesh_contracts.node import LOG_CHARS_MAX, LogTail
 from mesh_contracts.placement import Command, Resources
+from meshkit.clock import SystemClock
+from meshkit.testing import test_id
+from node_agent.commands import Runs
+from node_agent.held import WENT_AWAY
 from node_agent.runtimes import process
-from node_agent.workloads import WENT_AWAY
+from node_agent.tails import Tails
 
-from tests.adapters.engines import Host, host, member, spec, until
+from tests.adapters.engines import NODE, Host, host, member, spec, until
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +76,25 @@ async def test_a_member_knows_who_and_where_it_is_and_nothing_of_ours(
     assert (said["RANK"], said["WORLD_SIZE"], said["MESH_ATTEMPT"]) == ("1", "2", "2")
     assert (said["EPOCHS"], said["CUDA_VISIBLE_DEVICES"]) == ("3", "GPU-1b2c,GPU-3d4e")
     assert "NATS_CREDENTIALS" not in said
+
+
+async def test_the_end_of_a_log_is_told_when_wished_for_and_when_its_workload_ends(here: Host) -> None:
+    sent: list[LogTail] = []
+    tails = Tails(here.folder, NODE, SystemClock(), sent.append)
+    here.ended = tails.tell
+    said = "print('x' * 40_000); print('the last line', flush=True)"
+    wished = runs(f"{said}; open('begun', 'w').close(); import time; time.sleep(1)")
+    here.agent().wish([wished])
+    await begun(here, wished)
+    tails.wish([wished])
+    assert sent == []
+    asked = msgspec.structs.replace(wished, log=1)
+    for _ in range(2):
+        tails.wish([asked])
+    await here.told.said("stopped")
+    assert [(one.number, one.cut) for one in sent] == [(1, True), (0, True)]
+    assert all(one.text.endswith("the last line\n") for one in sent)
+    assert {len(one.text) for one in sent} == {LOG_CHARS_MAX}
 
 
 async def test_a_member_that_fails_says_how_and_is_not_begun_again(here: Host) -> None:
@@ -184,3 +211,80 @@ async def test_what_is_left_of_a_kept_file_of_an_earlier_version_is_an_engine(he
     assert kept is not None
     assert (kept.kind, kept.whole) == ("engine", False)
     (here.folder / "workload.json").unlink()
+
+
+PODMAN_MORE = ("--runtime", "runc", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000")
+"""What podman needs where a machine is itself a container: no limits above its own."""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Make an image of one program, with podman, where that and the program are there and containers run."""
+    podman, busybox = shutil.which("podman"), shutil.which("busybox")
+    if podman is None or busybox is None:
+        pytest.skip("podman and busybox are not installed here")
+    root = tmp_path_factory.mktemp("root") / "image"
+    (root / "bin").mkdir(parents=True)
+    (root / "tmp").mkdir()
+    shutil.copy2(busybox, root / "bin" / "busybox")
+    (root / "bin" / "sh").symlink_to("busybox")
+    name = "localhost/mesh-test:1"
+    tar = subprocess.run(["tar", "-C", str(root), "-c", "."], capture_output=True, check=True).stdout
+    subprocess.run([podman, "import", "-", name], input=tar, capture_output=True, check=True)
+    tried = [podman, "run", "--rm", "--network=host", *PODMAN_MORE, name, "/bin/sh", "-c", "exit 0"]
+    ran = subprocess.run(tried, capture_output=True, text=True, check=False)
+    if ran.returncode != 0:
+        pytest.skip(f"podman runs no containers here: {ran.stderr.strip()[-200:]}")
+    yield name
+    subprocess.run([podman, "rmi", "--force", name], capture_output=True, check=False)
+
+
+def in_container(image: str, program: str, **env: str) -> Any:
+    return member(command=Command(image=image, argv=["/bin/sh", "-c", program], env=env))
+
+
+async def test_a_member_runs_in_a_container_of_its_image_and_its_exit_code_is_kept(
+    here: Host, image: str
+) -> None:
+    here.jobs = Runs(runtime="podman", more=PODMAN_MORE)
+    program = "busybox test $RANK = 0 && busybox test $EPOCHS = 3 && exit 7"
+    wished = in_container(image, program, EPOCHS="3")
+    here.agent().wish([wished])
+    failed = await here.told.said("failed")
+    assert failed.exit_code == 7
+
+
+def containers() -> str:
+    """Return the containers that are there, running or not."""
+    ps = ["podman", "ps", "--all", "--quiet"]
+    return subprocess.run(ps, capture_output=True, text=True, check=True).stdout
+
+
+async def test_a_container_is_told_to_stop_and_none_is_left(here: Host, image: str) -> None:
+    here.jobs = Runs(runtime="podman", more=PODMAN_MORE)
+    wished = in_container(image, "trap 'exit 0' TERM; echo begun; while :; do busybox sleep 0.1; done")
+    agent = here.agent()
+    agent.wish([wished])
+    log = here.folder / wished.workload_id / "log"
+    await until(lambda: log.exists() and b"begun" in log.read_bytes())
+    agent.wish([])
+    stopped = await here.told.said("stopped")
+    assert stopped.exit_code == 0
+    deaf = in_container(image, "trap '' TERM; echo begun; while :; do busybox sleep 0.1; done")
+    deaf = msgspec.structs.replace(deaf, workload_id=test_id("workload", "deaf"))
+    agent.wish([deaf])
+    log = here.folder / deaf.workload_id / "log"
+    await until(lambda: log.exists() and b"begun" in log.read_bytes())
+    agent.wish([])
+    await until(lambda: here.told.verbs().count("stopped") == 2)
+    assert containers() == ""
+
+
+async def test_without_podman_a_member_says_what_to_do(
+    here: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.jobs = Runs(runtime="podman")
+    monkeypatch.setenv("PATH", "/nowhere")
+    here.agent().wish([runs(TELL)])
+    failed = await here.told.said("failed")
+    assert "no podman on this server" in failed.reason

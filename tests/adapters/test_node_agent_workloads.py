@@ -133,7 +133,6 @@ async def test_a_second_shim_of_a_running_workload_leaves_at_once(here: Host) ->
     kept = process.recall(folder)
     assert kept is not None
     second = process.launch(folder, kept, ["/bin/false"], {}, None)
-
     await until(lambda: process.ended(second))
     assert here.found(wished) == before
 

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 GANG = """
 import os, socket, sys, time
 me, there = int(os.environ["RANK"]), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+print("I am rank", me, flush=True)
 if me == 0:
     with socket.create_server(there) as door:
         door.settimeout(30)
@@ -47,6 +48,12 @@ def test_the_members_of_a_gang_meet_and_the_job_succeeds(mesh: Mesh) -> None:
     ended = until("the gang met", 60.0, over)
     assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended
     assert {one["state"] for one in ended["workloads"]} == {"stopped"}
+
+    def said() -> set[str] | None:
+        logs = [tenant.get(f"/api/v1/workloads/{one['id']}/log") for one in ended["workloads"]]
+        return {log["text"] for log in logs} if all(log.get("text") for log in logs) else None
+
+    assert until("what they printed", 10.0, said) == {"I am rank 0\n", "I am rank 1\n"}
 
 
 def empty_one_server(mesh: Mesh) -> None:

@@ -24,6 +24,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One thing a node should run. ``api_key`` opens its engine; it travels in buckets only.
 
     With ``mig`` it runs on that instance of its one device.
+    ``log`` rises when the end of what it prints is wished for.
     """
 
     workload_id: WorkloadId
@@ -37,6 +38,7 @@ class WorkloadSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     devices: list[DeviceId]
     api_key: str
     mig: MigInstance | None = None
+    log: Count = 0
 
 
 class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,7 +46,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Of a job the node runs ``command`` on ``devices`` (on the instance ``mig`` of its one device, where it has one); ``attempt`` counts from 1, and above it the job
     goes on from its last checkpoint. Its members meet at ``rendezvous`` (``host:port``), where member 0 runs. Of a lease (``kind``) the whole server is the tenant's, and is
-    to be, by ``step``: handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
+    to be, by ``step`` (``log`` as of a workload): handed over (``hold``), erased (``erase``), shown to be as it should (``attest``).
     """
 
     workload_id: WorkloadId
@@ -62,6 +64,7 @@ class MemberSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rendezvous: str | None = None
     step: Literal["hold", "erase", "attest"] = "hold"
     mig: MigInstance | None = None
+    log: Count = 0
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

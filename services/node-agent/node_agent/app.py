@@ -10,9 +10,8 @@ import signal
 import time
 from importlib.metadata import version
 
-from mesh_contracts import wire
 from mesh_contracts.fact import Fact
-from mesh_contracts.node import Heartbeat, NodeJoined
+from mesh_contracts.node import LogTail, NodeJoined, WorkloadStatus
 from mesh_contracts.placement import Intent
 from mesh_contracts.units import NodeId
 from meshkit import telemetry, vitals
@@ -23,18 +22,22 @@ from meshkit.ops import Ops, serve_ops
 from meshkit.tasks import Supervised
 
 from node_agent.devices import Devices, open_devices
-from node_agent.health import Health
+from node_agent.faults import Faults
+from node_agent.health import Health, Used
 from node_agent.joining import Joining
 from node_agent.leases import Leases
 from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
+from node_agent.samples import Samples
 from node_agent.servers.opened import open_server
 from node_agent.settings import AgentSettings
+from node_agent.tails import Tails
 from node_agent.telling import Teller
 from node_agent.wishes import Wishes
 from node_agent.workloads import Workloads
 
-HEARTBEAT_EVERY_S = 2.0
+LOGS_MAX = 256
+"""Ends of logs that wait to be sent; others are lost."""
 ALONE_AFTER_S = 20.0
 """Below the time after which placement has what a lost node ran begin elsewhere."""
 STOP_WITHIN_S = 4.0
@@ -57,6 +60,7 @@ class Agent:
     teller: Teller
     workloads: Workloads
     leases: Leases
+    tails: Tails
     meter: NodeMeter
 
     def __init__(self, settings: AgentSettings, clock: Clock, chance: random.Random) -> None:
@@ -66,11 +70,12 @@ class Agent:
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.journal = self._open_journal()
         self.health = Health(self.devices, settings.agent_data_dir)
+        self.faults = Faults(self.devices, self.health, settings.agent_kernel_log)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
         self._tasks = Supervised()
         self._wishes: Wishes | None = None
-        self._beats = 0
+        self._logs: asyncio.Queue[LogTail] = asyncio.Queue(LOGS_MAX)
 
     async def run(self) -> None:
         """Start, serve until SIGTERM, SIGINT or the lifeline's end, stop.
@@ -139,13 +144,15 @@ class Agent:
         self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
-        self._tasks.begin(
-            "health", lambda: self.health.run(first, self.teller, lambda: self.leases.held)
-        )
+        self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._used))
+        self._tasks.begin("faults", lambda: self.faults.run(self.teller))
+        self._tasks.begin("driver", lambda: self.faults.watch_driver(self.teller))
         self._tasks.begin("wishes", wishes.run)
         self._tasks.begin("leases", self.leases.run)
-        self._tasks.begin("heartbeat", self._beat)
-        self._tasks.begin("power", self._power)
+        samples = Samples(self.bus, settings.mesh_site, node_id, self.clock)
+        self._tasks.begin("heartbeat", lambda: samples.beat(self.health, self._statuses))
+        self._tasks.begin("power", lambda: samples.power(self.meter))
+        self._tasks.begin("logs", lambda: samples.log(self._logs))
         self._tasks.begin(
             "energy", lambda: self.meter.run(self.teller, settings.agent_energy_interval_s)
         )
@@ -158,21 +165,25 @@ class Agent:
         self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
         self._tell_joined()
         lifeline = settings.agent_lifeline_fd
+        data = settings.agent_data_dir
+        folder = data / "workloads"
+        self.tails = Tails(folder, node_id, self.clock, self._tail)
         looking_after = LookingAfter(
             settings.models_dir,
             self.teller,
-            jobs=settings.agent_jobs,
+            jobs=settings.job_runs,
             lifeline=lifeline,
             devices=self.devices,
+            ended=self.tails.tell,
         )
         self.workloads = Workloads(
-            settings.agent_data_dir / "workloads",
+            folder,
             looking_after,
             lifeline=lifeline,
+            jobs=settings.job_runs,
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()
-        data = settings.agent_data_dir
         server = open_server(settings.agent_name, self.devices)
         self.leases = Leases(data, server, self.teller, self.health.check)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
@@ -232,22 +243,21 @@ class Agent:
     def _wished(self, intent: Intent) -> None:
         jobs = [member for member in intent.members if member.kind == "job"]
         self.workloads.wish([*intent.workloads, *jobs])
+        self.tails.wish([*intent.workloads, *jobs])
         self.leases.wish([member for member in intent.members if member.kind == "lease"])
         self.health.wish(intent.check)
 
-    async def _beat(self) -> None:
-        subject = f"sample.agent.heartbeat.{self.settings.mesh_site}.{self.teller.node_id}"
-        while True:
-            self._beats += 1
-            beat = Heartbeat(
-                node_id=self.teller.node_id,
-                at=self.clock.now(),
-                sequence=self._beats,
-                check=self.health.last,
-                workloads=[*self.workloads.statuses(), *self.leases.statuses()],
-            )
-            await self.bus.publish(subject, wire.encode(beat))
-            await asyncio.sleep(HEARTBEAT_EVERY_S)
+    def _statuses(self) -> list[WorkloadStatus]:
+        return [*self.workloads.statuses(), *self.leases.statuses()]
+
+    def _tail(self, tail: LogTail) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._logs.put_nowait(tail)
+
+    def _used(self) -> Used:
+        if self.leases.held:
+            return "leased"
+        return "busy" if self.workloads.uses() else "idle"
 
     async def _alone(self) -> None:
         """End members of jobs once placement may count this node as lost: it gives their work to others."""
@@ -255,12 +265,6 @@ class Agent:
             await asyncio.sleep(LOOK_EVERY_S)
             if self._wishes and time.monotonic() - self._wishes.heard_at > ALONE_AFTER_S:
                 self.workloads.stop_jobs(f"placement was not heard here for {ALONE_AFTER_S:g} s")
-
-    async def _power(self) -> None:
-        subject = f"sample.agent.power.{self.settings.mesh_site}.{self.teller.node_id}"
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.bus.publish(subject, wire.encode(self.meter.look(self.teller.node_id)))
 
     async def _told(self) -> None:
         """Wait a moment until the journal is drained."""

@@ -1,32 +1,45 @@
 """What a member of a job is started with: its command, and all it needs to find the others."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import msgspec
 from mesh_contracts.placement import MemberSpec
 
-from node_agent.runtimes.surroundings import NotServed, clean, visible
+from node_agent.runtimes.surroundings import REAL, NotServed, clean, visible
+
+Runtime = Literal["off", "process", "podman"]
 
 
-def program(spec: MemberSpec, runtime: str) -> list[str]:
+class Runs(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs the members of jobs here; ``more`` are words of the operator's for ``podman run``."""
+
+    runtime: Runtime
+    more: tuple[str, ...] = ()
+
+
+def program(spec: MemberSpec, runs: Runs) -> list[str]:
     """Return a member's command line. Raises ``NotServed`` where this node cannot run it.
 
     The runtime ``process`` has no images: the words of the command are run on the server itself, which is
-    for a laptop and for servers that one tenant has alone.
+    for a laptop and for servers that one tenant has alone. With ``podman`` the member is a container of its
+    image, with its devices by CDI (``nvidia.com/gpu=<UUID>``), and its CPU and memory limited.
     """
-    command = spec.command
-    if runtime != "process":
-        raise NotServed(
-            "this node runs no jobs: start its agent with AGENT_JOBS=process to have commands run on the server itself"
-        )
-    if command is None or not command.argv:
-        raise NotServed(
-            "the process runtime has no images: submit the job with the words of its command (-- python train.py)"
-        )
-    found = shutil.which(command.argv[0], path=_path(command.env))
-    if found is None:
-        raise NotServed(f"there is no program {command.argv[0]!r} on this server")
-    return [found, *command.argv[1:]]
+    match runs.runtime:
+        case "process":
+            return _process(spec)
+        case "podman":
+            return _podman(spec, runs.more)
+    raise NotServed(
+        "this node runs no jobs: start its agent with AGENT_JOBS=podman, or AGENT_JOBS=process to have commands"
+        " run on the server itself"
+    )
+
+
+def container(spec: MemberSpec, runs: Runs) -> str:
+    """Return the name of a member's container; empty where it has none."""
+    return f"mesh-{spec.workload_id}" if runs.runtime == "podman" else ""
 
 
 def environment(spec: MemberSpec, ours: Mapping[str, str]) -> dict[str, str]:
@@ -34,10 +47,13 @@ def environment(spec: MemberSpec, ours: Mapping[str, str]) -> dict[str, str]:
 
     A member is one process with all its devices; what it starts on them itself is its own.
     """
+    return {**clean(ours), **_own(spec)}
+
+
+def _own(spec: MemberSpec) -> dict[str, str]:
     host, _, port = (spec.rendezvous or "").rpartition(":")
     meeting = {"MASTER_ADDR": host, "MASTER_PORT": port} if host else {}
     return {
-        **clean(ours),
         **(spec.command.env if spec.command else {}),
         **visible(spec.devices),
         **meeting,
@@ -52,5 +68,35 @@ def environment(spec: MemberSpec, ours: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _path(env: Mapping[str, str]) -> str | None:
-    return env.get("PATH")
+def _process(spec: MemberSpec) -> list[str]:
+    command = spec.command
+    if command is None or not command.argv:
+        raise NotServed(
+            "the process runtime has no images: submit the job with the words of its command (--command)"
+        )
+    found = shutil.which(command.argv[0], path=command.env.get("PATH"))
+    if found is None:
+        raise NotServed(f"there is no program {command.argv[0]!r} on this server")
+    return [found, *command.argv[1:]]
+
+
+def _podman(spec: MemberSpec, more: Sequence[str]) -> list[str]:
+    found = shutil.which("podman")
+    if found is None:
+        raise NotServed(
+            "there is no podman on this server: install it, or start the agent with AGENT_JOBS=process"
+        )
+    assert spec.command is not None, "a job has a command"
+    limits: list[str] = []
+    if spec.resources is not None and spec.resources.memory_mib:
+        limits += ["--memory", f"{spec.resources.memory_mib}m"]
+    if spec.resources is not None and spec.resources.cpu_milli:
+        limits += ["--cpus", f"{spec.resources.cpu_milli / 1_000:g}"]
+    devices = [f"--device=nvidia.com/gpu={one}" for one in spec.devices if one.startswith(REAL)]
+    # By name alone: the values are in podman's own environment, and in no command line.
+    known = [f"--env={name}" for name in sorted(_own(spec))]
+    name = f"mesh-{spec.workload_id}"
+    return [
+        *(found, "run", "--rm", "--replace", "--name", name, "--network=host", "--pull=missing"),
+        *(*limits, *devices, *known, *more, spec.command.image, *spec.command.argv),
+    ]

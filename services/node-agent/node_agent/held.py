@@ -9,10 +9,14 @@ from pathlib import Path
 import msgspec
 from mesh_contracts.placement import MemberSpec
 
+from node_agent.commands import Runs, container
 from node_agent.domain import reconcile as wishes
 from node_agent.domain.supervise import Watch
 from node_agent.runtimes import process
 from node_agent.runtimes.shim import STOP_WITHIN_S
+
+WENT_AWAY = "its server, or what runs it there, went away"
+"""Why a member of a job is over that its machine's end took: its gang begins anew as a whole."""
 
 
 class Held:
@@ -34,6 +38,14 @@ class Held:
         self.wished_to_stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
+    def went_away(self) -> None:
+        """Note that its machine's end took it: an engine begins anew, a member of a job is over."""
+        if self.kept.kind == "engine":
+            self.interrupted = True
+        else:
+            self.cut_short = self.cut_short or WENT_AWAY
+            self.watch = Watch(phase="failed", since=time.monotonic())
+
     @property
     def phase(self) -> wishes.Phase:
         """Where it stands."""
@@ -51,7 +63,7 @@ class Held:
         return self.found
 
 
-def kept_of(spec: wishes.Spec, incarnation: int, job_stop_s: float) -> process.Kept:
+def kept_of(spec: wishes.Spec, incarnation: int, jobs: Runs, job_stop_s: float) -> process.Kept:
     """Return what is kept of a workload that is about to start for the ``incarnation``-th time."""
     job = isinstance(spec, MemberSpec)
     return process.Kept(
@@ -63,6 +75,7 @@ def kept_of(spec: wishes.Spec, incarnation: int, job_stop_s: float) -> process.K
         kind="job" if job else "engine",
         whole=wishes.whole(spec),
         stop_within_s=job_stop_s if job else STOP_WITHIN_S,
+        container=container(spec, jobs) if isinstance(spec, MemberSpec) else "",
     )
 
 

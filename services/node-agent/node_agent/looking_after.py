@@ -6,11 +6,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
 from mesh_contracts.placement import MemberSpec, WorkloadSpec
+from mesh_contracts.units import WorkloadId
 from meshkit.telemetry import METRICS
 from msgspec.structs import replace
 
@@ -20,7 +21,7 @@ from node_agent.domain.supervise import Seen, Watch, judge
 from node_agent.engines import start
 from node_agent.held import Held, cpu_us, words_of
 from node_agent.probe import answers
-from node_agent.runtimes import process
+from node_agent.runtimes import containers, process
 from node_agent.runtimes.surroundings import NotServed
 from node_agent.telling import Teller
 
@@ -41,22 +42,27 @@ logger = logging.getLogger(__name__)
 
 
 class LookingAfter:
-    """Looks after workloads, each in a task of its own. ``jobs``: the runtime of jobs on this node."""
+    """Looks after workloads, each in a task of its own.
+
+    ``jobs``: what runs jobs on this node. ``ended`` is called with each that has ended, while its folder is there.
+    """
 
     def __init__(
         self,
         models: Path,
         teller: Teller,
         *,
-        jobs: str,
+        jobs: commands.Runs,
         lifeline: int | None,
         devices: Devices | None = None,
+        ended: Callable[[WorkloadId], None] = lambda _: None,
     ) -> None:
         self._models = models
         self._teller = teller
         self._jobs = jobs
         self._lifeline = lifeline
         self._devices = devices
+        self._ended = ended
         self._making = asyncio.Lock()
 
     async def launch(self, held: Held, spec: WorkloadSpec | MemberSpec) -> None:
@@ -80,11 +86,13 @@ class LookingAfter:
             if held.interrupted:
                 return
             if held.phase == "stopped" and not held.cut_short:
+                await containers.remove(held.kept.container)
                 self._tell_once(held, "stopped")
                 return
             if held.phase in {"stopped", "failed"}:
                 self._tell_once(held, "failed")
                 await self._end_rest(held)
+                await containers.remove(held.kept.container)
                 return
             pause = LOOK_STARTING_S if held.phase == "starting" else LOOK_S
             if held.wished_to_stop.is_set():
@@ -114,12 +122,13 @@ class LookingAfter:
             held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
             process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
         found = held.look()
-        if not found.alive and found.why == "lifeline" and not held.cut_short:
-            held.interrupted = True
+        if not found.alive and found.why == "lifeline":
+            held.went_away()
             return
         if held.phase == "stopping" and now > held.stop_at:
             held.stop_at = float("inf")
             process.kill(held.folder, held.kept.workload_id)
+            await containers.remove(held.kept.container)
         before = held.phase
         seen = Seen(
             alive=found.alive,
@@ -174,6 +183,8 @@ class LookingAfter:
                 exit_code=held.found.exit_code,
                 interrupted=bool(held.cut_short),
             )
+        if what in {"stopped", "failed"}:
+            self._ended(kept.workload_id)
         # Told first, marked second: a kill in between tells the same fact again.
         process.mark(held.folder, f"{what}.{kept.incarnation}")
         METRICS.count("mesh_workloads_total", outcome=what)

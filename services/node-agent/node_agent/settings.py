@@ -1,6 +1,7 @@
 """What an agent is told, read once from the environment."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -9,6 +10,8 @@ from mesh_contracts.node import Level
 from mesh_contracts.units import NAME_PATTERN, Name
 from meshkit.config import Settings
 from msgspec import Meta
+
+from node_agent.commands import Runs, Runtime
 
 NOT_HELD = Path("/dev/null")
 LEVELS: tuple[str, ...] = get_args(Level)
@@ -68,7 +71,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
     ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
-    ``agent_jobs`` is what runs jobs here; ``agent_job_stop_s`` how long a member may take to write its
+    ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``; ``agent_job_stop_s`` how long a member may take to write its
     checkpoint and end, from SIGTERM on.
     """
 
@@ -93,7 +96,9 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_assurances: Assurances = Assurances()
     agent_idle_w: Watts = 0
     agent_gpu_w: Watts = 0
-    agent_jobs: Literal["off", "process"] = "off"
+    agent_kernel_log: Path = Path("/dev/kmsg")
+    agent_jobs: Runtime = "off"
+    agent_podman_more: str = ""
     agent_job_stop_s: Seconds = 30.0
 
     @property
@@ -101,6 +106,11 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
         """The file with the node's own nkey."""
         held = self.nats_credentials
         return self.agent_data_dir / "bus.nk" if held == NOT_HELD else held
+
+    @property
+    def job_runs(self) -> Runs:
+        """What runs the members of jobs here."""
+        return Runs(runtime=self.agent_jobs, more=tuple(shlex.split(self.agent_podman_more)))
 
     @property
     def models_dir(self) -> Path:

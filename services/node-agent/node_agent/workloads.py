@@ -11,15 +11,13 @@ from mesh_contracts.node import WorkloadStatus
 from mesh_contracts.placement import MemberSpec, WorkloadSpec
 from mesh_contracts.units import WorkloadId, is_id
 
+from node_agent.commands import Runs
 from node_agent.domain import reconcile as wishes
 from node_agent.domain.energy import Use
 from node_agent.domain.supervise import Watch
 from node_agent.held import Held, cpu_us, kept_of
 from node_agent.looking_after import LOOK_S, LookingAfter
 from node_agent.runtimes import process
-
-WENT_AWAY = "its server, or what runs it there, went away"
-"""Why a member of a job is over that its machine's end took: its gang begins anew as a whole."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +26,18 @@ class Workloads:
     """All engines and members of jobs here. ``adopt`` once, then ``wish`` whenever placement wishes."""
 
     def __init__(
-        self, folder: Path, looking_after: LookingAfter, *, lifeline: int | None, job_stop_s: float
+        self,
+        folder: Path,
+        looking_after: LookingAfter,
+        *,
+        lifeline: int | None,
+        jobs: Runs,
+        job_stop_s: float,
     ) -> None:
         self._folder = folder.resolve()
         self._looking_after = looking_after
         self._lifeline = lifeline
-        self._job_stop_s = job_stop_s
+        self._jobs, self._job_stop_s = jobs, job_stop_s
         self._held: dict[WorkloadId, Held] = {}
         self._wanted: list[wishes.Spec] | None = None
 
@@ -114,13 +118,10 @@ class Workloads:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _interrupted(self, held: Held) -> None:
-        """Have an engine begin anew where it was; a member of a job is over, and its gang with it."""
-        if held.kept.kind == "engine":
-            held.interrupted = True
-            return
-        held.cut_short = WENT_AWAY
-        held.watch = Watch(phase="failed", since=time.monotonic())
-        self._look_after(held)
+        """Have an engine begin anew where it was, and a member of a job be told of as over."""
+        held.went_away()
+        if not held.interrupted:
+            self._look_after(held)
 
     def _act(self) -> None:
         if self._wanted is None:
@@ -154,7 +155,7 @@ class Workloads:
     def _start(self, spec: wishes.Spec) -> None:
         before = self._held.get(spec.workload_id)
         incarnation = 1 if before is None else before.kept.incarnation + 1
-        kept = kept_of(spec, incarnation, self._job_stop_s)
+        kept = kept_of(spec, incarnation, self._jobs, self._job_stop_s)
         folder = self._folder / spec.workload_id
         process.remember(folder, kept)
         held = self._held[spec.workload_id] = Held(folder, kept)

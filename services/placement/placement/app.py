@@ -40,6 +40,7 @@ from mesh_contracts.placement import (
     MakeMoves,
     PlanMaintenance,
     PlanMoves,
+    ReadLog,
     RearmBreaker,
     ReleaseLease,
     RequestLease,
@@ -47,6 +48,7 @@ from mesh_contracts.placement import (
     SetCap,
     SetQuota,
     SubmitJob,
+    WishLog,
 )
 from meshkit.clock import Clock, SystemClock
 from meshkit.config import StoreSettings
@@ -60,6 +62,7 @@ from placement import (
     intents,
     job_asks,
     lease_asks,
+    log_asks,
     maintenance_asks,
     memory,
     move_asks,
@@ -98,6 +101,8 @@ def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service
     service.answers(ListJobs, job_asks.list_jobs)
     service.answers(GetJob, job_asks.get_job)
     service.answers(CancelJob, job_asks.cancel_job)
+    service.answers(WishLog, log_asks.wish_log)
+    service.answers(ReadLog, log_asks.read_log)
     service.answers(RequestLease, lease_asks.request_lease)
     service.answers(ListLeases, lease_asks.list_leases)
     service.answers(GetLease, lease_asks.get_lease)
@@ -120,6 +125,7 @@ def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service
     service.writes("routes", settle.all_routes)
     service.hears("agent.heartbeat", pulse.beats.on_heartbeat)
     service.hears("agent.power", weighing.on_power)
+    service.hears("agent.log", pulse.tails.on_log)
     service.leads(
         lambda: remembering.follow(lambda: service.store, site),
         lambda: remembering.prepare(lambda: service.store, site),

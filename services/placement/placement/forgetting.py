@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from meshkit.store import Transaction
 
-from placement import breaking, demands, jobstore, leasestore, store, windows
+from placement import breaking, demands, jobstore, leasestore, logs, store, windows
 
 BATCH = 1_000
 
@@ -17,5 +17,6 @@ async def forget(tx: Transaction, now: datetime) -> None:
     await jobstore.forget(tx, before, BATCH)
     await leasestore.forget(tx, before, BATCH)
     await windows.forget(tx, before, BATCH)
+    await logs.forget(tx, now - timedelta(seconds=logs.KEPT_S), BATCH)
     await demands.forget(tx, now, BATCH)
     await breaking.forget(tx, now)

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
+import msgspec
 from mesh_contracts.placement import Intent, MemberSpec
 from meshkit.store import Transaction
 
-from placement import jobstore, leasestore, members, reading
+from placement import jobstore, leasestore, logs, members, reading
 from placement.domain.fleet import Placed, Wanted
 from placement.domain.jobs import rendezvous
 from placement.domain.members import Member
@@ -52,8 +53,12 @@ async def _intents(
         there[member.node_id].append(member)
     begun = {node: _begun(running[node], there[node]) for node in checks}
     specs = await _specs(tx, [one for _, stays in begun.values() for one in stays])
+    ids = [*specs, *(item.workload_id for runs, _ in begun.values() for _, item in runs)]
+    wished = await logs.wished(tx, ids) if ids else {}
+    for one in wished.keys() & specs.keys():
+        specs[one] = msgspec.structs.replace(specs[one], log=wished[one])
     return {
-        node: intent_of(node, checks[node], runs, [specs[one.workload_id] for one in stays])
+        node: intent_of(node, checks[node], runs, [specs[one.workload_id] for one in stays], wished)
         for node, (runs, stays) in begun.items()
     }
 

@@ -34,6 +34,7 @@ from placement.figures import show
 from placement.forgetting import forget
 from placement.heartbeats import Heartbeats
 from placement.intents import put_intent
+from placement.logs import Tails
 from placement.repair import NOTHING, Differs, differing, repair
 from placement.scaling import rescale
 from placement.settle import settle
@@ -87,6 +88,7 @@ class Pulse:
         self._whole_since = whole_since
         self._weighing = weighing
         self.beats = Heartbeats(clock)
+        self.tails = Tails()
         self._awake = clock.monotonic()
         self._ticks = 0
 
@@ -137,6 +139,9 @@ class Pulse:
                     # Time alone makes room, too: whom nobody might preempt yet.
                     held.refused.clear()
                     await repair(tx, self.beats, self._clock.now(), seen.differs, self._occasion)
+        if self.tails:
+            async with self._opened().transaction() as tx:
+                await self.tails.write(tx, self._clock.now())
         if self._ticks % PRUNE_EVERY == 0:
             async with self._opened().transaction() as tx:
                 await forget(tx, self._clock.now())

@@ -8,6 +8,7 @@ from mesh_tools.cli import show
 from mesh_tools.cli.door import Door, Refused, part
 from mesh_tools.cli.explaining import OPTIONS, explain
 from mesh_tools.cli.leading import LEADING, SCALING, leading, scaling
+from mesh_tools.cli.logs import MEMBER, logs
 from mesh_tools.cli.show import age, field, reasons
 from mesh_tools.cli.terms import SHAPE, shape
 from mesh_tools.cli.verbs import Verbs, argument, door
@@ -60,6 +61,7 @@ def verbs(noun: str) -> Verbs:
         *LEADING,
     )
     made.add("delete", delete, "stop serving", ENDPOINT)
+    made.add("logs", logs, "what its replicas printed last", ENDPOINT, MEMBER)
     made.add("explain", explain, "where one more replica would go, and why not elsewhere", *OPTIONS)
     return made
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mesh_tools.cli import show
 from mesh_tools.cli.door import Door, Refused, part
+from mesh_tools.cli.logs import MEMBER, logs
 from mesh_tools.cli.show import Column, age, field, reasons
 from mesh_tools.cli.terms import ISOLATION, NEAR, SHAPE, residency, shape, terms
 from mesh_tools.cli.verbs import Verbs, argument, door
@@ -55,6 +56,7 @@ def verbs(noun: str) -> Verbs:
             WAIT,
         )
         made.add("cancel", end, "end a job", one)
+        made.add("logs", logs, "what its members printed last", one, MEMBER)
     else:
         made.add("list", list_leases, "the leases you see, and why each waits", ENDED)
         made.add("get", get, "all about one lease and its servers", one)

@@ -12,7 +12,7 @@ from mesh_contracts.units import Wide, dec_hook, new_id
 from meshkit.telemetry import METRICS
 
 from inference_gateway.domain.faults import unavailable
-from inference_gateway.http.api import asking, fleet, ledgers, limits, sites, tenants, work
+from inference_gateway.http.api import asking, fleet, ledgers, limits, logs, sites, tenants, work
 from inference_gateway.http.documents import DOCUMENTS, Described, WideSchema
 from inference_gateway.http.events import PATH, EventDoor, send_problem
 from inference_gateway.http.openai import Doors
@@ -27,7 +27,9 @@ from inference_gateway.http.problems import (
 )
 from inference_gateway.http.wire import BodyLate, Receive, Scope, Send, in_time, own_headers, send_fault
 
-VERBS = re.compile(r"^(/api/v1/(?:nodes|dead-letters)/.+):(cordon|drain|return|check|redrive)$")
+VERBS = re.compile(
+    r"^(/api/v1/(?:nodes|sites|dead-letters)/.+):(cordon|drain|return|check|move|rearm|redrive)$"
+)
 """``/nodes/n1:cordon`` reads as people write it, and is routed as ``/nodes/n1/cordon``."""
 
 
@@ -57,6 +59,7 @@ def api(asker: asking.Asker) -> Litestar:
             work.Jobs,
             work.Leases,
             work.Quotas,
+            logs.Workloads,
             fleet.Letters,
             ledgers.Requests,
             ledgers.list_usage,

@@ -1,6 +1,6 @@
 """The accelerators of this server: real ones through NVML, or rehearsals that say so everywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from mesh_contracts.node import Device, Quality
@@ -8,6 +8,7 @@ from mesh_contracts.placement.nouns import MigInstance
 from meshkit.errors import ConfigError
 
 from node_agent.domain.energy import Busy, Drawn
+from node_agent.domain.xid import Xid
 from node_agent.settings import AgentSettings
 
 
@@ -20,6 +21,23 @@ class Devices(Protocol):
     """Where energy figures come from, in words."""
     full_power_w: int | None
     """The most that all that ``draw`` counts can draw together, where that is known."""
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long a call to their driver has not come back."""
+        ...
+
+    def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
+        """Have ``told`` called with each error that they tell, perhaps from another thread; return what ends that."""
+        ...
+
+    def recovery(self, index: int) -> int | None:
+        """Return what a device itself says is to be done to mend it; ``None`` where it does not. May block."""
+        ...
+
+    def buses(self) -> list[str]:
+        """Return their PCI addresses, by index; empty where there are none."""
+        ...
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index; the same as long as the agent runs."""

@@ -1,9 +1,11 @@
-"""Real devices through NVML: who they are, and their own energy counters. Thin so far:
-no errors, no clocks, no links; the node's energy is that of its devices alone.
-"""  # noqa: D205
+"""Real devices through NVML: who they are, their own energy counters, the errors that they tell.
+
+The node's energy is that of its devices alone. Each call is made from a thread of its own: a driver that hangs
+does not stop the agent.
+"""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pynvml
@@ -11,14 +13,24 @@ from mesh_contracts.node import Device, Quality
 from mesh_contracts.placement.nouns import MigInstance
 
 from node_agent.devices import NoInstance
+from node_agent.devices.driver import DriverThread, Stuck
+from node_agent.devices.events import XidEvents
 from node_agent.devices.instances import instance_of
 from node_agent.domain.energy import Busy, Drawn
+from node_agent.domain.xid import Xid
 
 MIB = 1024**2
 UJ_PER_MJ = 1_000
 MW_PER_W = 1_000
 FLOOR_SPAN_US = 500_000
 """Between two looks that follow each other closer than this a counter may simply not have moved."""
+
+START_WITHIN_S = 30.0
+READ_WITHIN_S = 0.25
+"""All devices' counters, each second; a driver that takes longer is waited for by nobody."""
+
+CUT_WITHIN_S = 60.0
+"""An instance and the compute instance on it."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +49,71 @@ class Nvml:
     def __init__(self) -> None:
         nvml: Any = pynvml
         self._nvml = nvml
+        self._driver = DriverThread("nvml")
+        # A cut takes longer than counters may wait to be read.
+        self._cutting = DriverThread("nvml-mig")
         try:
-            nvml.nvmlInit()
-            count = int(nvml.nvmlDeviceGetCount())
-        except nvml.NVMLError as fault:
+            count = self._driver.call(self._begin, START_WITHIN_S)
+        except (nvml.NVMLError, Stuck) as fault:
             raise NvmlAbsent(
                 f"NVML does not answer ({fault}); install the NVIDIA driver, or set AGENT_DEVICES=rehearsal"
             ) from fault
         try:
-            self._handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-            self._devices = [self._described(*one) for one in enumerate(self._handles)]
-            self._counters = [self._energy_uj(handle) for handle in self._handles]
-        except nvml.NVMLError as fault:
+            self._driver.call(lambda: self._know(count), START_WITHIN_S)
+        except (nvml.NVMLError, Stuck) as fault:
             raise NvmlAbsent(
                 f"a device cannot be read through NVML ({fault}); see nvidia-smi, and whether it has an energy counter"
             ) from fault
         self._lost: set[int] = set()
         self._floor_w = [float("inf")] * count
+
+    def _begin(self) -> int:
+        self._nvml.nvmlInit()
+        return int(self._nvml.nvmlDeviceGetCount())
+
+    def _know(self, count: int) -> None:
+        self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
+        self._devices = [self._described(*one) for one in enumerate(self._handles)]
+        self._counters = [self._energy_uj(handle) for handle in self._handles]
         self.full_power_w = self._limits_w()
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long a call to the driver has not come back."""
+        return self._driver.stuck_s
+
+    def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
+        """Have ``told`` called, from another thread, with each error that the driver tells; return what ends that.
+
+        Where it tells none (an old driver, no right to hear events), that is logged once.
+        """
+        events = XidEvents(self._nvml, self._handles, told)
+        events.start()
+        return events.stop
+
+    def recovery(self, index: int) -> int | None:
+        """Return what a GPU itself says is to be done to mend it (NVML field 230); ``None`` where it does not."""
+        field = getattr(self._nvml, "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION", None)
+        if field is None:
+            return None
+        try:
+            (found,) = self._driver.call(
+                lambda: self._nvml.nvmlDeviceGetFieldValues(self._handles[index], [field]),
+                READ_WITHIN_S,
+            )
+        except (self._nvml.NVMLError, Stuck):
+            return None
+        return int(found.value.uiVal) if found.nvmlReturn == self._nvml.NVML_SUCCESS else None
+
+    def buses(self) -> list[str]:
+        """Return the devices' PCI addresses, by index; empty where one is not told."""
+        try:
+            return self._driver.call(
+                lambda: [_text(self._nvml.nvmlDeviceGetPciInfo(one).busId) for one in self._handles],
+                START_WITHIN_S,
+            )
+        except (self._nvml.NVMLError, Stuck):
+            return []
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""
@@ -69,7 +128,11 @@ class Nvml:
         index = next((one.index for one in self._devices if one.device_id == device_id), None)
         if index is None:
             raise NoInstance(f"there is no device {device_id} here any more")
-        return instance_of(self._nvml, self._handles[index], mig)
+        handle = self._handles[index]
+        try:
+            return self._cutting.call(lambda: instance_of(self._nvml, handle, mig), CUT_WITHIN_S)
+        except Stuck as fault:
+            raise NoInstance(f"{device_id} is not cut: {fault}") from fault
 
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what the devices' counters rose by; nothing where one fell (the driver was reloaded).
@@ -77,7 +140,7 @@ class Nvml:
         Idle power is taken as the lowest seen so far. What a device draws that cannot be read is
         counted once it can be again.
         """
-        before, self._counters = self._counters, self._read()
+        before, self._counters = self._counters, self._read_in_time()
         risen = [now - then for now, then in zip(self._counters, before, strict=True)]
         if any(energy < 0 for energy in risen):
             return None
@@ -117,6 +180,12 @@ class Nvml:
         except self._nvml.NVMLError:
             return None
         return -(-sum(limits_mw) // MW_PER_W)
+
+    def _read_in_time(self) -> list[int]:
+        try:
+            return self._driver.call(self._read, READ_WITHIN_S)
+        except Stuck:
+            return list(self._counters)
 
     def _read(self) -> list[int]:
         counters = list(self._counters)

@@ -7,7 +7,7 @@ find that fault, for as long as the file is there; ``{"lease": {"step": "erase"}
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -17,6 +17,7 @@ from mesh_contracts.placement.nouns import MigInstance
 from msgspec import Meta
 
 from node_agent.domain.energy import Busy, Drawn, PowerModel, rehearse
+from node_agent.domain.xid import Xid
 
 SCENARIO = "rehearsal.json"
 MEMORY_MIB = 143_771
@@ -60,6 +61,7 @@ class Rehearsal:
 
     rehearsal = True
     quality: Quality = "estimated"
+    stuck_s = 0.0
     source = "rehearsal: a model of idle and full power, driven by the engines' CPU time"
 
     def __init__(self, node: str, count: int, folder: Path, *, mig: int = 0) -> None:
@@ -78,6 +80,20 @@ class Rehearsal:
         ]
         self._ids = [device.device_id for device in self._devices]
         self.full_power_w: int | None = self._model.most_w(count)
+
+    def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
+        """Tell nothing: there is no driver."""
+        del told
+        return lambda: None
+
+    def recovery(self, index: int) -> int | None:
+        """Return nothing: there is no device."""
+        del index
+        return None
+
+    def buses(self) -> list[str]:
+        """Return none."""
+        return []
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""

@@ -35,7 +35,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent itself remembers of a workload; never its key.
 
-    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to.
+    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to,
+    ``container`` the name of its container, if it has one.
     """
 
     workload_id: str
@@ -46,6 +47,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["engine", "job"] = "engine"
     whole: bool = False
     stop_within_s: float = shim.STOP_WITHIN_S
+    container: str = ""
 
 
 def launch(
@@ -183,6 +185,23 @@ def last_words(folder: Path) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip()]
     return said[-1][:300] if said else ""
+
+
+def log_end(folder: Path, most: int) -> tuple[str, bool]:
+    """Return the last of what a workload printed, at most so many characters, and whether there was more before."""
+    said = b""
+    for name in ("log", "log.1"):
+        try:
+            with (folder / name).open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - most - 1))
+                said = file.read(most + 1) + said
+        except OSError:
+            continue
+        if len(said) > most:
+            break
+    text = said.decode(errors="replace")
+    return text[-most:], len(text) > most
 
 
 def boot_id() -> str:

@@ -1,7 +1,7 @@
 """What others see: endpoints and nodes for people, routes for the gateway, intents for agents."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -198,8 +198,12 @@ def intent_of(
     check: int,
     running: Sequence[tuple[Wanted, Placed]],
     members: Sequence[MemberSpec] = (),
+    wished: Mapping[str, int] | None = None,
 ) -> Intent:
-    """Return all that a node should run: what lives there, or finishes the requests it has."""
+    """Return all that a node should run: what lives there, or finishes the requests it has.
+
+    ``wished`` is the last wish for each replica's log, where there is one.
+    """
     return Intent(
         node_id=node_id,
         check=check,
@@ -217,6 +221,7 @@ def intent_of(
                 devices=[held.device_id for held in item.devices],
                 api_key=item.api_key,
                 mig=instance_of(wanted.resources, item.devices),
+                log=(wished or {}).get(item.workload_id, 0),
             )
             for wanted, item in running
             if item.living or item.draining

@@ -1,0 +1,176 @@
+/* A double of libnvidia-ml.so.1: devices, energy, errors and events as a text file says, read again at each call.
+
+   The file is named by NVML_DOUBLE; each of its lines is `key=value`:
+
+     count=8             how many GPUs there are (1)
+     gpu1.lost=1         every call about GPU 1 answers "GPU is lost"
+     gpu1.hang=30        every call about GPU 1 takes 30 seconds: a driver that is stuck
+     gpu1.energy=7000    its energy counter, in millijoules (1000)
+     gpu1.recovery=2     what its field "GPU recovery action" says (0)
+     event.1=3:79        the first event: GPU 3 tells XID 79; event.2 is the next, and so on
+
+   It is compiled against NVIDIA's own header, so that a layout that drifts is an error of the compiler. */
+
+#define NVML_NO_UNVERSIONED_FUNC_DEFS
+#include <nvml.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define GPUS_MAX 64
+#define LINE_MAX_BYTES 256
+#define POLL_US 2000
+
+static char handles[GPUS_MAX];
+static unsigned long long delivered;
+
+/* Return a key's value, or `otherwise` where the scenario does not say. */
+static long long said(const char *key, long long otherwise) {
+    const char *path = getenv("NVML_DOUBLE");
+    FILE *file = path ? fopen(path, "r") : NULL;
+    char line[LINE_MAX_BYTES];
+    long long found = otherwise;
+    size_t length = strlen(key);
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, key, length) && line[length] == '=') found = atoll(line + length + 1);
+    if (file) fclose(file);
+    return found;
+}
+
+static long long about(unsigned gpu, const char *what, long long otherwise) {
+    char key[LINE_MAX_BYTES];
+    snprintf(key, sizeof key, "gpu%u.%s", gpu, what);
+    return said(key, otherwise);
+}
+
+static unsigned gpu_of(nvmlDevice_t device) { return (unsigned)((char *)device - handles); }
+
+/* Return whether a GPU answers; a call to one that hangs returns late. */
+static nvmlReturn_t answers(nvmlDevice_t device) {
+    unsigned gpu = gpu_of(device);
+    long long hang = about(gpu, "hang", 0);
+    for (long long waited = 0; waited < hang * 10 && about(gpu, "hang", 0); waited++) usleep(100000);
+    return about(gpu, "lost", 0) ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlInitWithFlags(unsigned int flags) {
+    (void)flags;
+    return said("absent", 0) ? NVML_ERROR_DRIVER_NOT_LOADED : NVML_SUCCESS;
+}
+nvmlReturn_t nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+nvmlReturn_t nvmlShutdown(void) { return NVML_SUCCESS; }
+
+const char *nvmlErrorString(nvmlReturn_t result) {
+    switch (result) {
+    case NVML_SUCCESS: return "Success";
+    case NVML_ERROR_DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case NVML_ERROR_GPU_IS_LOST: return "GPU is lost";
+    case NVML_ERROR_TIMEOUT: return "Timeout";
+    default: return "Unknown Error";
+    }
+}
+
+nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
+    *count = (unsigned)said("count", 1);
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device) {
+    if (index >= GPUS_MAX || index >= (unsigned)said("count", 1)) return NVML_ERROR_INVALID_ARGUMENT;
+    *device = (nvmlDevice_t)(handles + index);
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
+    nvmlReturn_t result = answers(device);
+    snprintf(uuid, length, "GPU-%08u-0000-4000-8000-000000000000", gpu_of(device));
+    return result;
+}
+
+nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length) {
+    snprintf(name, length, "NVIDIA H200");
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory) {
+    memory->total = 143771ULL << 20;
+    memory->used = 0;
+    memory->free = memory->total;
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetPciInfo_v3(nvmlDevice_t device, nvmlPciInfo_t *pci) {
+    unsigned gpu = gpu_of(device);
+    memset(pci, 0, sizeof *pci);
+    pci->bus = 0x10 + gpu;
+    snprintf(pci->busId, sizeof pci->busId, "00000000:%02X:00.0", pci->bus);
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned long long *energy) {
+    nvmlReturn_t result = answers(device);
+    *energy = (unsigned long long)about(gpu_of(device), "energy", 1000);
+    return result;
+}
+
+nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *limit) {
+    *limit = 700000;
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values) {
+    nvmlReturn_t result = answers(device);
+    for (int at = 0; at < count; at++) {
+        values[at].nvmlReturn = NVML_ERROR_NOT_SUPPORTED;
+        if (values[at].fieldId != NVML_FI_DEV_GET_GPU_RECOVERY_ACTION) continue;
+        values[at].nvmlReturn = NVML_SUCCESS;
+        values[at].valueType = NVML_VALUE_TYPE_UNSIGNED_INT;
+        values[at].value.uiVal = (unsigned)about(gpu_of(device), "recovery", 0);
+    }
+    return result;
+}
+
+nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
+    *set = (nvmlEventSet_t)handles;
+    delivered = 0;
+    return NVML_SUCCESS;
+}
+nvmlReturn_t nvmlEventSetFree(nvmlEventSet_t set) {
+    (void)set;
+    return NVML_SUCCESS;
+}
+nvmlReturn_t nvmlDeviceRegisterEvents(nvmlDevice_t device, unsigned long long types, nvmlEventSet_t set) {
+    (void)types, (void)set;
+    return answers(device);
+}
+
+/* Return the next event that was not delivered yet, as XID, once the scenario has it. */
+nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsigned int within_ms) {
+    (void)set;
+    for (unsigned long long waited = 0; waited <= within_ms * 1000ULL; waited += POLL_US) {
+        char key[LINE_MAX_BYTES], *rest;
+        const char *path = getenv("NVML_DOUBLE");
+        FILE *file = path ? fopen(path, "r") : NULL;
+        char line[LINE_MAX_BYTES];
+        int found = 0;
+        snprintf(key, sizeof key, "event.%llu=", delivered + 1);
+        while (file && fgets(line, sizeof line, file))
+            if (!strncmp(line, key, strlen(key))) {
+                unsigned gpu = (unsigned)strtoul(line + strlen(key), &rest, 10);
+                memset(data, 0, sizeof *data);
+                data->device = (nvmlDevice_t)(handles + gpu);
+                data->eventType = nvmlEventTypeXidCriticalError;
+                data->eventData = strtoull(rest + 1, NULL, 10);
+                found = 1;
+            }
+        if (file) fclose(file);
+        if (found) {
+            delivered++;
+            return NVML_SUCCESS;
+        }
+        usleep(POLL_US);
+    }
+    return NVML_ERROR_TIMEOUT;
+}

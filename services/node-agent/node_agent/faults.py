@@ -1,0 +1,138 @@
+"""Errors of the hardware as they happen: heard from the driver and the kernel, judged, told, and acted on."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from pathlib import Path
+
+from mesh_contracts.node import Check, Device, HealthChanged, Verdict
+from meshkit.telemetry import METRICS
+
+from node_agent.devices import Devices
+from node_agent.domain.xid import (
+    DAY_S,
+    KEPT_MAX,
+    SAME_S,
+    Xid,
+    judge,
+    read_line,
+    same,
+    waits_for_text,
+)
+from node_agent.health import Health
+from node_agent.kernel_log import KernelLog
+from node_agent.telling import Teller
+
+WAITING_MAX = 1_024
+"""Errors that wait to be judged; a storm beyond that is counted, not kept."""
+STUCK_AFTER_S = 5.0
+"""A call to the driver that takes longer is told of: with the look each second, within 10 s."""
+LOOK_EVERY_S = 1.0
+DETAIL_CHARS_MAX = 1_500
+
+logger = logging.getLogger(__name__)
+
+
+class Faults:
+    """Hears the errors of this server's devices, and sees to what follows."""
+
+    def __init__(self, devices: Devices, health: Health, kernel_log: Path) -> None:
+        self._devices = devices
+        self._health = health
+        self._log = KernelLog(kernel_log, self._line)
+        self._buses: list[str] = []
+        self._waiting: asyncio.Queue[Xid] = asyncio.Queue(WAITING_MAX)
+        self._seen: deque[tuple[float, Xid]] = deque(maxlen=KEPT_MAX)
+        self._stuck = False
+
+    async def run(self, teller: Teller) -> None:
+        """Hear for ever."""
+        loop = asyncio.get_running_loop()
+        self._buses = self._devices.buses()
+
+        def told(xid: Xid) -> None:
+            loop.call_soon_threadsafe(self._put, xid)
+
+        stop = self._devices.watch(told)
+        if self._buses:
+            self._log.start()
+        try:
+            while True:
+                await self._judge(await self._waiting.get(), teller)
+        finally:
+            self._log.stop()
+            stop()
+
+    async def watch_driver(self, teller: Teller) -> None:
+        """Tell, for ever, when the driver does not answer: what hangs in it may never come back."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            stuck_s = self._devices.stuck_s
+            if stuck_s > STUCK_AFTER_S and not self._stuck:
+                detail = f"the driver has not answered for {stuck_s:.0f} s"
+                action = "drain the node, and power-cycle it: a driver that hangs seldom comes back"
+                for device in self._devices.listed():
+                    logger.error("%s: %s", device.device_id, detail)
+                checks = [
+                    _check("driver", device, "inconclusive", detail, action)
+                    for device in self._devices.listed()
+                ]
+                self._tell(checks, "inconclusive", teller)
+            self._stuck = stuck_s > STUCK_AFTER_S
+
+    def _line(self, line: str) -> None:
+        xid = read_line(line, self._buses)
+        if xid is not None:
+            self._put(xid)
+
+    def _put(self, xid: Xid) -> None:
+        try:
+            self._waiting.put_nowait(xid)
+        except asyncio.QueueFull:
+            METRICS.count("mesh_xids_total", code=str(xid.code), kind="not kept")
+
+    async def _judge(self, xid: Xid, teller: Teller) -> None:
+        if self._log.open and waits_for_text(xid):
+            return
+        now = time.monotonic()
+        if any(same(one, xid) for at, one in self._seen if now - at <= SAME_S):
+            return
+        if xid.device is not None:
+            recovery = await asyncio.to_thread(self._devices.recovery, xid.device)
+            xid = xid._replace(recovery=recovery)
+        judged = judge(xid, [one for at, one in self._seen if now - at <= DAY_S])
+        self._seen.append((now, xid))
+        METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
+        logger.warning("%s on device %s: %s", judged.detail, xid.device, judged.action)
+        if judged.kind == "note":
+            return
+        device = self._devices.listed()[xid.device or 0]
+        verdict: Verdict = "fail" if judged.out else "warn"
+        name = "sxid" if xid.switch else "xid"
+        found = _check(name, device, verdict, judged.detail, judged.action, xid=xid.code)
+        if judged.out:
+            self._health.must_pass_twice("standard")
+        self._tell([found], verdict, teller)
+        if judged.test is not None:
+            self._health.suspect(judged.test)
+
+    def _tell(self, checks: list[Check], verdict: Verdict, teller: Teller) -> None:
+        number = self._health.last
+        teller.tell(HealthChanged, verdict=verdict, level="quick", check=number, checks=checks)
+
+
+def _check(
+    name: str, device: Device, verdict: Verdict, detail: str, action: str, **evidence: int
+) -> Check:
+    return Check(
+        name=name,
+        device_id=device.device_id,
+        verdict=verdict,
+        backend="numpy" if device.rehearsal else "cupy",
+        rehearsal=device.rehearsal,
+        took_ms=0,
+        detail=detail[:DETAIL_CHARS_MAX],
+        action=action,
+        evidence=dict(evidence),
+    )

@@ -1,0 +1,231 @@
+"""Errors of GPUs through the real binding and a double of the driver: heard, told once, and acted on."""
+
+import asyncio
+import ctypes
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesh_contracts.node import Check, HealthChanged
+from node_agent.devices import nvml
+from node_agent.domain.energy import Busy
+from node_agent.doubles.build import build
+from node_agent.faults import Faults
+from node_agent.health import Health
+
+from tests.adapters.engines import Told, until
+
+pytestmark = pytest.mark.slow
+
+SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
+
+
+class Driver:
+    """The double's scenario, written whole at each change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said: dict[str, int | str] = {"count": 8}
+        self.events = 0
+        self.write()
+
+    def write(self, **said: int | str) -> None:
+        self.said |= {name.replace("_", "."): value for name, value in said.items()}
+        new = self.path.with_suffix(".new")
+        new.write_text("".join(f"{name}={value}\n" for name, value in self.said.items()))
+        new.rename(self.path)
+
+    def tell(self, gpu: int, code: int) -> None:
+        """Have the next event be an XID of a GPU."""
+        self.events += 1
+        self.write(**{f"event_{self.events}": f"{gpu}:{code}"})
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    # Loaded before the binding looks for it: the loader takes the one of that name.
+    return ctypes.CDLL(str(build(tmp_path_factory.mktemp("nvml"))))
+
+
+@pytest.fixture
+def driver(library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    made = Driver(tmp_path / "scenario")
+    monkeypatch.setenv("NVML_DOUBLE", str(made.path))
+    yield made
+    made.write(**{f"gpu{gpu}_hang": 0 for gpu in range(8)})
+
+
+class Watching:
+    """An agent's part that hears faults, and what it told."""
+
+    def __init__(self, folder: Path, kernel_log: Path) -> None:
+        self.devices = nvml.Nvml()
+        self.health = Health(self.devices, folder)
+        self.faults = Faults(self.devices, self.health, kernel_log)
+        self.told = Told()
+
+    @property
+    def facts(self) -> list[Any]:
+        return self.told.facts
+
+    async def count(self, many: int) -> None:
+        await until(lambda: len(self.facts) >= many)
+
+
+@asynccontextmanager
+async def watching(folder: Path, kernel_log: Path = Path("/no/such/log")) -> AsyncIterator[Watching]:
+    made = Watching(folder, kernel_log)
+    teller = made.told.teller()
+    running = [
+        asyncio.create_task(made.faults.run(teller)),
+        asyncio.create_task(made.faults.watch_driver(teller)),
+    ]
+    await asyncio.sleep(0.1)
+    try:
+        yield made
+    finally:
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_a_hardware_fault_is_told_as_failed_of_the_gpu_that_has_it(
+    driver: Driver, tmp_path: Path
+) -> None:
+    async with watching(tmp_path) as here:
+        assert [device.index for device in here.devices.listed()] == list(range(8))
+        driver.tell(3, 79)
+        await here.count(1)
+        [fact] = here.facts
+        [check] = fact.checks
+        assert isinstance(fact, HealthChanged)
+        assert (fact.verdict, check.name, check.evidence) == ("fail", "xid", {"xid": 79})
+        assert check.device_id == here.devices.listed()[3].device_id
+        assert "fallen off the bus" in check.detail
+        assert check.action is not None
+        assert not check.rehearsal
+
+
+async def test_a_programs_fault_is_told_and_takes_nothing_out(driver: Driver, tmp_path: Path) -> None:
+    async with watching(tmp_path) as here:
+        driver.tell(0, 31)
+        driver.tell(0, 43)
+        driver.tell(1, 79)
+        await here.count(2)
+        assert [fact.verdict for fact in here.facts] == ["warn", "fail"]
+
+
+async def test_what_the_gpu_says_of_itself_counts_more_than_the_table(
+    driver: Driver, tmp_path: Path
+) -> None:
+    driver.write(gpu2_recovery=2)
+    async with watching(tmp_path) as here:
+        driver.tell(2, 154)
+        await here.count(1)
+        assert here.facts[0].verdict == "fail"
+        assert "power-cycle" in here.facts[0].checks[0].action
+
+
+async def test_the_driver_and_the_kernels_log_tell_of_one_error_once(
+    driver: Driver, tmp_path: Path
+) -> None:
+    log = tmp_path / "kmsg"
+    os.mkfifo(log)
+    async with watching(tmp_path, log) as here:
+        kernel = os.open(log, os.O_WRONLY)
+        os.write(kernel, b"4,1234,5678,-;NVRM: Xid (PCI:0000:13:00): 79, pid=1, GPU has fallen off\n")
+        driver.tell(3, 79)
+        driver.tell(4, 149)
+        os.write(kernel, b"4,1235,5679,-;NVRM: Xid (PCI:0000:14:00): 149, NETIR Fatal XC0 Link 08\n")
+        driver.tell(5, 149)
+        os.write(kernel, b"4,1236,5680,-;NVRM: Xid (PCI:0000:15:00): 149, NETIR Nonfatal XC0 Link 9\n")
+        os.write(
+            kernel, b"4,1237,5681,-;nvidia-nvswitch0: SXid (PCI:0000:c3:00.0): 22013, Fatal, Link 4\n"
+        )
+        await here.count(3)
+        await asyncio.sleep(0.2)
+        os.close(kernel)
+        found = [(fact.checks[0].name, fact.checks[0].evidence["xid"]) for fact in here.facts]
+        assert sorted(found) == [("sxid", 22013), ("xid", 79), ("xid", 149)]
+
+
+async def test_a_storm_of_one_error_is_one_fact(driver: Driver, tmp_path: Path) -> None:
+    async with watching(tmp_path) as here:
+        for _ in range(50):
+            driver.tell(3, 95)
+        driver.tell(4, 95)
+        await here.count(2)
+        assert [fact.checks[0].device_id[4:12] for fact in here.facts] == ["00000003", "00000004"]
+
+
+async def test_a_driver_that_hangs_is_told_of_and_the_agent_goes_on(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.faults.STUCK_AFTER_S", 1.0)
+    async with watching(tmp_path) as here:
+        driver.write(gpu1_hang=60)
+        for _ in range(30):
+            here.devices.draw(SECOND)
+            await asyncio.sleep(0.1)
+            if here.facts:
+                break
+        await here.count(1)
+        fact = here.facts[0]
+        assert (fact.verdict, {check.name for check in fact.checks}) == ("inconclusive", {"driver"})
+        assert len(fact.checks) == 8
+        driver.tell(0, 48)
+        await here.count(2)
+        assert here.facts[1].verdict == "fail"
+        driver.write(gpu1_hang=0)
+        await until(lambda: here.devices.stuck_s == 0)
+        driver.write(gpu1_energy=2_000)
+        await until(lambda: (drawn := here.devices.draw(SECOND)) and drawn.energy_uj)
+
+
+async def test_a_lost_gpu_is_counted_no_more_and_the_others_are(driver: Driver, tmp_path: Path) -> None:
+    async with watching(tmp_path) as here:
+        driver.write(gpu1_lost=1, gpu2_energy=3_000)
+        drawn = here.devices.draw(SECOND)
+        assert drawn is not None
+        assert drawn.energy_uj == 2_000_000
+
+
+async def test_after_a_hardware_fault_the_check_that_opens_the_node_passes_twice(
+    driver: Driver, tmp_path: Path
+) -> None:
+    async with watching(tmp_path) as here:
+        driver.tell(3, 79)
+        await here.count(1)
+        levels: list[str] = []
+        verdicts = iter(["pass", "fail", "pass", "pass", "pass"])
+
+        async def check(level: str = "quick") -> list[Check]:
+            levels.append(level)
+            device = here.devices.listed()[0]
+            return [
+                Check(
+                    name="mem_hash", device_id=device.device_id, verdict=next(verdicts),  # type: ignore[arg-type]
+                    backend="cupy", rehearsal=False, took_ms=1, detail="as scripted",
+                )
+            ]  # fmt: skip
+
+        here.health.check = check  # type: ignore[method-assign, assignment]
+        here.health.wish(1)
+        first: asyncio.Task[list[Check]] = asyncio.create_task(nothing())
+        running = asyncio.create_task(here.health.run(first, here.told.teller(), lambda: "idle"))
+        await here.count(3)
+        assert (here.facts[-1].verdict, levels) == ("fail", ["standard", "standard"])
+        here.health.wish(2)
+        await here.count(4)
+        assert (here.facts[-1].verdict, levels[2:]) == ("pass", ["standard", "standard"])
+        here.health.wish(3)
+        await here.count(5)
+        assert levels[4:] == ["quick"]
+        running.cancel()
+
+
+async def nothing() -> list[Check]:
+    return []
