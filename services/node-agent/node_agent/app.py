@@ -165,8 +165,7 @@ class Agent:
         self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
         self._tell_joined()
         lifeline = settings.agent_lifeline_fd
-        data = settings.agent_data_dir
-        folder = data / "workloads"
+        folder = settings.agent_data_dir / "workloads"
         self.tails = Tails(folder, node_id, self.clock, self._tail)
         looking_after = LookingAfter(
             settings.models_dir,
@@ -185,7 +184,7 @@ class Agent:
         )
         self.workloads.adopt()
         server = open_server(settings.agent_name, self.devices)
-        self.leases = Leases(data, server, self.teller, self.health.check)
+        self.leases = Leases(settings.agent_data_dir, server, self.teller, self.health.check)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:
