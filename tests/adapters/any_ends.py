@@ -51,7 +51,7 @@ async def _holdings(tx: Transaction, engine: Engine) -> list[str]:
     tables: dict[str, list[Any]] = {}
     for row in await tx.rows(SITS):
         devices = msgspec.json.decode(row["devices"])
-        places = tuple(sorted(cards[row["node_id"], one] for one, _ in devices))
+        places = tuple(sorted(cards[row["node_id"], one] for one, *_ in devices))
         tables.setdefault(row["owner"], []).append((row["node_id"], places))
     seats = {
         name: [(one.node, tuple(sorted(one.cards))) for one in engine.seats(holding.parts)]

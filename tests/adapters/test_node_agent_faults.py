@@ -185,6 +185,12 @@ async def test_a_driver_that_hangs_is_told_of_and_the_agent_goes_on(
         await until(lambda: (drawn := here.devices.draw(SECOND)) and drawn.energy_uj)
 
 
+async def test_a_gpu_in_mig_mode_is_told_as_such(driver: Driver, tmp_path: Path) -> None:
+    driver.write(gpu1_mig=1, gpu2_mig=0)
+    async with watching(tmp_path) as here:
+        assert [device.mig for device in here.devices.listed()] == [False, True] + 6 * [False]
+
+
 async def test_a_lost_gpu_is_counted_no_more_and_the_others_are(driver: Driver, tmp_path: Path) -> None:
     async with watching(tmp_path) as here:
         driver.write(gpu1_lost=1, gpu2_energy=3_000)

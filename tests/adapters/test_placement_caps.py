@@ -249,8 +249,10 @@ async def test_a_change_of_what_is_not_there_is_named_and_tenants_suppose_nothin
 
 async def test_moves_that_would_make_room_are_shown_and_none_is_made(site: Site) -> None:
     by_id = {node.id: node for node in await servers(site, 2)}
-    for name, gpus in (("a", 3), ("b", 3), ("c", 1), ("d", 1)):
-        assert (await submit(site, name, members=1, resources=Resources(gpus=gpus))).workloads
+    for name in ("a", "b"):
+        assert (await submit(site, name, members=1, resources=Resources(gpus=3))).workloads
+    for name in ("c", "d"):
+        assert (await site.create(name=name, resources=Resources(gpus=1, memory_mib=1))).workloads
     for name in ("a", "b"):
         (item,) = (await job_of(site, name)).workloads
         await cancel(site, name)
@@ -264,7 +266,7 @@ async def test_moves_that_would_make_room_are_shown_and_none_is_made(site: Site)
     assert not (await explain(site, resources=Resources(gpus=4))).fits
     shown = await site.ask(PlanMoves, resources=Resources(gpus=4))
     (move,) = shown.items
-    assert (move.kind, shown.before, shown.after, shown.gain_gpu_milli) == ("job", 0, 1, 4_000)
+    assert (move.kind, shown.before, shown.after, shown.gain_gpu_milli) == ("endpoint", 0, 1, 4_000)
     assert {move.from_node, move.to_node} == {"n1", "n2"}
     assert not (await explain(site, resources=Resources(gpus=4))).fits, "it was only shown"
     denied = await site.ask(PlanMoves, TENANT, resources=Resources(gpus=4))

@@ -170,7 +170,7 @@ class Nvml:
         """Return whether a device is in MIG mode now; one that knows no such mode is not."""
         try:
             current, _ = self._nvml.nvmlDeviceGetMigMode(handle)
-        except self._nvml.NVMLError_NotSupported:
+        except self._nvml.NVMLError:
             return False
         return bool(current == self._nvml.NVML_DEVICE_MIG_ENABLE)
 

@@ -6,6 +6,7 @@
      gpu1.lost=1         every call about GPU 1 answers "GPU is lost"
      gpu1.hang=30        every call about GPU 1 takes 30 seconds: a driver that is stuck
      gpu1.energy=7000    its energy counter, in millijoules (1000)
+     gpu1.mig=1          it is in MIG mode (0: it could be; else it knows no such mode)
      gpu1.recovery=2     what its field "GPU recovery action" says (0)
      event.1=3:79        the first event: GPU 3 tells XID 79; event.2 is the next, and so on
 
@@ -118,6 +119,12 @@ nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device, unsigned l
 nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int *limit) {
     *limit = 700000;
     return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending) {
+    long long mode = about(gpu_of(device), "mig", -1);
+    *current = *pending = mode > 0 ? NVML_DEVICE_MIG_ENABLE : NVML_DEVICE_MIG_DISABLE;
+    return mode < 0 ? NVML_ERROR_NOT_SUPPORTED : answers(device);
 }
 
 nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldValue_t *values) {
