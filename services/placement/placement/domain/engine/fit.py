@@ -4,11 +4,16 @@ Each constraint that a node fails is one bit; the bits' order is the order in wh
 tells them.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
-from placement.domain.engine.site import Bools, Ints, Site
+from placement.domain.engine.site import LEFT, Bools, Ints, Site
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.slices import fits
+
+NEEDS_MAX = 4_096
+"""Sizes of which what they need is remembered."""
 
 CONSTRAINTS = (
     "ready",
@@ -28,6 +33,8 @@ CONSTRAINTS = (
 """What a node must meet, in order; the code of each, as reasons say it."""
 
 BIT = {name: 1 << number for number, name in enumerate(CONSTRAINTS)}
+OF_LEFT = np.array([BIT[{"whole": "gpus", "most": "gpus"}.get(name, name)] for name in LEFT], np.int64)
+"""The constraint that each column of ``left`` is about."""
 FITS = len(CONSTRAINTS)
 
 _all = np.arange(1 << FITS)
@@ -53,16 +60,20 @@ def lacks(site: Site, size: Size, row: int) -> bool:
 
 def short(site: Site, size: Size, rows: Ints) -> Ints:
     """Return which of GPUs, CPU, memory and slots each of ``rows`` has too little of."""
-    fails: Ints = (site.cpu.take(rows) < size.cpu_milli) * BIT["cpu"]
-    fails |= (site.memory.take(rows) < size.memory_mib) * BIT["memory"]
-    fails |= (site.slots.take(rows) < 1) * BIT["slots"]
-    if size.gpus:
-        fails |= (site.whole.take(rows) < size.gpus) * BIT["gpus"]
-    elif size.gpu_milli:
-        fails |= (site.most.take(rows) < size.gpu_milli) * BIT["gpus"]
-    elif size.mig:
-        fails |= ~fits(site, size.mig, rows) * BIT["gpus"]
+    fails: Ints = (site.left.take(rows, 0) < _needs(size)) @ OF_LEFT
+    if size.mig:
+        fails = fails | ~fits(site, size.mig, rows) * BIT["gpus"]
     return fails
+
+
+@lru_cache(NEEDS_MAX)
+def _needs(size: Size) -> Ints:
+    """Return how much of each of ``LEFT`` a member needs: int[of them]. A share needs one card with so much left."""
+    found = np.array(
+        (size.cpu_milli, size.memory_mib, 1, size.gpus, 0 if size.gpus else size.gpu_milli), np.int64
+    )
+    found.flags.writeable = False
+    return found
 
 
 def barred(site: Site, size: Size, terms: Terms, rows: Ints) -> Ints:

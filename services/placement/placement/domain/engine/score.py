@@ -44,7 +44,7 @@ class Scored(NamedTuple):
 
 def score(site: Site, mix: Mix, size: Size, rows: Ints) -> Scored:
     """Return how good each of ``rows`` is for one member; each must fit (``fit``)."""
-    free, cpu, model = site.free.take(rows, 0), site.cpu.take(rows), site.model.take(rows)
+    free, cpu, model = site.free.take(rows, 0), site.cpu[rows], site.model.take(rows)
     after = cpu - size.cpu_milli
     stays = (site.idle.take(rows) - size.milli) * LEFT_GPU + after * LEFT_CPU
     gpu_w = site.gpu_w.take(rows)

@@ -27,7 +27,8 @@ NOWHERE = -1
 """The domain of a node whose place at that level is not known."""
 NOBODY, SEVERAL = -1, -2
 """No tenant, or more than one, on a node."""
-LEFT = ("cpu", "memory", "slots", "idle", "whole", "most")
+LEFT = ("cpu", "memory", "slots", "whole", "most")
+"""What a member may find too little of, side by side in ``left``: what is looked at together lies together."""
 MIG = ("slices", "mig")
 BUILT = ("cards", "model", "geometry", "jurisdiction", "assurance", "closed", "silent")
 POWER_COLUMNS = ("taken", "idle_w", "gpu_w")
@@ -77,6 +78,7 @@ class Site(Changes):
     """
 
     free: Ints
+    left: Ints
     slices: Ints
     mig: Ints
     geometry: Ints
@@ -267,9 +269,9 @@ class Site(Changes):
         return row
 
     def _grow(self, rows: int, cards: int) -> None:
-        wide = {"free": cards} | dict.fromkeys(MIG, cards if self.any_mig else 0)
+        wide = {"free": cards, "left": len(LEFT)} | dict.fromkeys(MIG, cards if self.any_mig else 0)
         empty = {"tenant": NOBODY} | {f"at_{level}": NOWHERE for level in LEVELS}
-        for name in ("free", *MIG, *LEFT, *BUILT, *POWER_COLUMNS, *empty):
+        for name in ("free", "left", "idle", *MIG, *BUILT, *POWER_COLUMNS, *empty):
             shape: Any = (rows, wide[name]) if name in wide else rows
             column = np.full(shape, empty.get(name, 0), np.int64)
             before = self._columns.get(name)
@@ -283,6 +285,8 @@ class Site(Changes):
         for name, column in self._columns.items():
             if not name.startswith("at_"):
                 setattr(self, name, column)
+        for at, name in enumerate(LEFT):
+            setattr(self, name, self.left[:, at])
 
 
 def _cut(spec: NodeSpec) -> Ints:

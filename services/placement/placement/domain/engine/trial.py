@@ -6,7 +6,7 @@ import numpy as np
 
 from placement.domain.engine.gang import Gangs
 from placement.domain.engine.roster import Roster
-from placement.domain.engine.site import NOWHERE, Bools, Ints, Site
+from placement.domain.engine.site import LEFT, NOWHERE, Bools, Ints, Site
 from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.wish import Wish
 
@@ -46,20 +46,20 @@ class Trial:
         gone = gone & here
         leave = np.flatnonzero(gone[members.holder])
         row, many, holder = members.row[leave], members.many[leave], members.holder[leave]
-        names = ("cpu", "memory", "slots", "tenant", "whole", "most")
-        columns = {name: getattr(site, name)[:rows].copy() for name in names}
+        columns = {name: getattr(site, name)[:rows].copy() for name in ("left", "tenant")}
+        left = dict(zip(LEFT, columns["left"].T, strict=True))
         for name in ("cpu", "memory"):
-            np.add.at(columns[name], row, roster.of(name)[holder] * many)
-        np.add.at(columns["slots"], row, many)
+            np.add.at(left[name], row, roster.of(name)[holder] * many)
+        np.add.at(left["slots"], row, many)
         free = columns["free"] = site.free[:rows].copy()
         held = np.flatnonzero(gone[cards.holder])
         np.add.at(free, (cards.row[held], cards.card[held]), cards.milli[held])
-        changed = np.flatnonzero(columns["slots"] != site.slots[:rows])
+        changed = np.flatnonzero(left["slots"] != site.slots[:rows])
         if site.any_mig:
             columns["slices"] = self._slices(gone)
-        columns["whole"][changed] = (free[changed] == MILLI_PER_GPU).sum(1)
-        columns["most"][changed] = free[changed].max(1)
-        asleep = columns["whole"][changed] - site.whole[changed]
+        left["whole"][changed] = (free[changed] == MILLI_PER_GPU).sum(1)
+        left["most"][changed] = free[changed].max(1)
+        asleep = left["whole"][changed] - site.whole[changed]
         if site.any_mig:
             whole, mig = columns["slices"][changed], site.mig[changed]
             asleep += (whole == mig).sum(1) - (site.slices[changed] == mig).sum(1)
