@@ -152,15 +152,18 @@ class Admission:
         project = self.owner(wish)
         return bool(project.weight and project.organization.weight)
 
-    def seat_freely(self, wish: Wish, now: int, number: int) -> Placed | Refused | None:
-        """Seat a wish where nobody waits; ``None`` where anything but room could decide."""
+    def seat_freely(self, wish: Wish, now: int, number: int) -> Placed | Refused | Missed | None:
+        """Seat a wish where nobody waits; ``None`` where anything but room could decide.
+
+        Where there is no room but somebody may give way, or it may wait: what it misses.
+        """
         if self.quota.active or self.calendar.bookings or wish.reservation:
             return None
         chosen = self.engine.seat(wish)
         if isinstance(chosen, Seated):
             return self.settle(wish, FIRM, now, chosen, number)
         if may_wait(wish) or self.soft:
-            return None
+            return chosen
         return Refused(workload=wish.workload, why=why_not(self.engine, wish, chosen))
 
     def settle(self, wish: Wish, granted: Granted, now: int, chosen: Seated, number: int) -> Placed:

@@ -56,16 +56,23 @@ def lower(wish: Wish) -> May:
 
 
 def plan(
-    engine: "Engine", wish: Wish, may: May | None, now: int, among: Iterable[str] | None = None
+    engine: "Engine",
+    wish: Wish,
+    may: May | None,
+    now: int,
+    among: Iterable[str] | None = None,
+    *,
+    missed: bool = False,
 ) -> Plan | None:
     """Return whom to preempt so that the wish has its seats; nobody where it has them anyway.
 
     ``None`` where that is so with nobody's going, or the search finds no way. ``may`` is asked once about
-    everybody, or about those ``among`` whom they must be; without it, it is ``lower``. Nothing is changed.
+    everybody, or about those ``among`` whom they must be; without it, it is ``lower``. ``missed``: that it has no seats
+    of what is free is known. Nothing is changed.
     """
     wish = alike(wish)
     trial = Trial(engine)
-    if engine.gangs.admits(wish):
+    if not missed and engine.gangs.admits(wish):
         return Plan((), 0)
     costs = _costs(trial, wish, may, now, engine.holdings if among is None else among)
     soft = costs != HARD

@@ -16,15 +16,17 @@ def reclaim(
     *,
     kept: Bools | None,
     now: int,
+    missed: bool = False,
 ) -> tuple[Seated, tuple[Holding, ...]] | None:
     """Have a wish sit in place of those who must give way to it; return where, and who sits no more.
 
-    Nobody is counted or forgotten yet. ``None``: nothing has changed.
+    ``missed``: that it has no seats of what is free is known, and nothing but room was in the way. Nobody is counted
+    or forgotten yet. ``None``: nothing has changed.
     """
     engine = admission.engine
     may = may_give_way(admission, wish, granted, kept)
     engine.barred = bits(kept, None)
-    planned = plan(engine, wish, may, now, admission.soft)
+    planned = plan(engine, wish, may, now, admission.soft, missed=missed)
     engine.barred = None
     if planned is None or not planned.victims:
         return None

@@ -99,8 +99,8 @@ class Trying:
             now,
         )
 
-    def ask(self, entry: Entry, now: int) -> Placed | Refused | Queued:
-        """Decide about one who comes."""
+    def ask(self, entry: Entry, now: int, known: Missed | None = None) -> Placed | Refused | Queued:
+        """Decide about one who comes; ``known`` is what it misses of what is free, where that was tried already."""
         wish, queue = entry.wish, self._queue
         place = Place(self._admission.grant(wish, now), 1, 0)
         twin = False
@@ -118,14 +118,14 @@ class Trying:
         missed: Missed | None = None
         # What waits in the same line for the same does so because it does not fit.
         if not twin and (place.position or not may_wait(wish)):
-            placed, gone = self._try(entry, granted, Left(), now)
+            placed, gone = self._try(entry, granted, Left(), now, known)
             if isinstance(placed, Placed):
                 for holding in gone:
                     self.gave_way(holding, wish.workload, now)
                 return placed
             missed = placed
-        known = place.position is not None or not may_wait(wish)
-        why, short = self._lacking(entry, granted, missed, now) if known else (None, None)
+        stands = place.position is not None or not may_wait(wish)
+        why, short = self._lacking(entry, granted, missed, now) if stands else (None, None)
         waits = self._wait(entry, place.position, None)
         if isinstance(waits, Queued):
             self.promises.keep(entry, granted, place.ahead, now)
@@ -204,18 +204,18 @@ class Trying:
         return True
 
     def _try(
-        self, entry: Entry, granted: Granted, left: Left, now: int
+        self, entry: Entry, granted: Granted, left: Left, now: int, known: Missed | None = None
     ) -> tuple[Placed | Missed | None, Gone]:
         """Seat one, if need be in place of those who must give way; what is promised to others holds."""
         admission, engine, wish = self._admission, self._engine, entry.wish
         before = self.promises.over(entry, granted)
         kept = admission.barred(wish, now, before)
-        fits = enough(left.room(engine, wish), wish.members, kept)
+        fits = known is None and enough(left.room(engine, wish), wish.members, kept)
         shape = entry.shape if fits or admission.soft else None
         if shape in left.failed:
             return None, ()
         left.tries -= fits
-        found, missed = self._find(wish, granted, kept, left, now, fits=fits)
+        found, missed = self._find(wish, granted, kept, left, now, fits=fits, known=known)
         if found is None:
             if shape is not None:
                 left.failed.add(shape)
@@ -237,11 +237,18 @@ class Trying:
         return (but(placed, preempted=victims) if gone else placed), gone
 
     def _find(
-        self, wish: Wish, granted: Granted, kept: Bools | None, left: Left, now: int, *, fits: bool
+        self,
+        wish: Wish,
+        granted: Granted,
+        kept: Bools | None,
+        left: Left,
+        now: int,
+        *,
+        fits: bool,
+        known: Missed | None,
     ) -> tuple[Found | None, Missed | None]:
-        """Have one sit: among what is free (if it ``fits``), else in place of others."""
-        admission = self._admission
-        missed: Missed | None = None
+        """Have one sit: among what is free (if it ``fits``, and misses nothing ``known``), else in place of others."""
+        admission, missed = self._admission, known
         tries = (granted, LENT) if admission.may_borrow(wish, granted) else (granted,)
         for terms in tries if fits else ():
             chosen = admission.find(wish, terms, kept)
@@ -252,7 +259,8 @@ class Trying:
             return None, missed
         left.plans -= 1
         left.rooms.clear()
-        instead = reclaim(admission, wish, granted, kept=kept, now=now)
+        full = known is not None
+        instead = reclaim(admission, wish, granted, kept=kept, now=now, missed=full)
         if instead is None:
             return None, missed
         left.failed.clear()

@@ -21,7 +21,7 @@ from placement.domain.engine.admission import Admission
 from placement.domain.engine.bookings import Bookings
 from placement.domain.engine.capacity import MEMBERS_MAX
 from placement.domain.engine.finding import found_parts
-from placement.domain.engine.holding import Holding
+from placement.domain.engine.holding import Holding, Missed
 from placement.domain.engine.notice import (
     Booked,
     Cancelled,
@@ -90,11 +90,11 @@ class Turns:
                 f"{wish.workload} has from one to {MEMBERS_MAX:,} members, in segments of some"
             )
         number = self.number + 1
-        found: Placed | Refused | Queued | None = None
+        found: Placed | Refused | Queued | Missed | None = None
         if not self.queue.entries and not wish.slack_ms:
             found = self.admission.seat_freely(wish, now, number)
-        if found is None:
-            found = self.trying.ask(Entry(wish, number, now), now)
+        if found is None or isinstance(found, Missed):
+            found = self.trying.ask(Entry(wish, number, now), now, found)
         if not isinstance(found, Refused):
             self.number = number
         return found
