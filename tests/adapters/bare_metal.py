@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -172,9 +171,13 @@ class Emulator:
             for number, one in enumerate(systems)
         ]
         folder.mkdir(parents=True, exist_ok=True)
+        disk = {"Id": "d1", "Name": "Disk 1", "CapacityBytes": 10**12, "Protocol": "NVMe"}
+        storage = {one: [{"Id": "1", "Name": "Storage", "Drives": ["d1"]}] for one in systems}
+        drives = {(one, "1"): [disk] for one in systems}
         config = folder / "emulator.conf"
         config.write_text(
             f"SUSHY_EMULATOR_FAKE_SYSTEMS = {told!r}\nSUSHY_EMULATOR_STATE_DIR = {str(folder)!r}\n"
+            f"SUSHY_EMULATOR_STORAGE = {storage!r}\nSUSHY_EMULATOR_DRIVES = {drives!r}\n"
         )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -49,5 +49,5 @@ async def test_an_emulated_server_is_handed_over_and_taken_back_and_no_erasure_i
             agent.wish(leased("erase"))
             found = await bare.told.said("recorded")
             assert (found.verdict, found.quality) == ("inconclusive", "rehearsed")
-            assert found.method == "nothing shows that any drive was erased"
+            assert found.method == "nothing shows that drive 1234570 was erased"
             assert found.evidence["bmc_reset"] == "not shown"

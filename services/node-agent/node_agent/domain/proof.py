@@ -1,5 +1,6 @@
 """What shows that a leased server is clean and as it should be: judged from what was seen, and nothing else."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -68,8 +69,12 @@ def erased(
     failed = sorted({one.serial for one in wiped if one.verdict == "fail"})
     if failed:
         return "fail", f"not erased: drive {', '.join(failed)}"
+    listed = Counter(_same(one.serial) for one in drives)
+    alike = [one.name for one in drives if not one.serial.strip() or listed[_same(one.serial)] > 1]
+    if alike:
+        return "inconclusive", f"drives {', '.join(alike)} have no serial numbers that tell them apart"
     shown = {_same(one.serial) for one in wiped if _shows(one)}
-    unshown = [one.serial or one.name for one in drives if _same(one.serial) not in shown]
+    unshown = [one.serial for one in drives if _same(one.serial) not in shown]
     unshown += [one.serial for one in wiped if not _shows(one) and _same(one.serial) not in shown]
     if unshown:
         return (

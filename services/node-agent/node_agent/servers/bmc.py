@@ -123,7 +123,9 @@ class Bmc:
         if "Storage" not in self._system.json:
             return []
         self._system.storage.refresh(force=True)
-        return [_drive(one.json) for unit in self._system.storage.get_members() for one in unit.drives]
+        units = self._system.storage.get_members()
+        listed = [one["@odata.id"] for unit in units for one in unit.json.get("Drives") or ()]
+        return [_drive(self._get(path)) for path in listed]
 
     def erase(self, drive: Drive) -> tuple[str, str | None]:
         """Begin a secure erase; return its kind and the task that tells of its end, if any."""

@@ -50,6 +50,11 @@ class LoginRefused(Exception):
     """The BMC lets none of the logins in that are known here."""
 
 
+_NONSENSE = (ValueError, LookupError, TypeError, AttributeError)
+"""What sushy and our own reading raise where a BMC's answer is not what Redfish says."""
+_FAULTS = (exceptions.SushyError, Refused, LoginRefused, ConfigError, *_NONSENSE)
+
+
 class Line:
     """The way to one BMC. ``opened`` makes a session with a login; it blocks."""
 
@@ -70,7 +75,7 @@ class Line:
                 if tried == self.pace.tries or "certificate verify failed" in str(fault):
                     raise self._fault(what, fault, tried) from None
                 logger.warning("%s: try %s: %s", what, tried, self.keys.hide(_said(fault)))
-            except (exceptions.SushyError, Refused, LoginRefused, ConfigError) as fault:
+            except _FAULTS as fault:
                 raise self._fault(what, fault, tried) from None
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, self.pace.backoff_max_s)
@@ -96,7 +101,7 @@ class Line:
             return "answers", await self._once(work)
         except (exceptions.ConnectionError, TimeoutError):
             return "away", None
-        except (exceptions.SushyError, Refused, LoginRefused, ConfigError):
+        except _FAULTS:
             return "refuses", None
 
     async def leave(self) -> None:
@@ -180,8 +185,11 @@ class Line:
                 )
             case exceptions.ConnectionError():
                 text = f"the BMC does not answer, {tried} tries: look at its network and power ({said})"
-            case _:
+            case exceptions.SushyError():
                 text = f"the BMC refuses: {said}"
+            case _:
+                kind = type(fault).__name__
+                text = f"the BMC's answer makes no sense ({kind}: {said}): update its firmware"
         return ServerFault(f"{what}: {text}")
 
 

@@ -1,0 +1,242 @@
+"""The agent's hold of a server against a double of a BMC: each step of a lease, its evidence, its login."""
+
+import asyncio
+import json
+import logging
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+from meshkit.config import Secret
+from meshkit.errors import ConfigError
+from node_agent.servers import ServerFault
+from node_agent.servers.keys import FILE, Keys, Login, drawn, read_login
+
+from tests.adapters.bare_metal import ADDRESS, PASSWORD, QUICK, USER, Bare, double, image_ran, leased
+from tests.adapters.redfish_pages import Fault
+
+pytestmark = pytest.mark.slow
+
+IMAGE, ERASE = "https://images.example/lease.iso", "https://images.example/erase.iso"
+
+
+def erases_by_image(folder: Path, serials: list[str]) -> tuple[dict[str, str], object]:
+    """Return a hold with an erase image, and what that image does once it is booted."""
+    folder.mkdir()
+    runs = iter(range(1, 100))
+    hold = {"erase_image": ERASE, "report_url": f"{folder.as_uri()}/{{system}}.json"}
+
+    def booted(system: str, image: str | None) -> None:
+        if image == ERASE:
+            image_ran(folder, system, serials, next(runs))
+
+    return hold, booted
+
+
+async def test_a_lease_goes_through_and_its_evidence_names_each_drive_and_its_log(
+    tmp_path: Path,
+) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
+        async with bare.agent() as agent:
+            await bare.through(agent)
+            assert not agent.held
+        assert bare.told.verbs() == ["started", "ready", "stopped", "recorded", "recorded"]
+        assert bare.told.facts[1].address == ADDRESS  # type: ignore[attr-defined]
+        erased, attested = bare.recorded("erased"), bare.recorded("attested")
+        assert (erased.verdict, attested.verdict) == ("pass", "pass")
+        assert (erased.quality, attested.quality) == ("rehearsed", "rehearsed")
+        sanitized = "pass: BlockErase through Drive.SecureErase (log {}-{})"
+        assert erased.evidence == {
+            "drives": 2,
+            "bmc_reset": "started at start 1",
+            "memory": "power cycle",
+            "report": "none asked for",
+            "drive NVME-1": sanitized.format(1, "NVME-1"),
+            "drive NVME-2": sanitized.format(2, "NVME-2"),
+        }
+        assert attested.evidence["firmware BIOS"] == "1.2.0"
+        assert (attested.evidence["secure_boot"], attested.evidence["checks"]) == ("on", 1)
+        assert bmc.state.booted == [IMAGE]
+        assert (bmc.state.power, bmc.state.media, bmc.state.sessions) == ("Off", None, set())
+
+
+async def test_without_an_image_the_server_boots_from_the_network(tmp_path: Path) -> None:
+    with double() as bmc:
+        await Bare(tmp_path, bmc.url).server().hand_over()
+        assert (bmc.state.boot, bmc.state.booted, bmc.state.power) == ("Pxe", [None], "On")
+
+
+async def test_a_step_begun_anew_does_no_harm(tmp_path: Path) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
+        for _ in range(2):
+            assert await bare.server().hand_over() == ADDRESS
+        for _ in range(2):
+            await bare.server().take_back()
+        for _ in range(2):
+            assert (await bare.server().erase()).verdict == "pass"
+        assert bmc.state.booted == [IMAGE, IMAGE]
+        assert bmc.state.power == "Off"
+
+
+async def test_drives_that_the_bmc_cannot_erase_are_the_erase_image_s_and_its_report_counts(
+    tmp_path: Path,
+) -> None:
+    with double(erasable=False) as bmc:
+        hold, booted = erases_by_image(tmp_path / "reports", ["nvme-1", "nvme-2"])
+        bmc.on_boot = lambda image: booted(bmc.state.system, image)  # type: ignore[operator]
+        found = await Bare(tmp_path / "agent", bmc.url, **hold).server().erase()
+        assert found.verdict == "pass"
+        assert found.seen["report"] == "run-1"
+        assert found.seen["memory"] == "memory, gpu"
+        assert found.seen["drive nvme-2"] == "pass: nvme sanitize (block erase) (log sanitize-1)"
+        assert (bmc.state.power, bmc.state.media) == ("Off", None)
+
+
+async def test_a_report_that_stood_there_before_the_image_was_booted_shows_nothing(
+    tmp_path: Path,
+) -> None:
+    with double(erasable=False) as bmc:
+        hold, _ = erases_by_image(tmp_path / "reports", [])
+        image_ran(tmp_path / "reports", bmc.state.system, ["NVME-1", "NVME-2"], 1)
+        found = await Bare(tmp_path / "agent", bmc.url, **hold).server().erase()
+        assert (found.verdict, found.seen["report"]) == ("inconclusive", "none within 1 s")
+
+
+@pytest.mark.parametrize(
+    "left", ["", "{", '{"report_id": "x"}', '{"report_id": "x", "system": "other"}']
+)
+async def test_a_report_that_is_broken_or_of_another_system_shows_nothing(
+    tmp_path: Path, left: str
+) -> None:
+    with double(erasable=False) as bmc:
+        hold, _ = erases_by_image(tmp_path / "reports", [])
+        there = tmp_path / "reports" / f"{bmc.state.system}.json"
+        bmc.on_boot = lambda _image: there.write_text(left)  # type: ignore[assignment, return-value]
+        found = await Bare(tmp_path / "agent", bmc.url, **hold).server().erase()
+        assert found.verdict == "inconclusive"
+        assert "nothing shows" in found.method
+
+
+async def test_a_drive_that_says_its_erase_failed_fails_the_erasure(tmp_path: Path) -> None:
+    with double(drives={"NVME-1": "OK", "NVME-2": "Critical"}) as bmc:
+        found = await Bare(tmp_path, bmc.url).server().erase()
+        assert (found.verdict, found.method) == ("fail", "not erased: drive NVME-2")
+        assert "Exception, Critical" in str(found.seen["drive NVME-2"])
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_reset_of_the_bmc_that_does_not_happen_is_no_reset(tmp_path: Path, tells: bool) -> None:
+    with double(tells_reset=tells) as bmc:
+        bare = Bare(tmp_path, bmc.url, msgspec.structs.replace(QUICK, bmc_away_s=0.5))
+        assert (await bare.server().erase()).verdict == "pass"
+        bmc.state.faults = [Fault("ignored", "Manager.Reset")]
+        found = await bare.server().erase()
+        assert (found.verdict, found.method) == ("inconclusive", "nothing shows that the BMC was reset")
+
+
+async def test_the_login_changes_with_each_hand_over_and_take_back_and_nobody_hears_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
+        used = [PASSWORD]
+
+        def before(_step: str) -> None:
+            used.append(bmc.state.users[USER])
+
+        async with bare.agent() as agent:
+            await bare.through(agent, before=before)
+        used = list(dict.fromkeys([*used, bmc.state.users[USER]]))
+        assert len(used) == 3
+        kept = tmp_path / FILE
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert json.loads(kept.read_bytes()) == {"user": USER, "password": used[-1]}
+        told = caplog.text + repr(bare.told.facts) + (tmp_path / "lease.json").read_text()
+        assert [one for one in used if one in told] == []
+
+
+@pytest.mark.parametrize("kind", ["denied", "ignored", "busy"])
+async def test_a_password_that_the_bmc_does_not_take_hands_nothing_over_and_locks_nobody_out(
+    tmp_path: Path, kind: str
+) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url)
+        bmc.state.faults = [Fault(kind, "PATCH /redfish/v1/AccountService")]  # type: ignore[arg-type]
+        with pytest.raises(ServerFault, match="changing the BMC's password"):
+            await bare.server().hand_over()
+        assert bmc.state.power == "Off"
+        bmc.state.faults = []
+        assert await bare.server().hand_over() == ADDRESS
+
+
+async def test_a_password_whose_answer_was_lost_is_found_by_the_next_start(tmp_path: Path) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url)
+        keys = Keys(bare.login, bare.folder)
+        fresh = keys.begin(Login(USER, Secret(PASSWORD)))
+        bmc.state.users[USER] = fresh.password.reveal()
+        assert await bare.server().hand_over() == ADDRESS
+
+
+async def test_a_login_that_the_operator_writes_anew_opens_a_bmc_that_forgot_the_agent_s(
+    tmp_path: Path,
+) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url)
+        await bare.server().hand_over()
+        bmc.state.users[USER] = "factory-1"
+        with pytest.raises(
+            ServerFault, match=f"refuses the agent's login: write one .* into {bare.login}"
+        ):
+            await bare.server().take_back()
+        bare.login.write_text(json.dumps({"user": USER, "password": "factory-1"}))
+        await bare.server().take_back()
+        assert bmc.state.users[USER] != "factory-1"
+
+
+async def test_an_agent_that_is_stopped_does_not_wait_for_a_bmc_that_hangs(tmp_path: Path) -> None:
+    with double() as bmc:
+        bmc.state.faults = [Fault("hangs", "Systems", seconds=1.5)]
+        async with Bare(tmp_path, bmc.url).agent() as agent:
+            agent.wish(leased())
+            await asyncio.sleep(0.2)
+            async with asyncio.timeout(0.5):
+                await asyncio.sleep(0)
+        assert not any("Reset" in one for one in bmc.state.asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("mesh\npass", 0o640, "may be read by others than its owner: chmod 600"),
+        ("mesh\npass", 0o604, "may be read by others"),
+        ("mesh", 0o600, "two lines, or JSON"),
+        ("", 0o600, "two lines, or JSON"),
+        ('{"user": "mesh"}', 0o600, "two lines, or JSON"),
+        ("a\nb\nc", 0o600, "two lines, or JSON"),
+    ],
+)
+def test_a_login_that_others_may_read_or_that_is_none_is_refused(
+    tmp_path: Path, text: str, mode: int, said: str
+) -> None:
+    file = tmp_path / "login"
+    file.write_text(text)
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_login(file)
+    assert "pass" not in str(caught.value).replace("password", "")
+
+
+def test_passwords_are_drawn_with_what_bmcs_ask_for() -> None:
+    found = {drawn(20) for _ in range(200)}
+    assert len(found) == 200
+    for one in found:
+        assert len(one) == 20
+        assert any(c.islower() for c in one)
+        assert any(c.isupper() for c in one)
+        assert any(c.isdigit() for c in one)
+        assert set(one) & set("-_")
