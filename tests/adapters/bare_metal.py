@@ -61,10 +61,10 @@ def passed() -> Check:
     )
 
 
-def leased(step: str = "hold") -> list[MemberSpec]:
+def leased(step: str = "hold", of: str = "leased") -> list[MemberSpec]:
     return [
         MemberSpec(
-            workload_id=test_id("workload", "leased"),
+            workload_id=test_id("workload", of),
             kind="lease",
             owner_id=test_id("lease"),
             organization=test_id("organization"),

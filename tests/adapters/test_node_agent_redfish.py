@@ -200,13 +200,50 @@ async def test_a_login_that_the_operator_writes_anew_opens_a_bmc_that_forgot_the
 
 async def test_an_agent_that_is_stopped_does_not_wait_for_a_bmc_that_hangs(tmp_path: Path) -> None:
     with double() as bmc:
-        bmc.state.faults = [Fault("hangs", "Systems", seconds=1.5)]
-        async with Bare(tmp_path, bmc.url).agent() as agent:
+        bmc.state.faults = [Fault("hangs", "Systems", seconds=1.8)]
+        async with asyncio.timeout(1.0), Bare(tmp_path, bmc.url).agent() as agent:
             agent.wish(leased())
             await asyncio.sleep(0.2)
-            async with asyncio.timeout(0.5):
-                await asyncio.sleep(0)
         assert not any("Reset" in one for one in bmc.state.asked)
+
+
+QUICKEST = msgspec.structs.replace(
+    QUICK, request_s=0.3, exchange_s=1.5, tries=2, graceful_s=0.2, forced_s=0.2, on_s=0.2
+)
+SAID = {
+    "busy": "too busy or broken, 2 tries",
+    "refused": "refuses the agent's login",
+    "hangs": "does not answer, 2 tries",
+    "ignored": "does not offer it",
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+@pytest.mark.parametrize("step", ["hold", "", "erase", "attest"])
+async def test_a_bmc_that_fails_in_a_step_ends_it_with_a_reason_and_nothing_passes(
+    tmp_path: Path, step: str, kind: str
+) -> None:
+    with double() as bmc:
+        bare = Bare(tmp_path, bmc.url, QUICKEST)
+
+        def before(now: str) -> None:
+            fault = Fault(kind, "/Systems" if kind == "ignored" else "", seconds=0.5)  # type: ignore[arg-type]
+            bmc.state.faults = [fault] if now == step else []
+
+        async with bare.agent() as agent:
+            await bare.through(agent, before=before)
+        verbs = bare.told.verbs()
+        if step in {"hold", ""}:
+            (failed,) = (
+                one for one, verb in zip(bare.told.facts, verbs, strict=True) if verb == "failed"
+            )
+            assert SAID[kind] in failed.reason  # type: ignore[attr-defined]
+            assert failed.reason.startswith("hand over: " if step else "take back: ")  # type: ignore[attr-defined]
+            assert bare.recorded("erased").verdict == bare.recorded("attested").verdict == "pass"
+        else:
+            last = bare.told.facts[-1]
+            assert last.verdict == "fail"  # type: ignore[attr-defined]
+            assert SAID[kind] in last.method  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

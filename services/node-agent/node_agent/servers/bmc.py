@@ -1,5 +1,6 @@
 """A BMC through ``sushy``: each method blocks, is one short exchange, and raises what ``sushy`` raises."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -19,6 +20,10 @@ WAYS = ("BlockErase", "CryptographicErase", "Overwrite")
 """Kinds of a sanitize, best first: NIST SP 800-88 counts the first two as a purge of flash."""
 _DISCS = {"CD", "DVD"}
 _STOPPED = {"Completed", "Exception", "Killed", "Cancelled", "Interrupted"}
+
+
+# What goes wrong is told in our own words, and without passwords that a BMC repeats.
+logging.getLogger("sushy").setLevel(logging.CRITICAL)
 
 
 class Refused(Exception):
@@ -52,6 +57,8 @@ class Bmc:
 
     def close(self) -> None:
         """End the session, where there is one."""
+        # Else sushy would log in once more to end it, with a password that may be the last one.
+        self._conn.set_auth(None)
         try:
             self._auth.close()
         except exceptions.SushyError:

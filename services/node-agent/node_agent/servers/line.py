@@ -88,7 +88,7 @@ class Line:
         end = time.monotonic() + within_s
         while (found := await look()) is None:
             if time.monotonic() > end:
-                raise ServerFault(f"{what} not within {within_s:g} s: {advice}")
+                raise ServerFault(f"{what}: not within {max(within_s, 0):.4g} s; {advice}")
             await asyncio.sleep(self.pace.look_s)
         return found
 
@@ -172,9 +172,7 @@ class Line:
             case ConfigError() | Refused():
                 text = said
             case exceptions.MissingActionError() | exceptions.MissingAttributeError():
-                text = (
-                    f"the BMC does not offer it ({said}): update its firmware, or take the server out"
-                )
+                text = f"the BMC does not offer it as Redfish has it ({said}): update its firmware, or take the server out"
             case exceptions.ServerSideError():
                 text = f"the BMC was too busy or broken, {tried} tries: reset it and look at its log ({said})"
             case TimeoutError():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,7 @@ class RedfishServer:
         off_since = time.monotonic()
         await self._line.ask("ejecting the image", Bmc.eject)
         drives = await self._line.ask("listing the drives", Bmc.drives)
-        wiped = [found for drive in drives if (found := await self._sanitize(drive))]
+        wiped = await self._sanitized(drives)
         report, left = None, "none asked for"
         if self._hold.report_url is not None:
             known = await self._report()
@@ -185,25 +186,36 @@ class RedfishServer:
                 f"{what}: the BMC said yes and still takes the old one: reset it"
             )
 
-    async def _sanitize(self, drive: Drive) -> Wiped | None:
-        """Erase one drive through the BMC; nothing where it does not offer that, or shows nothing of it."""
+    async def _sanitized(self, drives: list[Drive]) -> list[Wiped]:
+        """Erase all drives at once through the BMC; those of which it offers or shows nothing are left out."""
+        begun = [(drive, found) for drive in drives if (found := await self._begin(drive))]
+        end = time.monotonic() + self._pace.sanitize_s
+        wiped = []
+        for drive, (kind, task) in begun:
+            what = f"erasing drive {drive.serial or drive.name}"
+            stopped, log_id = await self._line.await_(
+                what, partial(self._task, what, task), end - time.monotonic(), "replace the drive"
+            )
+            method = f"{kind} through Drive.SecureErase"
+            wiped.append(
+                Wiped(serial=drive.serial, method=method, log_id=log_id, verdict="pass")
+                if stopped == "OK"
+                else Wiped(
+                    serial=drive.serial, method=f"{method}: {stopped}", log_id=log_id, verdict="fail"
+                )
+            )
+        return wiped
+
+    async def _begin(self, drive: Drive) -> tuple[str, str] | None:
+        """Begin to erase one drive; return how, and the task that will tell of it, if the BMC has both."""
         if drive.erase is None:
             return None
-        what = f"erasing drive {drive.serial or drive.name}"
         try:
-            kind, task = await self._line.ask(what, lambda bmc: bmc.erase(drive))
+            kind, task = await self._line.ask(f"erasing {drive.name}", lambda bmc: bmc.erase(drive))
         except ServerFault as fault:
             logger.warning("%s; what remains is the erase image's", fault)
             return None
-        if task is None:
-            return None
-        end, log_id = await self._line.await_(
-            what, lambda: self._task(what, task), self._pace.sanitize_s, "replace the drive"
-        )
-        method = f"{kind} through Drive.SecureErase"
-        if end != "OK":
-            return Wiped(serial=drive.serial, method=f"{method}: {end}", log_id=log_id, verdict="fail")
-        return Wiped(serial=drive.serial, method=method, log_id=log_id, verdict="pass")
+        return None if task is None else (kind, task)
 
     async def _task(self, what: str, path: str) -> tuple[str, str] | None:
         end, log_id = await self._line.ask(what, lambda bmc: bmc.task(path))
