@@ -18,6 +18,8 @@ from mesh_contracts.node import Check
 from mesh_contracts.placement import MemberSpec
 from meshkit.testing import test_id
 from node_agent.domain.proof import Expected
+from node_agent.doubles.redfish import NO_PROXY, Double
+from node_agent.doubles.redfish_pages import State
 from node_agent.leases import Leases
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.keys import Keys, Login
@@ -25,12 +27,12 @@ from node_agent.servers.line import Line, Pace
 from node_agent.servers.redfish import Hold, RedfishServer
 
 from tests.adapters.engines import Told, until
-from tests.adapters.redfish_double import _NO_PROXY, Double
-from tests.adapters.redfish_pages import State
 
 USER, PASSWORD = "mesh", "first-Secret-1"
 ADDRESS = "10.1.2.3:22"
-EXPECTED = Expected(components={"Manager": "7.10", "BIOS": "1.2.0", "NIC": "22.41"}, secure_boot=True)
+EXPECTED = Expected(
+    components={"Manager": "7.10", "BIOS": "1.2.0", "NIC": "22.41"}, secure_boot=True, accounts=[USER]
+)
 QUICK = Pace(
     request_s=2.0,
     exchange_s=6.0,
@@ -194,7 +196,7 @@ class Emulator:
 
     def at(self, system: str, below: str = "") -> Any:
         """Return what the emulator itself says."""
-        with _NO_PROXY.open(f"{self.url}/redfish/v1/Systems/{system}{below}", timeout=10) as answer:
+        with NO_PROXY.open(f"{self.url}/redfish/v1/Systems/{system}{below}", timeout=10) as answer:
             return json.load(answer)
 
     async def answers(self) -> None:

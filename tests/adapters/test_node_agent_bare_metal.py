@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 from mesh_contracts.node import ErasureRecorded
+from node_agent.doubles.redfish import Double
+from node_agent.doubles.redfish_pages import Fault
 from node_agent.leases import Leases
 from placement.domain.leases import after_erasure
 
@@ -24,8 +26,6 @@ from tests.adapters.bare_metal import (
     leased,
 )
 from tests.adapters.engines import until
-from tests.adapters.redfish_double import Double
-from tests.adapters.redfish_pages import Fault
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -1,20 +1,21 @@
 """The agent's hold of a server against a double of a BMC: each step of a lease, its evidence, its login."""
 
 import asyncio
-import json
-import logging
-import stat
 from pathlib import Path
 
 import msgspec
 import pytest
-from meshkit.config import Secret
-from meshkit.errors import ConfigError
-from node_agent.servers import ServerFault
-from node_agent.servers.keys import FILE, Keys, Login, drawn, read_login
+from node_agent.doubles.redfish_pages import Fault
 
-from tests.adapters.bare_metal import ADDRESS, PASSWORD, QUICK, USER, Bare, double, image_ran, leased
-from tests.adapters.redfish_pages import Fault
+from tests.adapters.bare_metal import (
+    ADDRESS,
+    QUICK,
+    Bare,
+    double,
+    image_ran,
+    leased,
+    passed,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,7 @@ async def test_a_lease_goes_through_and_its_evidence_names_each_drive_and_its_lo
         assert erased.evidence == {
             "drives": 2,
             "bmc_reset": "started at start 1",
-            "memory": "power cycle",
+            "memory": "power off",
             "report": "none asked for",
             "drive NVME-1": sanitized.format(1, "NVME-1"),
             "drive NVME-2": sanitized.format(2, "NVME-2"),
@@ -137,65 +138,16 @@ async def test_a_reset_of_the_bmc_that_does_not_happen_is_no_reset(tmp_path: Pat
         assert (found.verdict, found.method) == ("inconclusive", "nothing shows that the BMC was reset")
 
 
-async def test_the_login_changes_with_each_hand_over_and_take_back_and_nobody_hears_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    with double() as bmc:
-        bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
-        used = [PASSWORD]
-
-        def before(_step: str) -> None:
-            used.append(bmc.state.users[USER])
-
-        async with bare.agent() as agent:
-            await bare.through(agent, before=before)
-        used = list(dict.fromkeys([*used, bmc.state.users[USER]]))
-        assert len(used) == 3
-        kept = tmp_path / FILE
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-        assert json.loads(kept.read_bytes()) == {"user": USER, "password": used[-1]}
-        told = caplog.text + repr(bare.told.facts) + (tmp_path / "lease.json").read_text()
-        assert [one for one in used if one in told] == []
-
-
-@pytest.mark.parametrize("kind", ["denied", "ignored", "busy"])
-async def test_a_password_that_the_bmc_does_not_take_hands_nothing_over_and_locks_nobody_out(
-    tmp_path: Path, kind: str
-) -> None:
-    with double() as bmc:
-        bare = Bare(tmp_path, bmc.url)
-        bmc.state.faults = [Fault(kind, "PATCH /redfish/v1/AccountService")]  # type: ignore[arg-type]
-        with pytest.raises(ServerFault, match="changing the BMC's password"):
-            await bare.server().hand_over()
-        assert bmc.state.power == "Off"
-        bmc.state.faults = []
-        assert await bare.server().hand_over() == ADDRESS
-
-
-async def test_a_password_whose_answer_was_lost_is_found_by_the_next_start(tmp_path: Path) -> None:
-    with double() as bmc:
-        bare = Bare(tmp_path, bmc.url)
-        keys = Keys(bare.login, bare.folder)
-        fresh = keys.begin(Login(USER, Secret(PASSWORD)))
-        bmc.state.users[USER] = fresh.password.reveal()
-        assert await bare.server().hand_over() == ADDRESS
-
-
-async def test_a_login_that_the_operator_writes_anew_opens_a_bmc_that_forgot_the_agent_s(
+async def test_an_account_that_a_tenant_left_on_the_bmc_is_named_and_not_attested(
     tmp_path: Path,
 ) -> None:
     with double() as bmc:
         bare = Bare(tmp_path, bmc.url)
-        await bare.server().hand_over()
-        bmc.state.users[USER] = "factory-1"
-        with pytest.raises(
-            ServerFault, match=f"refuses the agent's login: write one .* into {bare.login}"
-        ):
-            await bare.server().take_back()
-        bare.login.write_text(json.dumps({"user": USER, "password": "factory-1"}))
-        await bare.server().take_back()
-        assert bmc.state.users[USER] != "factory-1"
+        assert (await bare.server().attest([passed()])).verdict == "pass"
+        bmc.state.users["ghost"] = "of a tenant"
+        found = await bare.server().attest([passed()])
+        assert (found.verdict, found.method) == ("fail", "the BMC has an account ghost: remove it")
+        assert found.seen["accounts"] == "ghost, mesh"
 
 
 async def test_an_agent_that_is_stopped_does_not_wait_for_a_bmc_that_hangs(tmp_path: Path) -> None:
@@ -244,36 +196,3 @@ async def test_a_bmc_that_fails_in_a_step_ends_it_with_a_reason_and_nothing_pass
             last = bare.told.facts[-1]
             assert last.verdict == "fail"  # type: ignore[attr-defined]
             assert SAID[kind] in last.method  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "said"),
-    [
-        ("mesh\npass", 0o640, "may be read by others than its owner: chmod 600"),
-        ("mesh\npass", 0o604, "may be read by others"),
-        ("mesh", 0o600, "two lines, or JSON"),
-        ("", 0o600, "two lines, or JSON"),
-        ('{"user": "mesh"}', 0o600, "two lines, or JSON"),
-        ("a\nb\nc", 0o600, "two lines, or JSON"),
-    ],
-)
-def test_a_login_that_others_may_read_or_that_is_none_is_refused(
-    tmp_path: Path, text: str, mode: int, said: str
-) -> None:
-    file = tmp_path / "login"
-    file.write_text(text)
-    file.chmod(mode)
-    with pytest.raises(ConfigError, match=said) as caught:
-        read_login(file)
-    assert "pass" not in str(caught.value).replace("password", "")
-
-
-def test_passwords_are_drawn_with_what_bmcs_ask_for() -> None:
-    found = {drawn(20) for _ in range(200)}
-    assert len(found) == 200
-    for one in found:
-        assert len(one) == 20
-        assert any(c.islower() for c in one)
-        assert any(c.isupper() for c in one)
-        assert any(c.isdigit() for c in one)
-        assert set(one) & set("-_")

@@ -1,11 +1,13 @@
 """What counts as proof that a server is clean, and what never does."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mesh_contracts.node import Check, Verdict
-from node_agent.domain.proof import Drive, Expected, Wiped, attested, erased, mismatches, worst
+from node_agent.domain.proof import Drive, Expected, Found, Wiped, attested, erased, mismatches, worst
 
 VERDICTS: list[Verdict] = ["pass", "warn", "inconclusive", "fail"]
 EXPECTED = Expected(components={"BIOS": "1.2", "NIC": "22"}, secure_boot=True)
@@ -27,6 +29,10 @@ wipes = st.lists(
 
 def wiped(serial: str, verdict: Verdict = "pass", log_id: str = "7") -> Wiped:
     return Wiped(serial=serial, method="BlockErase", log_id=log_id, verdict=verdict)
+
+
+def found(**told: Any) -> Found:
+    return Found(**{"firmware": FOUND, "secure_boot": True, "accounts": ["mesh"], **told})
 
 
 def check(verdict: Verdict) -> Check:
@@ -86,7 +92,7 @@ def test_a_drive_that_was_not_erased_fails_whatever_else_is_shown() -> None:
 def test_serial_numbers_are_compared_as_firmware_and_images_write_them() -> None:
     found = [Drive(name="disk", serial="s3cure  ")]
     verdict, why = erased(found, [wiped("S3CURE")], "started at 12:00")
-    assert (verdict, why) == ("pass", "1 drives by BlockErase; power cycle; BMC reset")
+    assert (verdict, why) == ("pass", "1 drives by BlockErase; power off; BMC reset")
 
 
 def test_firmware_that_differs_is_named_with_what_was_found_and_expected() -> None:
@@ -98,13 +104,24 @@ def test_firmware_that_differs_is_named_with_what_was_found_and_expected() -> No
 
 
 def test_a_server_as_expected_with_checks_that_passed_is_attested() -> None:
-    assert attested(EXPECTED, FOUND, True, [check("pass")])[0] == "pass"
+    assert attested(EXPECTED, found(), [check("pass")])[0] == "pass"
     either = msgspec.structs.replace(EXPECTED, secure_boot=None)
-    assert attested(either, FOUND, None, [check("pass")])[0] == "pass"
+    assert attested(either, found(secure_boot=None), [check("pass")])[0] == "pass"
+
+
+def test_an_account_of_the_bmc_that_is_not_expected_is_not_attested() -> None:
+    expected = msgspec.structs.replace(EXPECTED, accounts=["mesh", "site"])
+    assert attested(expected, found(), [check("pass")])[0] == "pass"
+    backdoor = found(accounts=["mesh", "ghost"])
+    assert attested(expected, backdoor, [check("pass")]) == (
+        "fail",
+        "the BMC has an account ghost: remove it",
+    )
+    assert attested(EXPECTED, backdoor, [check("pass")])[0] == "pass"
 
 
 @pytest.mark.parametrize(
-    ("expected", "found", "secure", "checks", "verdict", "said"),
+    ("expected", "firmware", "secure", "checks", "verdict", "said"),
     [
         (None, FOUND, True, ["pass"], "inconclusive", "nothing says which firmware is expected"),
         (Expected(components={}), FOUND, True, ["pass"], "inconclusive", "nothing says"),
@@ -118,13 +135,15 @@ def test_a_server_as_expected_with_checks_that_passed_is_attested() -> None:
 )
 def test_what_is_not_as_expected_is_never_attested(
     expected: Expected | None,
-    found: dict[str, str],
+    firmware: dict[str, str],
     secure: bool | None,
     checks: list[Verdict],
     verdict: Verdict,
     said: str,
 ) -> None:
-    given_verdict, why = attested(expected, found, secure, [check(one) for one in checks])
+    given_verdict, why = attested(
+        expected, found(firmware=firmware, secure_boot=secure), [check(one) for one in checks]
+    )
     assert given_verdict == verdict
     assert said in why
 

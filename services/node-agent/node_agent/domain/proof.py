@@ -38,10 +38,22 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a server is to be like: a version for each component; ``secure_boot`` null: either will do."""
+    """What a server is to be like: a version for each component, and who may have an account of its BMC.
+
+    What is null is noted, and either way will do: ``secure_boot``, ``accounts``.
+    """
 
     components: dict[str, str]
     secure_boot: bool | None = None
+    accounts: list[str] | None = None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What its BMC says of a server: versions, whether its last start was secure, who has an account."""
+
+    firmware: dict[str, str]
+    secure_boot: bool | None
+    accounts: list[str]
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -86,31 +98,29 @@ def erased(
     if bmc_reset is None:
         return "inconclusive", "nothing shows that the BMC was reset"
     methods = ", ".join(dict.fromkeys(one.method for one in wiped if _shows(one)))
-    return "pass", f"{len(shown)} drives by {methods}; power cycle; BMC reset"
+    return "pass", f"{len(shown)} drives by {methods}; power off; BMC reset"
 
 
-def attested(
-    expected: Expected | None,
-    found: Mapping[str, str],
-    secure_boot: bool | None,
-    checks: Sequence[Check],
-) -> tuple[Verdict, str]:
-    """Return whether firmware, secure boot and accelerators are as they should be, and what is not."""
+def attested(expected: Expected | None, found: Found, checks: Sequence[Check]) -> tuple[Verdict, str]:
+    """Return whether firmware, secure boot, accounts and accelerators are as they should be, and what is not."""
     said: list[tuple[Verdict, str]] = []
     if expected is None or not expected.components:
         said.append(("inconclusive", "nothing says which firmware is expected"))
     else:
-        said += [("fail", one) for one in mismatches(expected.components, found)]
-        if expected.secure_boot is not None and secure_boot is None:
+        said += [("fail", one) for one in mismatches(expected.components, found.firmware)]
+        if expected.secure_boot is not None and found.secure_boot is None:
             said.append(("inconclusive", "the BMC does not say whether secure boot is on"))
-        elif expected.secure_boot is not None and secure_boot != expected.secure_boot:
-            said.append(("fail", f"secure boot is {'on' if secure_boot else 'off'}"))
+        elif expected.secure_boot is not None and found.secure_boot != expected.secure_boot:
+            said.append(("fail", f"secure boot is {'on' if found.secure_boot else 'off'}"))
+        if expected.accounts is not None:
+            others = sorted(set(found.accounts) - set(expected.accounts))
+            said += [("fail", f"the BMC has an account {one}: remove it") for one in others]
     if not checks:
         said.append(("inconclusive", "no accelerator was checked"))
     said += [(one.verdict, f"{one.name} of {one.device_id}") for one in checks if one.verdict != "pass"]
     verdict = worst(one for one, _ in said)
     if verdict == "pass":
-        return verdict, "firmware as the BMC lists it, secure boot, health check"
+        return verdict, "firmware and secure boot as the BMC tells them, health check"
     return verdict, "; ".join(text for _, text in said)
 
 

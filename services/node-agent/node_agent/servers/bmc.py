@@ -172,7 +172,7 @@ class Bmc:
         return at
 
     def password_chars(self) -> int:
-        """Return how long a password the BMC takes may be, up to our own length. Raises ``Refused``."""
+        """Return how long a password may be that the BMC takes, up to our own length. Raises ``Refused``."""
         rules = self._accounts()
         longest = int(rules.get("MaxPasswordLength") or PASSWORD_CHARS)
         if longest < PASSWORD_CHARS_MIN:
@@ -181,13 +181,18 @@ class Bmc:
 
     def change_password(self, fresh: Login) -> None:
         """Give the account its next password. Raises ``Refused`` where the BMC has no such account."""
-        accounts = self._get(self._accounts().get("Accounts", {}).get("@odata.id", ""))
-        for member in accounts.get("Members", []):
-            account = self._get(member["@odata.id"])
+        for path, account in self._members():
             if account.get("UserName") == fresh.user:
-                self._conn.patch(member["@odata.id"], data={"Password": fresh.password.reveal()})
+                self._conn.patch(path, data={"Password": fresh.password.reveal()})
                 return
         raise Refused(f"the BMC lists no account {fresh.user}")
+
+    def accounts(self) -> list[str]:
+        """Return who may log in; nobody where the BMC has no account service."""
+        if "AccountService" not in self._root.json:
+            return []
+        told = [account for _, account in self._members() if account.get("Enabled", True)]
+        return sorted(str(account["UserName"]) for account in told if account.get("UserName"))
 
     def console(self) -> str | None:
         """Return where the server's console is, if the BMC says so."""
@@ -223,6 +228,11 @@ class Bmc:
                 "the BMC has no account service: set AGENT_BMC_ACCOUNT=fixed where somebody else changes its password"
             )
         return self._get(path)
+
+    def _members(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        listed = self._get(self._accounts().get("Accounts", {}).get("@odata.id", ""))
+        for member in listed.get("Members", []):
+            yield member["@odata.id"], self._get(member["@odata.id"])
 
     def _get(self, path: str) -> dict[str, Any]:
         body: dict[str, Any] = self._conn.get(path).json()

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 from mesh_contracts.node import Check
 
-from node_agent.domain.proof import Drive, Expected, Report, Wiped, attested, erased, mismatches
+from node_agent.domain.proof import Drive, Expected, Found, Report, Wiped, attested, erased, mismatches
 from node_agent.servers import Evidence, ServerFault
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.line import Line
@@ -18,6 +18,7 @@ from node_agent.servers.report import read_report
 
 SEEN_DRIVES_MAX = 128
 SEEN_CHARS_MAX = 500
+METHOD_CHARS_MAX = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -71,10 +72,10 @@ class RedfishServer:
         await self._line.ask("ejecting the image", Bmc.eject)
         drives = await self._line.ask("listing the drives", Bmc.drives)
         wiped = await self._sanitized(drives)
+        await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
         report, left = None, "none asked for"
         if self._hold.report_url is not None:
             known = await self._report()
-            await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
             await self._boot(self._hold.erase_image)
             report, left = await self._fresh_report(known)
             await self._power_off(graceful=False)
@@ -85,26 +86,31 @@ class RedfishServer:
         seen: dict[str, int | float | str | list[int]] = {
             "drives": len(drives),
             "bmc_reset": bmc_reset or "not shown",
-            "memory": ", ".join(report.scrubbed) if report and report.scrubbed else "power cycle",
+            "memory": ", ".join(report.scrubbed) if report and report.scrubbed else "power off",
             "report": left[:SEEN_CHARS_MAX],
         }
         for one in wiped[:SEEN_DRIVES_MAX]:
-            seen[f"drive {one.serial}"] = f"{one.verdict}: {one.method} (log {one.log_id})"
+            said = f"{one.verdict}: {one.method} (log {one.log_id})"
+            seen[f"drive {one.serial}"[:SEEN_CHARS_MAX]] = said[:SEEN_CHARS_MAX]
         await self._line.leave()
-        return Evidence(verdict=verdict, method=method, seen=seen)
+        return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
 
     async def attest(self, checks: list[Check]) -> Evidence:
-        """Compare what the BMC lists with what is expected; the accelerators' checks count."""
-        found = await self._line.ask("listing the firmware", Bmc.firmware)
-        secure_boot = await self._line.ask("secure boot", Bmc.secure_boot)
-        verdict, method = attested(self._hold.expected, found, secure_boot, checks)
+        """Compare what the BMC tells with what is expected; the accelerators' checks count."""
+        found = Found(
+            firmware=await self._line.ask("listing the firmware", Bmc.firmware),
+            secure_boot=await self._line.ask("secure boot", Bmc.secure_boot),
+            accounts=await self._line.ask("listing the BMC's accounts", Bmc.accounts),
+        )
+        verdict, method = attested(self._hold.expected, found, checks)
         seen: dict[str, int | float | str | list[int]] = {
-            f"firmware {name}": version for name, version in sorted(found.items())
+            f"firmware {name}": version for name, version in sorted(found.firmware.items())
         }
-        seen["secure_boot"] = {True: "on", False: "off", None: "not told"}[secure_boot]
+        seen["secure_boot"] = {True: "on", False: "off", None: "not told"}[found.secure_boot]
+        seen["accounts"] = ", ".join(found.accounts)[:SEEN_CHARS_MAX]
         seen["checks"] = len(checks)
         await self._line.leave()
-        return Evidence(verdict=verdict, method=method, seen=seen)
+        return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
 
     async def _power_off(self, *, graceful: bool) -> None:
         if await self._power() == "Off" or (graceful and await self._shut_down()):

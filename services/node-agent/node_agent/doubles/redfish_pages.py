@@ -50,14 +50,17 @@ class State:
 
 
 def link(below: str) -> Json:
+    """Return a reference to what stands below the root."""
     return {"@odata.id": f"{ROOT}{below}"}
 
 
 def members(*below: str) -> Json:
+    """Return a collection of these."""
     return {"Members": [link(one) for one in below], "Members@odata.count": len(below)}
 
 
 def action(below: str, **allowed: list[str]) -> Json:
+    """Return an action at a path, with the values that its parameters take."""
     named = {f"{name}@Redfish.AllowableValues": values for name, values in allowed.items()}
     return {"target": f"{ROOT}{below}"} | named
 
@@ -76,8 +79,13 @@ def page(state: State, below: str) -> Json | None:
         "/Systems": members(here),
         "/SessionService": {"Id": "S", "Name": "S", "Sessions": link("/SessionService/Sessions")},
         "/AccountService": {"Accounts": link("/AccountService/Accounts"), "MaxPasswordLength": 20},
-        "/AccountService/Accounts": members("/AccountService/Accounts/1"),
-        "/AccountService/Accounts/1": {"Id": "1", "UserName": next(iter(state.users))},
+        "/AccountService/Accounts": members(
+            *(f"/AccountService/Accounts/{number}" for number in range(1, len(state.users) + 1))
+        ),
+        **{
+            f"/AccountService/Accounts/{number}": {"Id": str(number), "UserName": user, "Enabled": True}
+            for number, user in enumerate(state.users, 1)
+        },
         "/UpdateService": {
             "Id": "U",
             "Name": "U",

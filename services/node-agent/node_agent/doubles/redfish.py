@@ -3,27 +3,31 @@
 It has what ``sushy-emulator --fake`` lacks (accounts, sessions, a firmware inventory, drives with a secure
 erase and its task, a reset of the BMC, a console), and faults that are put in by path. With ``behind`` (the
 address of an emulator) power, boot device and media are that emulator's; else they are its own.
+
+``python -m node_agent.doubles.redfish USER PASSWORD`` serves one on loopback until it is interrupted.
 """
 
 import base64
 import contextlib
 import json
 import secrets
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.adapters.redfish_pages import ROOT, Fault, Json, State, machine, own_parts, page
+from node_agent.doubles.redfish_pages import ROOT, Fault, Json, State, machine, own_parts, page
 
 FORWARD_WITHIN_S = 30.0
 
 Answer = tuple[int, Json | None, dict[str, str]]
 DONE: Answer = (204, None, {})
-_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Double:
@@ -44,14 +48,17 @@ class Double:
         self.url = f"http://127.0.0.1:{self._server.server_port}{ROOT}/Systems/{state.system}"
 
     def close(self) -> None:
+        """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
 
     @property
     def away(self) -> bool:
+        """Whether it starts anew just now."""
         return time.monotonic() < self.state.away_until
 
     def answer(self, method: str, path: str, body: Json, headers: Any) -> Answer:
+        """Return what is said to one request: status, content, headers."""
         fault = self._fault(f"{method} {path}")
         if fault is not None and fault.kind == "hangs":
             time.sleep(fault.seconds)
@@ -151,9 +158,11 @@ class Double:
     def _forward(self, method: str, path: str, body: Json) -> Answer:
         data = json.dumps(body).encode() if method != "GET" else None
         kind = {"Content-Type": "application/json"}
-        asked = urllib.request.Request(f"{self._behind}{path}", data, kind, method=method)
+        asked = urllib.request.Request(  # noqa: S310 - where we were told
+            f"{self._behind}{path}", data, kind, method=method
+        )
         try:
-            with _NO_PROXY.open(asked, timeout=FORWARD_WITHIN_S) as answer:
+            with NO_PROXY.open(asked, timeout=FORWARD_WITHIN_S) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text else None, {}
         except urllib.error.HTTPError as fault:
@@ -199,3 +208,16 @@ def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
             """Log nothing."""
 
     return Handler
+
+
+def main(user: str, password: str) -> None:
+    """Serve one double until it is interrupted."""
+    double = Double(State(system=str(uuid.uuid4()), users={user: password}))
+    sys.stdout.write(f"{double.url}\n")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
