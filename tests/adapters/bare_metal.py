@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ QUICK = Pace(
     graceful_s=0.5,
     forced_s=1.0,
     on_s=1.0,
+    media_s=0.5,
     off_at_least_s=0.05,
     sanitize_s=3.0,
     report_s=1.0,
@@ -128,9 +130,12 @@ class Bare:
                 before(step)
             told = len(self.told.facts)
             agent.wish(leased(step) if step else [])
-            await until(lambda told=told, verbs=verbs: verbs & set(self.told.verbs()[told:]), within_s)
+            await until(partial(self._any, verbs, told), within_s)
             if step in {"erase", "attest"} and self.told.facts[-1].verdict != "pass":  # type: ignore[attr-defined]
                 return
+
+    def _any(self, verbs: set[str], after: int) -> bool:
+        return bool(verbs & set(self.told.verbs()[after:]))
 
     def recorded(self, step: str) -> Any:
         return next(f for f in self.told.facts if getattr(f, "step", None) == step)

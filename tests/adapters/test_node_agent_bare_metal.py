@@ -38,6 +38,7 @@ PACE = msgspec.structs.replace(
     graceful_s=15.0,
     forced_s=15.0,
     on_s=15.0,
+    media_s=3.0,
     report_s=6.0,
     bmc_away_s=4.0,
     bmc_back_s=15.0,
@@ -82,7 +83,7 @@ TROUBLES = {
         "hold", set_state={"firmware": {"BIOS": "1.1.0", "NIC": "22.41"}},
         verbs=FAILED, said="BIOS: found 1.1.0, expected 1.2.0",
     ),
-    "no media": Trouble("hold", [Fault("denied", "InsertMedia")], verbs=FAILED, said="inserting the image"),
+    "no media": Trouble("hold", [Fault("denied", "InsertMedia")], verbs=FAILED, said="lease.iso: the BMC refuses"),
     "power that stays on": Trouble(
         "back", [Fault("ignored", "ComputerSystem.Reset")], verbs=NOT_BACK, said="power is On, not Off"
     ),
@@ -95,7 +96,7 @@ TROUBLES = {
     ),
     "no report": Trouble(
         "erase", [Fault("ignored", "VirtualMedia.InsertMedia")], verbs=NOT_CLEAN,
-        said="did not insert", verdict="fail", image=True,
+        said="erase.iso: not within 3 s; does the BMC reach it?", verdict="fail", image=True,
     ),
     "no reset": Trouble(
         "erase", [Fault("ignored", "Manager.Reset")], verbs=NOT_CLEAN,

@@ -1,7 +1,9 @@
 """The agent's hold of a server against a double of a BMC: each step of a lease, its evidence, its login."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,11 +24,13 @@ pytestmark = pytest.mark.slow
 IMAGE, ERASE = "https://images.example/lease.iso", "https://images.example/erase.iso"
 
 
-def erases_by_image(folder: Path, serials: list[str]) -> tuple[dict[str, str], object]:
+def erases_by_image(
+    folder: Path, serials: list[str]
+) -> tuple[dict[str, Any], Callable[[str, str | None], None]]:
     """Return a hold with an erase image, and what that image does once it is booted."""
     folder.mkdir()
     runs = iter(range(1, 100))
-    hold = {"erase_image": ERASE, "report_url": f"{folder.as_uri()}/{{system}}.json"}
+    hold: dict[str, Any] = {"erase_image": ERASE, "report_url": f"{folder.as_uri()}/{{system}}.json"}
 
     def booted(system: str, image: str | None) -> None:
         if image == ERASE:
@@ -87,7 +91,7 @@ async def test_drives_that_the_bmc_cannot_erase_are_the_erase_image_s_and_its_re
 ) -> None:
     with double(erasable=False) as bmc:
         hold, booted = erases_by_image(tmp_path / "reports", ["nvme-1", "nvme-2"])
-        bmc.on_boot = lambda image: booted(bmc.state.system, image)  # type: ignore[operator]
+        bmc.on_boot = lambda image: booted(bmc.state.system, image)
         found = await Bare(tmp_path / "agent", bmc.url, **hold).server().erase()
         assert found.verdict == "pass"
         assert found.seen["report"] == "run-1"
@@ -115,7 +119,7 @@ async def test_a_report_that_is_broken_or_of_another_system_shows_nothing(
     with double(erasable=False) as bmc:
         hold, _ = erases_by_image(tmp_path / "reports", [])
         there = tmp_path / "reports" / f"{bmc.state.system}.json"
-        bmc.on_boot = lambda _image: there.write_text(left)  # type: ignore[assignment, return-value]
+        bmc.on_boot = lambda _image: there.write_text(left)  # type: ignore[assignment]
         found = await Bare(tmp_path / "agent", bmc.url, **hold).server().erase()
         assert found.verdict == "inconclusive"
         assert "nothing shows" in found.method

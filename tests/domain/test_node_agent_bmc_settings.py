@@ -106,9 +106,9 @@ def test_a_login_that_others_may_read_is_refused_at_the_start(bmc: dict[str, str
 def test_what_a_step_waits_for_fits_into_the_time_that_the_step_has() -> None:
     pace = Pace()
     bmc = pace.bmc_away_s + pace.bmc_back_s
-    image = pace.off_at_least_s + pace.on_s + pace.report_s + pace.forced_s
+    image = pace.off_at_least_s + pace.media_s + pace.on_s + pace.report_s + pace.forced_s
     waits: dict[Step, float] = {
-        "hand_over": pace.forced_s + pace.on_s,
+        "hand_over": pace.forced_s + pace.media_s + pace.on_s,
         "take_back": pace.graceful_s + pace.forced_s,
         "erase": pace.forced_s + pace.sanitize_s + image + bmc,
         "attest": 0.0,

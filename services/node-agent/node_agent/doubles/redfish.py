@@ -11,6 +11,7 @@ import base64
 import contextlib
 import json
 import secrets
+import ssl
 import sys
 import threading
 import time
@@ -38,14 +39,18 @@ class Double:
         state: State,
         behind: str | None = None,
         on_boot: Callable[[str | None], None] = lambda _image: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.state = state
         self.on_boot = on_boot
         self._behind = behind
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}{ROOT}/Systems/{state.system}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}{ROOT}/Systems/{state.system}"
 
     def close(self) -> None:
         """Stop answering."""

@@ -87,15 +87,17 @@ class Bmc:
         self._system.set_system_boot_options(target, enabled=sushy.BootSourceOverrideEnabled.ONCE)
 
     def insert(self, image: str) -> None:
-        """Put an image into the first virtual drive that takes discs. Raises ``Refused``."""
+        """Have an image put into the first virtual drive that takes discs. Raises ``Refused``."""
         drives = self._media()
         drive = next((one for one in drives if _DISCS & {k.name for k in one.media_types}), None)
         if drive is None:
             raise Refused("the BMC has no virtual drive that takes discs")
-        drive.insert_media(image)
-        drive.refresh(force=True)
-        if not drive.inserted:
-            raise Refused(f"the BMC did not insert {image}")
+        if not (drive.inserted and drive.image == image):
+            drive.insert_media(image)
+
+    def inserted(self) -> bool:
+        """Tell whether an image is in a virtual drive; a BMC may take a while to fetch one."""
+        return any(drive.inserted for drive in self._media())
 
     def eject(self) -> None:
         """Empty every virtual drive. Raises ``Refused``."""
@@ -155,10 +157,9 @@ class Bmc:
     def reset_manager(self) -> bool:
         """Ask the BMC to start anew; false where it does not offer that."""
         manager = self._manager()
-        try:
-            offered = {kind.value: kind for kind in manager.get_allowed_reset_manager_values()}
-        except exceptions.MissingActionError:
+        if "#Manager.Reset" not in (manager.json.get("Actions") or {}):
             return False
+        offered = {kind.value: kind for kind in manager.get_allowed_reset_manager_values()}
         kind = offered.get("GracefulRestart") or offered.get("ForceRestart")
         if kind is not None:
             manager.reset_manager(kind)

@@ -38,6 +38,8 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How long a tenant's system may take to shut down, before its power is cut."""
     forced_s: float = 60.0
     on_s: float = 300.0
+    media_s: float = 120.0
+    """How long a BMC may take to fetch an image."""
     off_at_least_s: float = 15.0
     """How long power stays off before what is to erase boots: memories do not keep their content."""
     sanitize_s: float = 2 * 3_600.0

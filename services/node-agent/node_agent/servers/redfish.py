@@ -133,7 +133,14 @@ class RedfishServer:
         """Start the server, which is off, from an image or from the network, this once."""
         await self._line.ask("ejecting the image", Bmc.eject)
         if image is not None:
-            await self._line.ask("inserting the image", lambda bmc: bmc.insert(image))
+            what = f"inserting {image}"
+
+            async def inserted() -> bool | None:
+                return await self._line.ask(what, Bmc.inserted) or None
+
+            await self._line.ask(what, lambda bmc: bmc.insert(image))
+            advice = "does the BMC reach it?"
+            await self._line.await_(what, inserted, self._pace.media_s, advice)
         await self._line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
         if not await self._reset("On", "ForceOn"):
             raise ServerFault("the BMC cannot power the server on: take the server out")
