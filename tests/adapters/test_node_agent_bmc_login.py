@@ -34,6 +34,7 @@ async def test_the_login_changes_with_each_hand_over_and_take_back_and_nobody_he
             await bare.through(agent, before=before)
         used = list(dict.fromkeys([*used, bmc.state.users[USER]]))
         assert len(used) == 3
+        assert bmc.state.wrong_logins == 0, "a BMC locks accounts after a few"
         kept = tmp_path / FILE
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert json.loads(kept.read_bytes()) == {"user": USER, "password": used[-1]}

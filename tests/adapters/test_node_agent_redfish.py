@@ -1,6 +1,7 @@
 """The agent's hold of a server against a double of a BMC: each step of a lease, its evidence, its login."""
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 from node_agent.doubles.redfish_pages import Fault
+from node_agent.servers import ServerFault
+from node_agent.servers.bmc import Bmc
+from node_agent.servers.here import is_here
 
 from tests.adapters.bare_metal import (
     ADDRESS,
+    PASSWORD,
     QUICK,
+    USER,
     Bare,
     double,
     image_ran,
@@ -73,6 +79,24 @@ async def test_without_an_image_the_server_boots_from_the_network(tmp_path: Path
         assert (bmc.state.boot, bmc.state.booted, bmc.state.power) == ("Pxe", [None], "On")
 
 
+async def test_an_agent_does_not_hand_over_the_server_that_it_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dmi = tmp_path / "product_uuid"
+    own = uuid.uuid4()
+    dmi.write_text(f"{str(own).upper()}\n")
+    assert is_here(str(own), dmi)
+    assert is_here(str(uuid.UUID(bytes_le=own.bytes)), dmi)
+    assert not is_here(str(uuid.uuid4()), dmi)
+    assert not is_here("", dmi)
+    assert not is_here(str(own), tmp_path / "nowhere")
+    monkeypatch.setattr("node_agent.servers.redfish.is_here", lambda system: is_here(system, dmi))
+    with double(system=str(own), power="On") as bmc:
+        with pytest.raises(ServerFault, match="runs on the server itself"):
+            await Bare(tmp_path / "agent", bmc.url).server().hand_over()
+        assert bmc.state.power == "On"
+
+
 async def test_a_step_begun_anew_does_no_harm(tmp_path: Path) -> None:
     with double() as bmc:
         bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
@@ -80,6 +104,7 @@ async def test_a_step_begun_anew_does_no_harm(tmp_path: Path) -> None:
             assert await bare.server().hand_over() == ADDRESS
         for _ in range(2):
             await bare.server().take_back()
+            assert (bmc.state.power, bmc.state.media) == ("Off", None)
         for _ in range(2):
             assert (await bare.server().erase()).verdict == "pass"
         assert bmc.state.booted == [IMAGE, IMAGE]
@@ -125,6 +150,21 @@ async def test_a_report_that_is_broken_or_of_another_system_shows_nothing(
         assert "nothing shows" in found.method
 
 
+async def test_a_yes_to_an_erase_without_a_task_shows_nothing(tmp_path: Path) -> None:
+    with double() as bmc:
+        bmc.state.faults = [Fault("ignored", "SecureErase")]
+        found = await Bare(tmp_path, bmc.url).server().erase()
+        assert found.verdict == "inconclusive"
+        assert found.method == "nothing shows that drive NVME-1, NVME-2 was erased"
+
+
+async def test_a_server_with_other_firmware_is_not_handed_over(tmp_path: Path) -> None:
+    with double(firmware={"BIOS": "1.1.0", "NIC": "22.41"}) as bmc:
+        with pytest.raises(ServerFault, match=r"BIOS: found 1\.1\.0, expected 1\.2\.0"):
+            await Bare(tmp_path, bmc.url).server().hand_over()
+        assert (bmc.state.power, bmc.state.users) == ("Off", {USER: PASSWORD})
+
+
 async def test_a_drive_that_says_its_erase_failed_fails_the_erasure(tmp_path: Path) -> None:
     with double(drives={"NVME-1": "OK", "NVME-2": "Critical"}) as bmc:
         found = await Bare(tmp_path, bmc.url).server().erase()
@@ -160,6 +200,21 @@ async def test_an_agent_that_is_stopped_does_not_wait_for_a_bmc_that_hangs(tmp_p
         async with asyncio.timeout(1.0), Bare(tmp_path, bmc.url).agent() as agent:
             agent.wish(leased())
             await asyncio.sleep(0.2)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun_behind_an_exchange_that_hangs(
+    tmp_path: Path,
+) -> None:
+    with double() as bmc:
+        line = Bare(tmp_path, bmc.url).server().line
+        bmc.state.faults = [Fault("hangs", "Systems", times=1, seconds=0.5)]
+        slow = asyncio.create_task(line.ask("power", Bmc.power))
+        await asyncio.sleep(0.1)
+        given_up = asyncio.create_task(line.ask("power", lambda bmc: bmc.reset("On")))
+        await asyncio.sleep(0.1)
+        given_up.cancel()
+        assert await slow == "Off"
+        assert await line.ask("power", Bmc.power) == "Off"
         assert not any("Reset" in one for one in bmc.state.asked)
 
 

@@ -98,6 +98,7 @@ class Double:
 
     def _login(self, body: Json) -> Answer:
         if self.state.users.get(body.get("UserName", "")) != body.get("Password"):
+            self.state.wrong_logins += 1
             return _error(401, "wrong login")
         token = secrets.token_hex(8)
         self.state.sessions.add(token)

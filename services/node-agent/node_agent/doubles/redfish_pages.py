@@ -45,6 +45,7 @@ class State:
     sessions: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    wrong_logins: int = 0
     booted: list[str | None] = field(default_factory=list)
     """What each start booted: an image, or nothing (the network)."""
 

@@ -13,6 +13,7 @@ from mesh_contracts.node import Check
 from node_agent.domain.proof import Drive, Expected, Found, Report, Wiped, attested, erased, mismatches
 from node_agent.servers import Evidence, ServerFault
 from node_agent.servers.bmc import Bmc
+from node_agent.servers.here import is_here
 from node_agent.servers.line import Line
 from node_agent.servers.report import read_report
 
@@ -43,34 +44,38 @@ class RedfishServer:
 
     def __init__(self, line: Line, hold: Hold, quality: Literal["measured", "rehearsed"]) -> None:
         self.quality = quality
-        self._line = line
+        self.line = line
         self._hold = hold
         self._pace = line.pace
 
     async def hand_over(self) -> str:
         """Check the firmware, change the BMC's password, boot what the tenant is to have."""
+        if is_here(await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)):
+            raise ServerFault(
+                "the agent runs on the server itself: run it beside it, on a DPU or a host"
+            )
         await self._power_off(graceful=False)
         await self._check_firmware()
         await self._change_password()
         await self._boot(self._hold.lease_image)
-        console = await self._line.ask("the console", Bmc.console)
+        console = await self.line.ask("the console", Bmc.console)
         logger.info("%s is on; its console: %s", self._hold.address, console or "not told by the BMC")
-        await self._line.leave()
+        await self.line.leave()
         return self._hold.address
 
     async def take_back(self) -> None:
         """Power off, let go of the tenant's image, change the BMC's password."""
         await self._power_off(graceful=True)
-        await self._line.ask("ejecting the image", Bmc.eject)
+        await self.line.ask("ejecting the image", Bmc.eject)
         await self._change_password()
-        await self._line.leave()
+        await self.line.leave()
 
     async def erase(self) -> Evidence:
         """Erase the drives through the BMC and by the erase image, then start the BMC anew."""
         await self._power_off(graceful=False)
         off_since = time.monotonic()
-        await self._line.ask("ejecting the image", Bmc.eject)
-        drives = await self._line.ask("listing the drives", Bmc.drives)
+        await self.line.ask("ejecting the image", Bmc.eject)
+        drives = await self.line.ask("listing the drives", Bmc.drives)
         wiped = await self._sanitized(drives)
         await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
         report, left = None, "none asked for"
@@ -79,7 +84,7 @@ class RedfishServer:
             await self._boot(self._hold.erase_image)
             report, left = await self._fresh_report(known)
             await self._power_off(graceful=False)
-            await self._line.ask("ejecting the image", Bmc.eject)
+            await self.line.ask("ejecting the image", Bmc.eject)
         wiped += [] if report is None else report.drives
         bmc_reset = await self._reset_bmc()
         verdict, method = erased(drives, wiped, bmc_reset)
@@ -92,15 +97,15 @@ class RedfishServer:
         for one in wiped[:SEEN_DRIVES_MAX]:
             said = f"{one.verdict}: {one.method} (log {one.log_id})"
             seen[f"drive {one.serial}"[:SEEN_CHARS_MAX]] = said[:SEEN_CHARS_MAX]
-        await self._line.leave()
+        await self.line.leave()
         return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
 
     async def attest(self, checks: list[Check]) -> Evidence:
         """Compare what the BMC tells with what is expected; the accelerators' checks count."""
         found = Found(
-            firmware=await self._line.ask("listing the firmware", Bmc.firmware),
-            secure_boot=await self._line.ask("secure boot", Bmc.secure_boot),
-            accounts=await self._line.ask("listing the BMC's accounts", Bmc.accounts),
+            firmware=await self.line.ask("listing the firmware", Bmc.firmware),
+            secure_boot=await self.line.ask("secure boot", Bmc.secure_boot),
+            accounts=await self.line.ask("listing the BMC's accounts", Bmc.accounts),
         )
         verdict, method = attested(self._hold.expected, found, checks)
         seen: dict[str, int | float | str | list[int]] = {
@@ -109,7 +114,7 @@ class RedfishServer:
         seen["secure_boot"] = {True: "on", False: "off", None: "not told"}[found.secure_boot]
         seen["accounts"] = ", ".join(found.accounts)[:SEEN_CHARS_MAX]
         seen["checks"] = len(checks)
-        await self._line.leave()
+        await self.line.leave()
         return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
 
     async def _power_off(self, *, graceful: bool) -> None:
@@ -131,26 +136,26 @@ class RedfishServer:
 
     async def _boot(self, image: str | None) -> None:
         """Start the server, which is off, from an image or from the network, this once."""
-        await self._line.ask("ejecting the image", Bmc.eject)
+        await self.line.ask("ejecting the image", Bmc.eject)
         if image is not None:
             what = f"inserting {image}"
 
             async def inserted() -> bool | None:
-                return await self._line.ask(what, Bmc.inserted) or None
+                return await self.line.ask(what, Bmc.inserted) or None
 
-            await self._line.ask(what, lambda bmc: bmc.insert(image))
+            await self.line.ask(what, lambda bmc: bmc.insert(image))
             advice = "does the BMC reach it?"
-            await self._line.await_(what, inserted, self._pace.media_s, advice)
-        await self._line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
+            await self.line.await_(what, inserted, self._pace.media_s, advice)
+        await self.line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
         if not await self._reset("On", "ForceOn"):
             raise ServerFault("the BMC cannot power the server on: take the server out")
         await self._until("On", self._pace.on_s)
 
     async def _power(self) -> str:
-        return await self._line.ask("the power state", Bmc.power)
+        return await self.line.ask("the power state", Bmc.power)
 
     async def _reset(self, *kinds: str) -> bool:
-        return await self._line.ask(f"power: {kinds[0]}", lambda bmc: bmc.reset(*kinds))
+        return await self.line.ask(f"power: {kinds[0]}", lambda bmc: bmc.reset(*kinds))
 
     async def _until(self, state: str, within_s: float) -> None:
         last = "unknown"
@@ -161,7 +166,7 @@ class RedfishServer:
             return last if last == state else None
 
         try:
-            await self._line.await_(f"power {state}", look, within_s, "")
+            await self.line.await_(f"power {state}", look, within_s, "")
         except ServerFault:
             if last == state:
                 raise
@@ -174,7 +179,7 @@ class RedfishServer:
         expected = self._hold.expected
         if expected is None:
             return
-        found = await self._line.ask("listing the firmware", Bmc.firmware)
+        found = await self.line.ask("listing the firmware", Bmc.firmware)
         wrong = mismatches(expected.components, found)
         if wrong:
             raise ServerFault(
@@ -182,19 +187,19 @@ class RedfishServer:
             )
 
     async def _change_password(self) -> None:
-        keys = self._line.keys
+        keys = self.line.keys
         if keys.fixed:
             return
         what = "changing the BMC's password"
-        held, chars = await self._line.ask(what, lambda bmc: (bmc.login, bmc.password_chars()))
+        held, chars = await self.line.ask(what, lambda bmc: (bmc.login, bmc.password_chars()))
         fresh = keys.begin(held, chars)
         refused: ServerFault | None = None
         try:
-            await self._line.ask(what, lambda bmc: bmc.change_password(fresh))
+            await self.line.ask(what, lambda bmc: bmc.change_password(fresh))
         except ServerFault as fault:
             refused = fault  # The answer may be lost, and the password changed all the same.
-        await self._line.leave()
-        if await self._line.ask(what, lambda bmc: bmc.login) != fresh:
+        await self.line.leave()
+        if await self.line.ask(what, lambda bmc: bmc.login) != fresh:
             raise refused or ServerFault(
                 f"{what}: the BMC said yes and still takes the old one: reset it"
             )
@@ -206,7 +211,7 @@ class RedfishServer:
         wiped = []
         for drive, (kind, task) in begun:
             what = f"erasing drive {drive.serial or drive.name}"
-            stopped, log_id = await self._line.await_(
+            stopped, log_id = await self.line.await_(
                 what, partial(self._task, what, task), end - time.monotonic(), "replace the drive"
             )
             method = f"{kind} through Drive.SecureErase"
@@ -224,20 +229,20 @@ class RedfishServer:
         if drive.erase is None:
             return None
         try:
-            kind, task = await self._line.ask(f"erasing {drive.name}", lambda bmc: bmc.erase(drive))
+            kind, task = await self.line.ask(f"erasing {drive.name}", lambda bmc: bmc.erase(drive))
         except ServerFault as fault:
             logger.warning("%s; what remains is the erase image's", fault)
             return None
         return None if task is None else (kind, task)
 
     async def _task(self, what: str, path: str) -> tuple[str, str] | None:
-        end, log_id = await self._line.ask(what, lambda bmc: bmc.task(path))
+        end, log_id = await self.line.ask(what, lambda bmc: bmc.task(path))
         return None if end is None else (end, log_id)
 
     async def _report(self) -> Report | None:
         url = self._hold.report_url
         assert url is not None
-        system = await self._line.ask("the system's UUID", lambda bmc: bmc.uuid)
+        system = await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)
         ca_file, within_s = self._hold.ca_file, self._pace.request_s
         return await asyncio.to_thread(read_report, url, system, ca_file, within_s)
 
@@ -256,7 +261,7 @@ class RedfishServer:
             return None if report is None or report.report_id == before else report
 
         try:
-            found = await self._line.await_("the erase report", look, self._pace.report_s, why)
+            found = await self.line.await_("the erase report", look, self._pace.report_s, why)
         except ServerFault:
             return None, why
         return found, found.report_id
@@ -264,24 +269,24 @@ class RedfishServer:
     async def _reset_bmc(self) -> str | None:
         """Start the BMC anew; return what shows that it did, if anything does."""
         what = "the BMC's last start"
-        before = await self._line.ask(what, Bmc.manager_reset_at)
-        if not await self._line.ask("resetting the BMC", Bmc.reset_manager):
+        before = await self.line.ask(what, Bmc.manager_reset_at)
+        if not await self.line.ask("resetting the BMC", Bmc.reset_manager):
             return None
         away, fresh = False, False
         end = time.monotonic() + self._pace.bmc_away_s
         while not (away or fresh) and time.monotonic() < end:
             await asyncio.sleep(self._pace.look_s)
-            state, now = await self._line.once(Bmc.manager_reset_at)
+            state, now = await self.line.once(Bmc.manager_reset_at)
             away = state == "away"
             fresh = state == "answers" and before is not None and now != before
 
         async def back() -> bool | None:
-            state, _ = await self._line.once(Bmc.power)
+            state, _ = await self.line.once(Bmc.power)
             return True if state == "answers" else None
 
         advice = "cut its power for a minute"
-        await self._line.await_("the BMC is back", back, self._pace.bmc_back_s, advice)
+        await self.line.await_("the BMC is back", back, self._pace.bmc_back_s, advice)
         if before is None:
             return "it was away" if away else None
-        now = await self._line.ask(what, Bmc.manager_reset_at)
+        now = await self.line.ask(what, Bmc.manager_reset_at)
         return None if now == before else f"started at {now}"
