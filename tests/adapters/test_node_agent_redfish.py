@@ -1,6 +1,7 @@
 """The agent's hold of a server against a double of a BMC: each step of a lease, its evidence, its login."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -135,9 +136,16 @@ async def test_a_report_that_stood_there_before_the_image_was_booted_shows_nothi
         assert (found.verdict, found.seen["report"]) == ("inconclusive", "none within 1 s")
 
 
-@pytest.mark.parametrize(
-    "left", ["", "{", '{"report_id": "x"}', '{"report_id": "x", "system": "other"}']
-)
+OTHERS = {
+    "report_id": "x",
+    "system": "other",
+    "drives": [
+        {"serial": one, "method": "m", "log_id": "1", "verdict": "pass"} for one in ("NVME-1", "NVME-2")
+    ],
+}
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"report_id": "x"}', json.dumps(OTHERS)])
 async def test_a_report_that_is_broken_or_of_another_system_shows_nothing(
     tmp_path: Path, left: str
 ) -> None:
