@@ -133,6 +133,7 @@ def kept(tmp_path: Path, pem: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Reports)
+    server.handle_error = lambda *_said: None  # type: ignore[method-assign]
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pem)
     server.socket = tls.wrap_socket(server.socket, server_side=True)
