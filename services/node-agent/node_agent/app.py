@@ -68,6 +68,7 @@ class Agent:
         self.clock = clock
         self.devices: Devices = open_devices(settings)
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.server = open_server(settings, self.devices)
         self.journal = self._open_journal()
         self.health = Health(self.devices, settings.agent_data_dir)
         self.faults = Faults(self.devices, self.health, settings.agent_kernel_log)
@@ -183,8 +184,7 @@ class Agent:
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()
-        server = open_server(settings.agent_name, self.devices)
-        self.leases = Leases(settings.agent_data_dir, server, self.teller, self.health.check)
+        self.leases = Leases(settings.agent_data_dir, self.server, self.teller, self.health.check)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:

@@ -73,6 +73,11 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
     ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``; ``agent_job_stop_s`` how long a member may take to write its
     checkpoint and end, from SIGTERM on.
+
+    ``agent_bmc_url`` has the agent lease out the server behind that BMC, beside which it runs: see
+    ``servers/redfish.py``. Its login stands in ``agent_bmc_credentials_file``, for its owner alone;
+    ``agent_bmc_account`` is ``fixed`` where somebody else changes its password. ``agent_lease_address``
+    is where tenants reach the server, ``agent_firmware_file`` what its firmware is to be.
     """
 
     nats_credentials: Path = NOT_HELD
@@ -100,6 +105,16 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_jobs: Runtime = "off"
     agent_podman_more: str = ""
     agent_job_stop_s: Seconds = 30.0
+    agent_bmc_url: str | None = None
+    agent_bmc_credentials_file: Path | None = None
+    agent_bmc_account: Literal["rotated", "fixed"] = "rotated"
+    agent_bmc_ca_file: Path | None = None
+    agent_bmc_insecure: bool = False
+    agent_lease_address: str | None = None
+    agent_lease_image_url: str | None = None
+    agent_erase_image_url: str | None = None
+    agent_erase_report_url: str | None = None
+    agent_firmware_file: Path | None = None
 
     @property
     def bus_key(self) -> Path:

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from mesh_contracts.node import Check, Verdict
+from mesh_contracts.node import Check
 
 from node_agent.devices.rehearsal import LeaseFault
+from node_agent.domain.proof import worst
 from node_agent.servers import Evidence, ServerFault
 
 STEP_S = 0.2
 """How long each step takes."""
-
-_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
 
 
 class RehearsalServer:
@@ -41,9 +40,8 @@ class RehearsalServer:
     async def attest(self, checks: list[Check]) -> Evidence:
         """Take a moment; the checks of the rehearsed devices count."""
         await self._step("attest")
-        verdicts: list[Verdict] = ["pass", *(one.verdict for one in checks)]
         return Evidence(
-            verdict=max(verdicts, key=_RANK.__getitem__),
+            verdict=worst(one.verdict for one in checks),
             method="rehearsal: there is no firmware; the health check ran on its references",
             seen={"checks": len(checks)},
         )

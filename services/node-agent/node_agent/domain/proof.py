@@ -1,0 +1,133 @@
+"""What shows that a leased server is clean and as it should be: judged from what was seen, and nothing else."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from mesh_contracts.node import Check, Verdict
+
+_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
+
+
+class Drive(msgspec.Struct, frozen=True, kw_only=True):
+    """One drive as the BMC lists it; ``erase`` is where it takes a secure erase, if it does."""
+
+    name: str
+    serial: str
+    model: str = ""
+    erase: str | None = None
+    ways: tuple[str, ...] = ()
+
+
+class Wiped(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one drive; ``log_id`` names the record of it (a task of the BMC, a log of the image)."""
+
+    serial: str
+    method: str
+    log_id: str
+    verdict: Verdict
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What an erase image leaves: which run it was, of which system, and what became of each drive it saw."""
+
+    report_id: str
+    system: str
+    drives: list[Wiped] = []
+    scrubbed: list[str] = []
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a server is to be like: a version for each component, and who may have an account of its BMC.
+
+    What is null is noted, and either way will do: ``secure_boot``, ``accounts``.
+    """
+
+    components: dict[str, str]
+    secure_boot: bool | None = None
+    accounts: list[str] | None = None
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What its BMC says of a server: versions, whether its last start was secure, who has an account."""
+
+    firmware: dict[str, str]
+    secure_boot: bool | None
+    accounts: list[str]
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the worst of them; a pass where there are none."""
+    return max(verdicts, key=_RANK.__getitem__, default="pass")
+
+
+def mismatches(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Return each component whose version is not the expected one, with both."""
+    return [
+        f"{name}: found {found.get(name) or 'none'}, expected {version}"
+        for name, version in sorted(expected.items())
+        if found.get(name) != version
+    ]
+
+
+def erased(
+    drives: Sequence[Drive], wiped: Sequence[Wiped], bmc_reset: str | None
+) -> tuple[Verdict, str]:
+    """Return whether nothing of a tenant is left, and why that is so.
+
+    Each drive that the BMC lists needs a record of its own. ``bmc_reset`` is what shows that the BMC was
+    reset, if anything does.
+    """
+    failed = sorted({one.serial for one in wiped if one.verdict == "fail"})
+    if failed:
+        return "fail", f"not erased: drive {', '.join(failed)}"
+    listed = Counter(_same(one.serial) for one in drives)
+    alike = [one.name for one in drives if not one.serial.strip() or listed[_same(one.serial)] > 1]
+    if alike:
+        return "inconclusive", f"drives {', '.join(alike)} have no serial numbers that tell them apart"
+    shown = {_same(one.serial) for one in wiped if _shows(one)}
+    unshown = [one.serial for one in drives if _same(one.serial) not in shown]
+    unshown += [one.serial for one in wiped if not _shows(one) and _same(one.serial) not in shown]
+    if unshown:
+        return (
+            "inconclusive",
+            f"nothing shows that drive {', '.join(dict.fromkeys(unshown))} was erased",
+        )
+    if not shown:
+        return "inconclusive", "nothing shows that any drive was erased"
+    if bmc_reset is None:
+        return "inconclusive", "nothing shows that the BMC was reset"
+    methods = ", ".join(dict.fromkeys(one.method for one in wiped if _shows(one)))
+    return "pass", f"{len(shown)} drives by {methods}; power off; BMC reset"
+
+
+def attested(expected: Expected | None, found: Found, checks: Sequence[Check]) -> tuple[Verdict, str]:
+    """Return whether firmware, secure boot, accounts and accelerators are as they should be, and what is not."""
+    said: list[tuple[Verdict, str]] = []
+    if expected is None or not expected.components:
+        said.append(("inconclusive", "nothing says which firmware is expected"))
+    else:
+        said += [("fail", one) for one in mismatches(expected.components, found.firmware)]
+        if expected.secure_boot is not None and found.secure_boot is None:
+            said.append(("inconclusive", "the BMC does not say whether secure boot is on"))
+        elif expected.secure_boot is not None and found.secure_boot != expected.secure_boot:
+            said.append(("fail", f"secure boot is {'on' if found.secure_boot else 'off'}"))
+        if expected.accounts is not None:
+            others = sorted(set(found.accounts) - set(expected.accounts))
+            said += [("fail", f"the BMC has an account {one}: remove it") for one in others]
+    if not checks:
+        said.append(("inconclusive", "no accelerator was checked"))
+    said += [(one.verdict, f"{one.name} of {one.device_id}") for one in checks if one.verdict != "pass"]
+    verdict = worst(one for one, _ in said)
+    if verdict == "pass":
+        return verdict, "firmware and secure boot as the BMC tells them, health check"
+    return verdict, "; ".join(text for _, text in said)
+
+
+def _shows(one: Wiped) -> bool:
+    return one.verdict == "pass" and bool(one.serial.strip() and one.method and one.log_id)
+
+
+def _same(serial: str) -> str:
+    """Return a serial number as it is compared: firmware pads it, and images write it in either case."""
+    return serial.strip().upper()
