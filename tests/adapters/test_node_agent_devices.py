@@ -231,7 +231,7 @@ async def test_a_check_whose_verdict_could_not_be_told_is_run_again(tmp_path: Pa
     first = asyncio.create_task(door.check())
     door.wish(1)
     with pytest.raises(JournalFull):
-        await asyncio.wait_for(door.run(first, teller, lambda: "idle"), 5)
+        await asyncio.wait_for(door.run(first, teller, lambda: "idle"), 30)
     again = asyncio.create_task(door.run(first, teller, lambda: "idle"))
     await until(lambda: door.last == 1)
     again.cancel()

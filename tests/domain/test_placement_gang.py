@@ -232,7 +232,7 @@ def test_the_same_inputs_give_the_same_seats_bit_for_bit(seed: int) -> None:
     assert logs[0] == logs[1]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_at_saturation_a_hall_is_as_full_within_a_hundredth_as_one_that_knows_no_topology(
     seed: int,
 ) -> None:

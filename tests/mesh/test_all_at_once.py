@@ -11,7 +11,7 @@ from tests.mesh.insides import engines, runs
 from tests.mesh.test_faults import assert_the_ledger_agrees, goes_on
 from tests.mesh.traffic import Traffic
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(180)]
 
 CALLERS = 3
 

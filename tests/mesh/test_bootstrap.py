@@ -76,6 +76,7 @@ def test_an_interrupted_install_is_begun_again(clone: Path) -> None:
     assert out.startswith("usage: mesh")
 
 
+@pytest.mark.long
 def test_an_ordinary_user_can_install_too(clone: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("the other tests of this file are run by an ordinary user already")

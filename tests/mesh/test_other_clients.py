@@ -14,7 +14,7 @@ from mesh_tools.bench import environment
 from tests.domain.dialect_chunks import NOW_S, REQUEST_ID, answers, events, spoken
 from tests.mesh.harness import Mesh
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 
 SCRIPT = Path(__file__).with_name("other_clients.py")
 CLIENT_WITHIN_S = 200

@@ -16,7 +16,7 @@ from mesh_tools import preflight
 from mesh_tools.lock import ROOT, manifests
 
 AT_ONCE = 2
-SLOW_AT_ONCE = 4
+SLOW_AT_ONCE = 3
 """Files of slow tests at once: they mostly wait, and each has processes of its own."""
 
 QUICK_AT_ONCE = 3

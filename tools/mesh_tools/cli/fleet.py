@@ -62,7 +62,7 @@ def verbs(noun: str) -> Verbs:
 
 def _instances(node: dict[str, Any]) -> str:
     """Return which GPUs are in MIG mode, and how many instances of each profile are free: ``0,1: 1g.18gb=7``."""
-    cut = [str(one["index"]) for one in node["devices"] if one.get("mig")]
+    cut = [str(one["index"]) for one in node.get("devices", []) if one.get("mig")]
     free = [f"{profile}={count}" for profile, count in (node.get("mig_free") or {}).items() if count]
     return f"{','.join(cut)}: {' '.join(free) or 'none free'}" if cut else ""
 

@@ -126,4 +126,4 @@ def _meant(there: Sequence[Any]) -> tuple[dict[str, set[str]], set[str]]:
 
 
 def _devices(row: Any) -> set[str]:
-    return {device_id for device_id, _ in msgspec.json.decode(row["devices"])}
+    return {device_id for device_id, *_ in msgspec.json.decode(row["devices"])}
