@@ -28,7 +28,7 @@ SELECT coalesce(d.node_id, t.node_id) AS node_id, coalesce(d.device_id, t.device
  WHERE coalesce(d.taken_milli, 0) <> coalesce(t.milli, 0)
 """
 _THERE = """
-SELECT node_id, workload_id, '' AS owner_id, devices, state <> 'stopping' AS goes, true AS holds, '' AS reasons
+SELECT node_id, workload_id, '' AS owner_id, devices, state <> 'stopping' AS goes, true AS holds, reasons
   FROM workload WHERE state NOT IN ('stopped', 'failed')
 UNION ALL
 SELECT node_id, workload_id, coalesce(job_id, lease_id), devices, state NOT IN ('stopping', 'stopped', 'failed')
