@@ -68,32 +68,34 @@ class Wishes:
         except Unavailable as fault:
             logger.info("the wish could not be read: %s", fault)
             return False
-        if stored is not None:
-            self._seen(stored.sequence, stored.data)
         self.read = True
-        return True
+        return stored is None or self._seen(stored.sequence, stored.data)
 
     def _heard(self, message: Message) -> None:
         sequence = message.headers.get("Nats-Sequence", "")
-        if sequence.isdecimal():
-            self._seen(int(sequence), message.data)
-        else:
+        if not sequence.isdecimal() or not self._seen(int(sequence), message.data):
             self._read_now.set()
 
     def _beat(self, message: Message) -> None:
         del message
         self.heard_at = time.monotonic()
 
-    def _seen(self, sequence: int, data: bytes) -> None:
+    def _seen(self, sequence: int, data: bytes) -> bool:
+        """Act on a wish that is newer; false where that could not be done and is to be tried again."""
         try:
             entry = wire.decode(data, Entry)
             intent = wire.decode(bytes(entry.value), Intent | None)  # type: ignore[arg-type]
         except msgspec.MsgspecError as fault:
             logger.warning("wish %s cannot be read, and changes nothing: %s", sequence, fault)
-            return
+            return True
         if not newer(self._known, (entry.epoch, sequence)):
-            return
-        self._known = (entry.epoch, sequence)
+            return True
         wish = Intent(node_id=self._node_id) if intent is None else intent
-        if wish.node_id == self._node_id:
-            self._then(wish)
+        try:
+            if wish.node_id == self._node_id:
+                self._then(wish)
+        except OSError as fault:
+            logger.error("wish %s cannot be acted on, and is read again: %s", sequence, fault)  # noqa: TRY400
+            return False
+        self._known = (entry.epoch, sequence)
+        return True
