@@ -48,6 +48,11 @@ WORDS = {
         "this site would not hold it if it were empty: {want_gpus} are asked for, {have_gpus} are built",
         "ask for less, or less near to each other, or have nodes added",
     ),
+    "kind": (
+        "site_too_small",
+        "this site would not hold it if it were empty: it has GPUs enough, but not such, or not so near to each other",
+        "ask for others, or less near to each other, or have nodes added",
+    ),
 }
 """What is lacking that no quota gives: the code of a reason, what it says, what helps."""
 
@@ -59,7 +64,9 @@ def short_of(short: Short) -> Reason:
     have = max(0, short.have)
     # What is booked may be free at another time.
     then = short.code == "capacity" and short.ever
-    known = WORDS.get("then" if then else short.code)
+    # GPUs enough may be of another model or in another mode, or stand too far from each other.
+    kind = short.code == "capacity" and not short.ever and short.want <= have
+    known = WORDS.get("then" if then else "kind" if kind else short.code)
     if known is not None:
         code, detail, unblock = known
         words = {"name": short.name, "have": have, "want": short.want, "by": by}
