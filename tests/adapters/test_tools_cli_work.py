@@ -113,6 +113,16 @@ def test_what_is_said_of_a_job_is_sent_and_what_is_not_is_left_to_the_mesh(door:
     assert whole["elastic"] is True
 
 
+def test_what_nobody_is_named_for_is_the_key_s_project_or_an_operator_s_demo(door: Door) -> None:
+    for key, project in (("mesh_project_x", None), ("mesh_admin_x", "demo")):
+        door.answers = [(202, JOB)]
+        mesh(door, "job", "submit", "j", "--image", "i", MESH_API_KEY=key)
+        assert door.asked[-1][2].get("project") == project
+    door.answers = [(202, JOB)]
+    mesh(door, "job", "submit", "j", "--image", "i", "--project", "lab", MESH_API_KEY="mesh_project_x")
+    assert door.asked[-1][2]["project"] == "lab"
+
+
 def test_waiting_for_a_job_ends_with_its_beginning_or_says_why_it_has_not_begun(door: Door) -> None:
     submit = ("job", "submit", "train", "--image", "i", "--wait")
     door.answers = [(202, JOB), (200, JOB), (200, {**JOB, "state": "running", "position": None})]

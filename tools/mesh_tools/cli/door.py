@@ -38,6 +38,11 @@ class Door:
         if not (key.isascii() and key.isprintable()):
             raise Refused("the key in MESH_API_KEY or MESH_ADMIN_KEY holds what no key holds")
 
+    @property
+    def opens_one_project(self) -> bool:
+        """Whether the key says that it is a project's: what it makes is that project's, if nothing else is said."""
+        return self._key.startswith("mesh_project_")
+
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:

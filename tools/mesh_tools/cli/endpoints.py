@@ -10,7 +10,7 @@ from mesh_tools.cli.explaining import OPTIONS, explain
 from mesh_tools.cli.leading import LEADING, SCALING, leading, scaling
 from mesh_tools.cli.logs import MEMBER, logs
 from mesh_tools.cli.show import age, field, reasons
-from mesh_tools.cli.terms import SHAPE, shape
+from mesh_tools.cli.terms import PROJECT, SHAPE, project, shape
 from mesh_tools.cli.verbs import Verbs, argument, door
 
 POLL_S = 0.2
@@ -27,7 +27,7 @@ def verbs(noun: str) -> Verbs:
         create,
         "serve a model",
         argument("name", "under which name it is called"),
-        argument("--project", "whose it is (demo)", default="demo"),
+        PROJECT,
         argument("--model", "which model (the endpoint's name)"),
         argument("--source", "where its weights come from (builtin)", default="builtin"),
         argument(
@@ -97,9 +97,10 @@ def create(wanted: argparse.Namespace) -> None:
     engine: dict[str, Any] = {"kind": wanted.engine, "embedding": wanted.embedding}
     if wanted.url:
         engine["url"] = wanted.url
+    mesh = door(wanted)
     body = {
         "name": wanted.name,
-        "project": wanted.project,
+        **project(wanted, mesh),
         "model": {"id": wanted.model or wanted.name, "source": wanted.source},
         "engine": engine,
         "replicas": {**_replicas(wanted), **scaling(wanted)},
@@ -107,7 +108,6 @@ def create(wanted: argparse.Namespace) -> None:
     }
     if routing := leading(wanted):
         body["routing"] = routing
-    mesh = door(wanted)
     made = mesh.call("POST", "/api/v1/endpoints", body)
     until = time.monotonic() + wanted.wait
     while made["state"] != "serving" and time.monotonic() < until:

@@ -3,10 +3,12 @@
 import argparse
 from typing import Any
 
+from mesh_tools.cli.door import Door
 from mesh_tools.cli.verbs import argument
 
 LEVELS = ["node", "nvlink", "rack", "leaf", "rail", "pdu", "row", "hall", "site"]
 
+PROJECT = argument("--project", "whose it is (your key's project; an operator's: demo)")
 SHAPE = (
     argument("--gpus", "whole GPUs each", type=int, default=0),
     argument("--gpu-milli", "thousandths of one GPU each", type=int, default=0),
@@ -29,6 +31,12 @@ ISOLATION = argument(
     default="none",
     choices=["none", "node", "nvlink", "rack"],
 )
+
+
+def project(wanted: argparse.Namespace, mesh: Door) -> dict[str, str]:
+    """Return whose what is made is to be; nothing where that is the key's project anyway."""
+    named = wanted.project or ("" if mesh.opens_one_project else "demo")
+    return {"project": named} if named else {}
 
 
 def shape(wanted: argparse.Namespace) -> dict[str, Any]:

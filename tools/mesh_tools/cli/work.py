@@ -9,11 +9,10 @@ from mesh_tools.cli import show
 from mesh_tools.cli.door import Door, Refused, part
 from mesh_tools.cli.logs import MEMBER, logs
 from mesh_tools.cli.show import Column, age, field, reasons
-from mesh_tools.cli.terms import ISOLATION, NEAR, SHAPE, residency, shape, terms
+from mesh_tools.cli.terms import ISOLATION, NEAR, PROJECT, SHAPE, project, residency, shape, terms
 from mesh_tools.cli.verbs import Verbs, argument, door
 
 POLL_S = 0.2
-PROJECT = argument("--project", "whose it is (demo)", default="demo")
 WAIT = argument("--wait", "seconds to wait until it has begun (0)", type=float, default=0.0)
 ENDED = argument("--ended", "those that have ended, too", action="store_true")
 BEGUN = {"jobs": {"running", "succeeded"}, "leases": {"active"}}
@@ -134,7 +133,6 @@ def submit(wanted: argparse.Namespace) -> None:
         command["env"] = _environment(wanted.env)
     body = {
         "name": wanted.name,
-        "project": wanted.project,
         "command": command,
         "members": wanted.members,
         **shape(wanted),
@@ -166,7 +164,6 @@ def request(wanted: argparse.Namespace) -> None:
     }
     body = {
         "name": wanted.name,
-        "project": wanted.project,
         "nodes": wanted.nodes,
         "domains": wanted.domains,
         "wait_s": wanted.wait_room,
@@ -233,7 +230,9 @@ def _meant(wanted: argparse.Namespace) -> tuple[str, str]:
 
 def _made(wanted: argparse.Namespace, plural: str, body: dict[str, Any]) -> None:
     mesh = door(wanted)
-    made = _begun(mesh, wanted, plural, mesh.call("POST", f"/api/v1/{plural}", body))
+    made = _begun(
+        mesh, wanted, plural, mesh.call("POST", f"/api/v1/{plural}", {**project(wanted, mesh), **body})
+    )
     if (wanted.wait and made["state"] not in BEGUN[plural]) or made["state"] in REFUSED:
         if wanted.json:
             show.out(made)

@@ -124,6 +124,20 @@ def idempotency_key(request: AnyRequest) -> str | None:
     return key
 
 
+def project_of(request: AnyRequest, asker: Asker, named: str | None) -> str:
+    """Return the project that is meant: the one named, else that of the caller's key. Raises ``Refused``."""
+    project = named or asker.caller_of(request).entry.project
+    if project is None:
+        raise refused(
+            422,
+            "missing_field",
+            "Invalid request",
+            "Name the 'project': your key belongs to none.",
+            param="project",
+        )
+    return project
+
+
 def generation_of(request: AnyRequest) -> int | None:
     """Return the generation in ``If-Match``. Raises ``Refused`` where it is not one."""
     text = request.headers.get("if-match")

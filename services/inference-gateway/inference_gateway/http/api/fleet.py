@@ -7,7 +7,15 @@ from litestar.params import FromPath, FromQuery, JSONBody
 from mesh_contracts import placement
 from mesh_contracts.ask import DeadLetters, Empty, ListDeadLetters, RedriveDeadLetter
 
-from inference_gateway.http.api.asking import AnyRequest, Asking, Cursor, Limit, generation_of, page
+from inference_gateway.http.api.asking import (
+    AnyRequest,
+    Asking,
+    Cursor,
+    Limit,
+    generation_of,
+    page,
+    project_of,
+)
 from inference_gateway.http.api.bodies import Cordon, EndpointChange, NewEndpoint, Nothing
 from inference_gateway.http.api.work_bodies import Drain, Shape
 from inference_gateway.http.problems import refused
@@ -117,21 +125,11 @@ class Endpoints(Controller):
         self, request: AnyRequest, asker: Asking, data: JSONBody[NewEndpoint]
     ) -> Response[placement.Endpoint]:
         """Deploy a model; it serves under ``name`` in /v1 once its state says so."""
-        entry = asker.caller_of(request).entry
-        project = data.project or entry.project
-        if project is None:
-            raise refused(
-                422,
-                "missing_field",
-                "Invalid request",
-                "Name the 'project': your key belongs to none.",
-                param="project",
-            )
         made: placement.Endpoint = await asker(
             request,
             placement.CreateEndpoint,
             name=data.name,
-            project=project,
+            project=project_of(request, asker, data.project),
             model=data.model,
             engine=data.engine,
             replicas=data.replicas,

@@ -8,16 +8,15 @@ from mesh_contracts import placement
 
 from inference_gateway.http.api.asking import (
     AnyRequest,
-    Asker,
     Asking,
     Cursor,
     Limit,
     generation_of,
     page,
+    project_of,
 )
 from inference_gateway.http.api.fleet import shown
 from inference_gateway.http.api.work_bodies import NewJob, NewLease, NewQuota
-from inference_gateway.http.problems import refused
 
 Ended = Annotated[bool, QueryParameter(description="Those that have ended, too.")]
 
@@ -184,17 +183,3 @@ class Quotas(Controller):
         """List the quotas of what the caller sees, with what is in use."""
         found: placement.Quotas = await asker(request, placement.ListQuotas, page=page(limit, cursor))
         return found
-
-
-def project_of(request: AnyRequest, asker: Asker, named: str | None) -> str:
-    """Return the project that is meant: the one named, else that of the caller's key. Raises ``Refused``."""
-    project = named or asker.caller_of(request).entry.project
-    if project is None:
-        raise refused(
-            422,
-            "missing_field",
-            "Invalid request",
-            "Name the 'project': your key belongs to none.",
-            param="project",
-        )
-    return project
