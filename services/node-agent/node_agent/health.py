@@ -15,6 +15,7 @@ from meshkit.telemetry import METRICS
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
 from node_agent.domain.reconcile import check_is_due
+from node_agent.domain.verdicts import worst
 from node_agent.domain.xid import Level
 from node_agent.runtimes.surroundings import clean
 from node_agent.telling import Teller
@@ -33,8 +34,6 @@ Used = Literal["leased", "busy", "idle"]
 """Whose the server is now: a tenant's as a whole, of those whose work runs here, nobody's."""
 
 logger = logging.getLogger(__name__)
-
-_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
 
 
 class _Last(msgspec.Struct, frozen=True):
@@ -122,7 +121,7 @@ class Health:
         checks: list[Check] = []
         for _ in range(TIMES if self._stands else 1):
             checks = await self.check(level)
-            if _worst(checks) not in {"pass", "warn"}:
+            if worst(one.verdict for one in checks) not in {"pass", "warn"}:
                 break
         else:
             self._stands = None
@@ -180,7 +179,7 @@ class Health:
         return (label + detail)[:DETAIL_CHARS_MAX]
 
     def _tell(self, number: int, checks: list[Check], teller: Teller, level: Level = "quick") -> None:
-        verdict = _worst(checks)
+        verdict = worst(one.verdict for one in checks)
         teller.tell(HealthChanged, verdict=verdict, level=level, check=number, checks=checks)
         self._last = number
         self._keep()
@@ -197,11 +196,6 @@ class Health:
             return msgspec.json.decode(self._file.read_bytes(), type=_Last)
         except (OSError, msgspec.MsgspecError):
             return None
-
-
-def _worst(checks: Sequence[Check]) -> Verdict:
-    # A node without accelerators has nothing that could be broken.
-    return max((check.verdict for check in checks), key=_RANK.__getitem__, default="pass")
 
 
 async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) -> _Output:

@@ -1,12 +1,12 @@
 """What shows that a leased server is clean and as it should be: judged from what was seen, and nothing else."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from mesh_contracts.node import Check, Verdict
 
-_RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
+from node_agent.domain.verdicts import worst
 
 
 class Drive(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +54,6 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     firmware: dict[str, str]
     secure_boot: bool | None
     accounts: list[str]
-
-
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the worst of them; a pass where there are none."""
-    return max(verdicts, key=_RANK.__getitem__, default="pass")
 
 
 def mismatches(expected: Mapping[str, str], found: Mapping[str, str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from mesh_contracts.node import Check
 
 from node_agent.devices.rehearsal import LeaseFault
-from node_agent.domain.proof import worst
+from node_agent.domain.verdicts import worst
 from node_agent.servers import Evidence, ServerFault
 
 STEP_S = 0.2
