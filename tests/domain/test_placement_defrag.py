@@ -20,7 +20,7 @@ def test_one_replica_that_stands_alone_moves_so_that_a_whole_node_comes_free() -
     placed(engine, wish("c", Size(gpus=1), kind="endpoint", dislike=("n0",)))
     engine.apply(Released(workload="b", at=0))
     refused(engine, wish("d", WHOLE))
-    found = plan(engine, WHOLE, at=0)
+    found = plan(engine, WHOLE)
     assert found.moves == (Moved(workload="c", member=0, to=Seat("n0", (6,), 1_000)),)
     assert (found.before, found.after, found.gain_milli) == (0, 1, 8_000)
     engine.apply(found.moves[0])
@@ -37,7 +37,7 @@ def test_leases_and_jobs_stay_where_they_are() -> None:
         engine = site(node("n0"), node("n1"))
         placed(engine, wish("a", Size(gpus=1), **fields))
         placed(engine, wish("b", Size(gpus=1), dislike=("n0",)))
-        assert plan(engine, WHOLE, at=999).moves == ()
+        assert plan(engine, WHOLE).moves == ()
 
 
 def test_who_may_sit_on_one_node_only_sits_there_or_nowhere_and_in_nobodys_stead() -> None:
@@ -57,7 +57,7 @@ def test_a_plan_has_no_more_moves_than_were_allowed() -> None:
         others = tuple(f"n{other}" for other in range(8) if other != number)
         placed(engine, wish(f"w{number}", Size(gpus=1), kind="endpoint", dislike=others))
     for most in (0, 1, 3, 6):
-        found = plan(engine, WHOLE, at=0, moves_max=most)
+        found = plan(engine, WHOLE, moves_max=most)
         assert len(found.moves) == most
         assert found.after - found.before == most
 
@@ -92,7 +92,7 @@ def test_a_move_that_would_break_a_cap_on_the_way_is_refused() -> None:
         with pytest.raises(ValueError, match="fit"):
             engine.apply(move)
         assert engine.snapshot() == before
-    assert plan(engine, WHOLE, at=0).moves == ()
+    assert plan(engine, WHOLE).moves == ()
     engine.apply(Moved(workload="b", member=0, to=Seat("n0", (2,), 300)))
 
 
@@ -114,7 +114,7 @@ def test_doing_the_moves_in_order_is_possible_breaks_nothing_and_gains_what_was_
     for _ in range(3):
         size = draws.size()
         before = twin.engine.snapshot()
-        found = plan(twin.engine, size, at=0, moves_max=4)
+        found = plan(twin.engine, size, moves_max=4)
         assert twin.engine.snapshot() == before
         assert len(found.moves) <= 4
         assert found.before <= found.after
@@ -134,7 +134,7 @@ def test_what_a_plan_says_fits_afterwards_is_asked_for_and_placed() -> None:
     for number in range(12):
         apart = tuple(f"n{other}" for other in range(4) if other != number % 4)
         placed(engine, wish(f"w{number}", Size(gpu_milli=400), kind="endpoint", dislike=apart))
-    found = plan(engine, WHOLE, at=0)
+    found = plan(engine, WHOLE)
     for move in found.moves:
         engine.apply(move)
     outcomes = [engine.apply(Asked(wish=wish(f"x{n}", WHOLE), at=0)) for n in range(found.after)]

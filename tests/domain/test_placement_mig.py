@@ -224,7 +224,7 @@ def test_moves_make_room_for_a_larger_instance() -> None:
     placed(engine, wish("a", Size(mig="4g.40gb"), kind="endpoint", dislike=("n1",)))
     placed(engine, wish("b", ONE, kind="endpoint", dislike=("n0",)))
     refused(engine, wish("whole", SEVEN))
-    found = plan(engine, SEVEN, at=0)
+    found = plan(engine, SEVEN)
     assert [(move.workload, move.to) for move in found.moves] == [("a", Seat("n1", (0,), 0, 0b1111))]
     assert (found.before, found.after, found.gain_milli) == (0, 1, 1_000)
     engine.apply(found.moves[0])

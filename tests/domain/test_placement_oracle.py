@@ -54,7 +54,7 @@ def run(seed: int, flavour: Flavour) -> None:
         elif draw < 0.28:
             twin.keep()
         elif draw < 0.33:
-            for move in plan(twin.engine, draws.size(), at=twin.number, moves_max=3).moves:
+            for move in plan(twin.engine, draws.size(), moves_max=3).moves:
                 twin.tell(move)
         else:
             twin.ask(draws.wish())

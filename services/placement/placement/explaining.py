@@ -91,7 +91,7 @@ async def plan_moves(
     ask: PlanMoves, principal: Principal, tx: Transaction, clock: Clock
 ) -> Moves | Problem:
     """Return moves that would make room for more members of a shape. None is made: ``make_moves`` has them made."""
-    del principal
+    del principal, clock
     fault = bad_resources(ask.resources) or bad_jurisdictions(ask.residency.jurisdictions)
     if fault is not None:
         return fault
@@ -100,7 +100,6 @@ async def plan_moves(
         held.engine,
         size_of(ask.resources),
         terms_of(ask.residency.jurisdictions, (), "", "none"),
-        at=milliseconds(clock.now()),
         moves_max=ask.moves_max,
     )
     return moves_of(held.engine, found, held.called)

@@ -39,11 +39,10 @@ class Plan(NamedTuple):
 
 
 class _Goal(NamedTuple):
-    """For members of which size, on which terms; when."""
+    """For members of which size, on which terms."""
 
     size: Size
     terms: Terms
-    at: int
 
 
 class _Seated(NamedTuple):
@@ -54,9 +53,7 @@ class _Seated(NamedTuple):
     part: Part
 
 
-def plan(
-    engine: Engine, size: Size, terms: Terms | None = None, *, at: int, moves_max: int = MOVES_MAX
-) -> Plan:
+def plan(engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: int = MOVES_MAX) -> Plan:
     """Return moves after which more members of ``size`` fit; the engine stays as it is.
 
     Each move is an input that the engine takes as it is by then: the member fits where it goes while it still
@@ -64,46 +61,42 @@ def plan(
     answer before they end. Leases stay, and jobs, which would lose what they computed. The nodes are cleared
     first that take the fewest moves; no move makes another node take fewer members of the size.
     """
-    goal = _Goal(size, terms or Terms(), at)
-    before = int(members(engine.site, *goal[:2]).sum())
+    goal = _Goal(size, terms or Terms())
+    before = int(members(engine.site, *goal).sum())
     trial = engine.copy()
     moves: list[Moved] = []
     targets = _targets(trial, goal)
     for _ in range(TRIED_MAX):
         if not targets:
             break
-        needed, _, row = heappop(targets)
-        leaving = _leaving(trial.site, row, _movable(trial, goal.at, row).get(row, []), size)
+        needed, row = heappop(targets)
+        leaving = _leaving(trial.site, row, _movable(trial, row).get(row, []), size)
         if len(leaving) > needed:
             # Others have moved here since: those go first that still take fewer.
-            heappush(targets, _target(row, leaving))
+            heappush(targets, (len(leaving), row))
         elif 0 < len(leaving) <= moves_max - len(moves):
             cleared = _cleared(trial, row, leaving, goal)
             if cleared is not None:
                 trial, made = cleared
                 moves += made
-    after = int(members(trial.site, *goal[:2]).sum())
+    after = int(members(trial.site, *goal).sum())
     return Plan(tuple(moves), before, after, amount(size, after - before).gpu)
 
 
-def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int, int]]:
+def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int]]:
     """Return the rows that moves could make take one member more, as a heap: the fewest moves first."""
     site = engine.site
     may = fit(site, goal.size, goal.terms, site.every) & ~ROOM == 0
     found = []
-    for row, seated in _movable(engine, goal.at).items():
+    for row, seated in _movable(engine).items():
         if may[row]:
             leaving = _leaving(site, row, seated, goal.size)
             if leaving:
-                found.append(_target(row, leaving))
+                found.append((len(leaving), row))
     return sorted(found)
 
 
-def _target(row: int, leaving: Sequence[_Seated]) -> tuple[int, int, int]:
-    return len(leaving), sum(one.holding.wish.restart_cost for one in leaving), row
-
-
-def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list[_Seated]]:
+def _movable(engine: Engine, only: int | None = None) -> dict[int, list[_Seated]]:
     """Return by row (all, or only one) the members that may move, in the order in which they were placed."""
     found: dict[int, list[_Seated]] = {}
     rows = np.full(engine.site.rows, only is None)
@@ -112,7 +105,7 @@ def _movable(engine: Engine, at: int, only: int | None = None) -> dict[int, list
     for workload in engine.ends.on(rows):
         holding = engine.holdings[workload]
         wish = holding.wish
-        if wish.kind == "endpoint" and not gathers(wish) and at - holding.at >= wish.min_run_ms:
+        if wish.kind == "endpoint" and not gathers(wish):
             for member, part in enumerate(holding.parts):
                 if rows[part.row]:
                     found.setdefault(part.row, []).append(_Seated(holding, member, part))
@@ -124,9 +117,7 @@ def _leaving(site: Site, row: int, seated: Sequence[_Seated], size: Size) -> lis
     wanted = _left_without(site, row, (), size) + 1
     alone = [one for one in seated if _left_without(site, row, (one,), size) >= wanted]
     if alone:
-        return [
-            min(alone, key=lambda one: (one.holding.wish.restart_cost, one.holding.wish.size.milli))
-        ]
+        return [min(alone, key=lambda one: one.holding.wish.size.milli)]
     leaving = sorted(seated, key=lambda one: -one.holding.wish.size.milli)
     if _left_without(site, row, leaving, size) < wanted:
         return []
