@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from mesh_contracts.node import Check
-from mesh_contracts.placement import MemberSpec
-from meshkit.testing import test_id
 from node_agent.domain.proof import Expected
 from node_agent.doubles.redfish import NO_PROXY, Double
 from node_agent.doubles.redfish_pages import State
@@ -28,6 +26,7 @@ from node_agent.servers.line import Line, Pace
 from node_agent.servers.redfish import Hold, RedfishServer
 
 from tests.adapters.engines import Told, until
+from tests.domain.leased import leased
 
 USER, PASSWORD = "mesh", "first-Secret-1"
 ADDRESS = "10.1.2.3:22"
@@ -63,23 +62,6 @@ def passed() -> Check:
         took_ms=1,
         detail="",
     )
-
-
-def leased(step: str = "hold", of: str = "leased") -> list[MemberSpec]:
-    return [
-        MemberSpec(
-            workload_id=test_id("workload", of),
-            kind="lease",
-            owner_id=test_id("lease"),
-            organization=test_id("organization"),
-            project=test_id("project"),
-            name="bare",
-            number=0,
-            members=1,
-            devices=["rehearsal-n1-0"],
-            step=step,  # type: ignore[arg-type]
-        )
-    ]
 
 
 class Bare:
@@ -129,7 +111,7 @@ class Bare:
             if before is not None:
                 before(step)
             told = len(self.told.facts)
-            agent.wish(leased(step) if step else [])
+            agent.wish([leased(step)] if step else [])
             await until(partial(self._any, verbs, told), within_s)
             if step in {"erase", "attest"} and self.told.facts[-1].verdict != "pass":  # type: ignore[attr-defined]
                 return

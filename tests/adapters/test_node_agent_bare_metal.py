@@ -23,9 +23,9 @@ from tests.adapters.bare_metal import (
     double,
     emulator,
     image_ran,
-    leased,
 )
 from tests.adapters.engines import until
+from tests.domain.leased import leased
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -126,7 +126,7 @@ class Walk:
             assert isinstance(fact, ErasureRecorded)
             step, _why, self.clean = after_erasure(fact, rehearsal=True)
         if self.clean:
-            agent.wish(leased(of="the next"))
+            agent.wish([leased(of="the next")])
             await until(lambda: self.bare.told.verbs()[-1] == "ready", STEP_WITHIN_S)
 
     async def _step(self, agent: Leases, step: str, ends: set[str]) -> Any:
@@ -137,7 +137,7 @@ class Walk:
         for name, value in self.trouble.set_state.items() if hit else ():
             setattr(state, name, value)
         known = len(told.facts)
-        agent.wish([] if step == "back" else leased(step))
+        agent.wish([] if step == "back" else [leased(step)])
         await until(lambda: ends & set(told.verbs()[known:]), STEP_WITHIN_S)
         state.faults = []
         for name, value in before.items():

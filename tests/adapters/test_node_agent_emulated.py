@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from node_agent.domain.proof import Expected
 
-from tests.adapters.bare_metal import ADDRESS, QUICK, Bare, address_of, emulator, leased
+from tests.adapters.bare_metal import ADDRESS, QUICK, Bare, address_of, emulator
+from tests.domain.leased import leased
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -30,7 +31,7 @@ async def test_an_emulated_server_is_handed_over_and_taken_back_and_no_erasure_i
             expected=Expected(components={"Manager": "1.00"}),
         )
         async with bare.agent() as agent:
-            agent.wish(leased())
+            agent.wish([leased()])
             await bare.told.said("started")
             ready = await bare.told.said("ready")
             assert ready.address == ADDRESS
@@ -46,7 +47,7 @@ async def test_an_emulated_server_is_handed_over_and_taken_back_and_no_erasure_i
             assert emulated.at(mine)["PowerState"] == "Off"
             assert not emulated.at(mine, "/VirtualMedia/Cd")["Inserted"]
 
-            agent.wish(leased("erase"))
+            agent.wish([leased("erase")])
             found = await bare.told.said("recorded")
             assert (found.verdict, found.quality) == ("inconclusive", "rehearsed")
             assert found.method == "nothing shows that drive 1234570 was erased"

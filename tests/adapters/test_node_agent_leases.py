@@ -7,33 +7,15 @@ from pathlib import Path
 
 import pytest
 from mesh_contracts.node import Check
-from mesh_contracts.placement import MemberSpec
-from meshkit.testing import test_id
 from node_agent.devices.rehearsal import SCENARIO, Rehearsal
 from node_agent.leases import Leases
 from node_agent.servers import Server, Unmanaged
 from node_agent.servers.rehearsal import RehearsalServer
 
 from tests.adapters.engines import Told, until
+from tests.domain.leased import leased
 
 pytestmark = pytest.mark.slow
-
-
-def leased(step: str = "hold") -> list[MemberSpec]:
-    return [
-        MemberSpec(
-            workload_id=test_id("workload", "leased"),
-            kind="lease",
-            owner_id=test_id("lease"),
-            organization=test_id("organization"),
-            project=test_id("project"),
-            name="bare",
-            number=0,
-            members=1,
-            devices=["rehearsal-n1-0"],
-            step=step,  # type: ignore[arg-type]
-        )
-    ]
 
 
 class Leased:
@@ -73,16 +55,16 @@ async def test_a_lease_is_handed_over_taken_back_erased_and_attested_and_says_it
     here: Leased,
 ) -> None:
     async with here.agent() as agent:
-        agent.wish(leased())
+        agent.wish([leased()])
         await here.verbs("started", "ready")
         assert (agent.held, agent.statuses()[0].state) == (True, "ready")
         agent.wish([])
         await here.verbs("started", "ready", "stopped")
         assert agent.statuses() == []
-        agent.wish(leased("erase"))
+        agent.wish([leased("erase")])
         await here.verbs("started", "ready", "stopped", "recorded")
         assert agent.held
-        agent.wish(leased("attest"))
+        agent.wish([leased("attest")])
         await here.verbs("started", "ready", "stopped", "recorded", "recorded")
         assert not agent.held
         erased, attested = here.told.facts[-2:]
@@ -92,14 +74,14 @@ async def test_a_lease_is_handed_over_taken_back_erased_and_attested_and_says_it
 
 async def test_a_restart_in_between_goes_on_where_it_stood(here: Leased) -> None:
     async with here.agent() as agent:
-        agent.wish(leased())
+        agent.wish([leased()])
         await here.verbs("started", "ready")
     async with here.agent() as agent:
         assert agent.held
-        agent.wish(leased())
+        agent.wish([leased()])
         await asyncio.sleep(0.3)
         assert here.told.verbs() == ["started", "ready"]
-        agent.wish(leased("erase"))
+        agent.wish([leased("erase")])
         await here.verbs("started", "ready", "stopped", "recorded")
 
 
@@ -108,11 +90,11 @@ async def test_a_server_that_cannot_be_handed_over_says_why_and_can_still_be_era
 ) -> None:
     here.breaks("hand_over")
     async with here.agent() as agent:
-        agent.wish(leased())
+        agent.wish([leased()])
         await here.verbs("started", "failed")
         assert "does not answer" in here.told.facts[-1].reason  # type: ignore[attr-defined]
         (here.folder / SCENARIO).unlink()
-        agent.wish(leased("erase"))
+        agent.wish([leased("erase")])
         await here.verbs("started", "failed", "recorded")
 
 
@@ -120,10 +102,10 @@ async def test_a_server_that_cannot_be_handed_over_says_why_and_can_still_be_era
 async def test_a_step_that_fails_is_recorded_as_failed_not_passed(here: Leased, step: str) -> None:
     here.breaks(step)
     async with here.agent() as agent:
-        agent.wish(leased())
+        agent.wish([leased()])
         await here.verbs("started", "ready")
         for wished in ("erase", "attest"):
-            agent.wish(leased(wished))
+            agent.wish([leased(wished)])
             await here.told.said("recorded")
         await until(lambda: here.told.verbs().count("recorded") == 2)
         found = {fact.step: fact.verdict for fact in here.told.facts if hasattr(fact, "step")}
@@ -134,9 +116,9 @@ async def test_a_step_that_fails_is_recorded_as_failed_not_passed(here: Leased, 
 
 async def test_a_server_that_the_agent_has_no_hold_of_is_not_leased_out(here: Leased) -> None:
     async with here.agent(Unmanaged()) as agent:
-        agent.wish(leased())
+        agent.wish([leased()])
         await here.verbs("started", "failed")
-        agent.wish(leased("erase"))
+        agent.wish([leased("erase")])
         await here.verbs("started", "failed", "recorded")
         recorded = here.told.facts[-1]
         assert (recorded.verdict, recorded.quality) == ("inconclusive", "measured")  # type: ignore[attr-defined]

@@ -22,9 +22,9 @@ from tests.adapters.bare_metal import (
     Bare,
     double,
     image_ran,
-    leased,
     passed,
 )
+from tests.domain.leased import leased
 
 pytestmark = pytest.mark.slow
 
@@ -206,7 +206,7 @@ async def test_an_agent_that_is_stopped_does_not_wait_for_a_bmc_that_hangs(tmp_p
     with double() as bmc:
         bmc.state.faults = [Fault("hangs", "Systems", seconds=1.8)]
         async with asyncio.timeout(1.0), Bare(tmp_path, bmc.url).agent() as agent:
-            agent.wish(leased())
+            agent.wish([leased()])
             await asyncio.sleep(0.2)
 
 

@@ -5,27 +5,13 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_contracts.placement import MemberSpec
 from meshkit.testing import test_id
 from node_agent.domain.leasing import At, next_step, shown
 
-ONE, OTHER = test_id("workload", "one"), test_id("workload", "other")
+from tests.domain.leased import leased
+
+ONE, OTHER = test_id("workload", "leased"), test_id("workload", "other")
 STEPS: Any = ("hold", "erase", "attest")
-
-
-def leased(workload: str = ONE, step: str = "hold") -> MemberSpec:
-    fields: Any = {"kind": "lease", "step": step}
-    return MemberSpec(
-        workload_id=workload,
-        owner_id=test_id("lease"),
-        organization=test_id("organization"),
-        project=test_id("project"),
-        name="bare",
-        number=0,
-        members=1,
-        devices=[],
-        **fields,
-    )
 
 
 @pytest.mark.parametrize(
@@ -52,7 +38,7 @@ def test_what_comes_next_follows_from_where_it_stands_and_what_is_wished(
 
 
 def test_a_new_lease_begins_once_the_last_is_given_back_and_not_listed() -> None:
-    fresh = leased(OTHER)
+    fresh = leased(of="other")
     assert next_step(None, [fresh]) == ("hand_over", fresh)
     assert next_step((ONE, "attested"), [fresh]) == ("hand_over", fresh)
     assert next_step((ONE, "held"), [fresh])[0] == "take_back"
@@ -61,7 +47,7 @@ def test_a_new_lease_begins_once_the_last_is_given_back_and_not_listed() -> None
 
 @given(at=st.sampled_from(get_args(At)), mine=st.sampled_from(["", *STEPS]), other=st.booleans())
 def test_a_server_that_is_a_tenants_is_handed_to_nobody_else(at: At, mine: str, other: bool) -> None:
-    wanted = ([leased(step=mine)] if mine else []) + ([leased(OTHER)] if other else [])
+    wanted = ([leased(step=mine)] if mine else []) + ([leased(of="other")] if other else [])
     step, spec = next_step((ONE, at), wanted)
     if step == "hand_over" and spec is not None and spec.workload_id == OTHER:
         assert at not in {"handing_over", "held"}
