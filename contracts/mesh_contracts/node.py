@@ -90,14 +90,14 @@ class HealthChanged(Fact, frozen=True, kw_only=True, tag="agent.health.changed/1
 
 
 class WorkloadStarted(Fact, frozen=True, kw_only=True, tag="agent.workload.started/1"):
-    """The engine's process runs; it does not answer yet."""
+    """The process of an engine, which does not answer yet, or of a member of a job runs; a leased server is on its way."""
 
     node_id: NodeId
     workload_id: WorkloadId
 
 
 class WorkloadReady(Fact, frozen=True, kw_only=True, tag="agent.workload.ready/1"):
-    """The engine answers at ``address`` (``host:port``)."""
+    """The engine answers at ``address`` (``host:port``); a leased server is handed over, and reached there."""
 
     node_id: NodeId
     workload_id: WorkloadId
@@ -106,7 +106,7 @@ class WorkloadReady(Fact, frozen=True, kw_only=True, tag="agent.workload.ready/1
 
 
 class WorkloadStopped(Fact, frozen=True, kw_only=True, tag="agent.workload.stopped/1"):
-    """The engine was stopped as wished; or (``exit_code`` 0) the member of a job ran to its end."""
+    """It was stopped as wished (a leased server: taken back); or (``exit_code`` 0) the member of a job ran to its end."""
 
     node_id: NodeId
     workload_id: WorkloadId

@@ -32,6 +32,7 @@ def test_a_server_of_which_nothing_is_said_stands_nowhere_and_draws_what_nobody_
     [
         ("AGENT_PLACE", "rack:r1", "write rack=r1, of nvlink, rack, leaf, rail, pdu, row, hall"),
         ("AGENT_PLACE", "shelf=s1", "names no level"),
+        ("AGENT_PODMAN_MORE", '--runtime "runc', "No closing quotation"),
         ("AGENT_PLACE", "rack=r1,rack=r2", "rack stands there twice"),
         ("AGENT_PLACE", "rack=", "a name has lower case letters"),
         ("AGENT_PLACE", "rack=Rack One", "a name has lower case letters"),

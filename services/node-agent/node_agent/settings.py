@@ -54,6 +54,17 @@ class Assurances(tuple[str, ...]):
         return cls(names)
 
 
+class Words(tuple[str, ...]):
+    """Words as a shell reads them: ``--runtime runc``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of_text(cls, text: str) -> "Words":
+        """Return the words of a text. Raises ``ValueError`` for a quote that does not end."""
+        return cls(shlex.split(text))
+
+
 def _named(name: str, said: str) -> str:
     if not re.match(NAME_PATTERN, name):
         raise ValueError(
@@ -66,13 +77,14 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     """``agent_data_dir`` holds all that this agent keeps; ``agent_name`` is what people call the node.
 
     ``agent_join_token_file`` is needed until the node is enrolled. ``agent_devices`` is
-    ``rehearsal`` only where somebody says so; the first ``agent_mig`` rehearsal GPUs are in MIG mode (real ones
+    ``rehearsal`` only where somebody says so; the first ``agent_rehearsal_mig`` rehearsal GPUs are in MIG mode (real ones
     are in the mode they are in). ``agent_lifeline_fd`` is a descriptor whose end is the
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
     ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
-    ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``; ``agent_job_stop_s`` how long a member may take to write its
-    checkpoint and end, from SIGTERM on.
+    ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``;
+    ``agent_job_stop_s`` how long a member may take to write its checkpoint and end, from SIGTERM on.
+    ``agent_kernel_log`` is where XIDs are read beside the driver's events.
 
     ``agent_bmc_url`` has the agent lease out the server behind that BMC, beside which it runs: see
     ``servers/redfish.py``. Its login stands in ``agent_bmc_credentials_file``, for its owner alone;
@@ -90,7 +102,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_join_token_file: Path | None = None
     agent_devices: Literal["rehearsal", "nvml"] = "nvml"
     agent_rehearsal_gpus: Whole = 2
-    agent_mig: Whole = 0
+    agent_rehearsal_mig: Whole = 0
     agent_energy_interval_s: Seconds = 60.0
     agent_models_dir: Path | None = None
     agent_lifeline_fd: int | None = None
@@ -103,7 +115,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_gpu_w: Watts = 0
     agent_kernel_log: Path = Path("/dev/kmsg")
     agent_jobs: Runtime = "off"
-    agent_podman_more: str = ""
+    agent_podman_more: Words = Words()
     agent_job_stop_s: Seconds = 30.0
     agent_bmc_url: str | None = None
     agent_bmc_credentials_file: Path | None = None
@@ -125,7 +137,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     @property
     def job_runs(self) -> Runs:
         """What runs the members of jobs here."""
-        return Runs(runtime=self.agent_jobs, more=tuple(shlex.split(self.agent_podman_more)))
+        return Runs(runtime=self.agent_jobs, more=self.agent_podman_more)
 
     @property
     def models_dir(self) -> Path:

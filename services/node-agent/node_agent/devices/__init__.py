@@ -68,7 +68,7 @@ def open_devices(settings: AgentSettings) -> Devices:
     if settings.agent_devices == "rehearsal":
         from node_agent.devices.rehearsal import Rehearsal  # noqa: PLC0415 - one of two
 
-        count, mig = settings.agent_rehearsal_gpus, settings.agent_mig
+        count, mig = settings.agent_rehearsal_gpus, settings.agent_rehearsal_mig
         return Rehearsal(settings.agent_name, count, settings.agent_data_dir, mig=mig)
     try:
         from node_agent.devices.nvml import Nvml, NvmlAbsent  # noqa: PLC0415 - one of two
