@@ -35,10 +35,8 @@ class Tails:
                 self.tell(workload_id, number)
 
     def tell(self, workload_id: WorkloadId, number: int = 0) -> None:
-        """Tell the end of one log; nothing where that workload printed none yet and nobody asks."""
+        """Tell the end of one log."""
         text, cut = process.log_end(self._folder / workload_id, LOG_CHARS_MAX)
-        if not text and not number:
-            return
         self._send(
             LogTail(
                 node_id=self._node_id,
