@@ -145,7 +145,7 @@ def test_an_endpoint_that_never_starts_is_listed_as_stuck_beside_its_reason() ->
 def test_an_intent_lists_what_lives_and_no_more() -> None:
     items = [(wanted(), placed(state, state=state)) for state in ("assigned", "ready", "stopping")]
     items.append((wanted(), placed("draining", state="stopping", drains_until=NOW)))
-    intent = intent_of("n1", 3, items)
+    intent = intent_of("n1", 3, items, (), {})
     assert [spec.workload_id for spec in intent.workloads] == ["assigned", "ready", "draining"]
     assert intent.check == 3
 

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-import msgspec
 from mesh_contracts.placement import Intent, MemberSpec
 from meshkit.store import Transaction
 
@@ -52,11 +51,11 @@ async def _intents(
     for member in await members.on_nodes(tx, only):
         there[member.node_id].append(member)
     begun = {node: _begun(running[node], there[node]) for node in checks}
-    specs = await _specs(tx, [one for _, stays in begun.values() for one in stays])
-    ids = [*specs, *(item.workload_id for runs, _ in begun.values() for _, item in runs)]
-    wished = await logs.wished(tx, ids) if ids else {}
-    for one in wished.keys() & specs.keys():
-        specs[one] = msgspec.structs.replace(specs[one], log=wished[one])
+    there_now = [one for _, stays in begun.values() for one in stays]
+    runs_now = [item for runs, _ in begun.values() for _, item in runs]
+    ids = [one.workload_id for one in there_now] + [one.workload_id for one in runs_now]
+    wished = await logs.wished(tx, ids)
+    specs = await _specs(tx, there_now, wished)
     return {
         node: intent_of(node, checks[node], runs, [specs[one.workload_id] for one in stays], wished)
         for node, (runs, stays) in begun.items()
@@ -102,8 +101,10 @@ def _stays(item: Member) -> bool:
     return goes or (item.kind == "lease" and item.step in {"erase", "attest"} and item.holds)
 
 
-async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSpec]:
-    """Return what each member is to its node, by its workload's id."""
+async def _specs(
+    tx: Transaction, items: Sequence[Member], wished: Mapping[str, int]
+) -> dict[str, MemberSpec]:
+    """Return what each member is to its node, by its workload's id; ``wished`` is the last wish for each log."""
     owners = sorted({item.owner_id for item in items})
     jobs = await jobstore.load_all(tx, owners) if owners else {}
     leases = await leasestore.load_all(tx, owners) if len(jobs) < len(owners) else {}
@@ -130,5 +131,6 @@ async def _specs(tx: Transaction, items: Sequence[Member]) -> dict[str, MemberSp
             command=None if job is None else job.wished.command,
             rendezvous=None if first is None else rendezvous(item.owner_id, item.attempt, first),
             step="hold" if item.step == "done" else item.step,
+            log=wished.get(item.workload_id, 0),
         )
     return specs

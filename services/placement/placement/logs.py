@@ -96,6 +96,8 @@ async def read(tx: Transaction, workload_id: str) -> Row | None:
 
 async def wished(tx: Transaction, workload_ids: Sequence[str]) -> dict[str, int]:
     """Return the last wish for each log that anybody wished for."""
+    if not workload_ids:
+        return {}
     rows = await tx.rows(
         "SELECT workload_id, wished FROM log WHERE wished > 0 AND workload_id = ANY ($1)",
         list(workload_ids),

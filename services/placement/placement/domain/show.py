@@ -197,8 +197,8 @@ def intent_of(
     node_id: str,
     check: int,
     running: Sequence[tuple[Wanted, Placed]],
-    members: Sequence[MemberSpec] = (),
-    wished: Mapping[str, int] | None = None,
+    members: Sequence[MemberSpec],
+    wished: Mapping[str, int],
 ) -> Intent:
     """Return all that a node should run: what lives there, or finishes the requests it has.
 
@@ -221,7 +221,7 @@ def intent_of(
                 devices=[held.device_id for held in item.devices],
                 api_key=item.api_key,
                 mig=instance_of(wanted.resources, item.devices),
-                log=(wished or {}).get(item.workload_id, 0),
+                log=wished.get(item.workload_id, 0),
             )
             for wanted, item in running
             if item.living or item.draining
