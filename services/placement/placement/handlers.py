@@ -163,7 +163,7 @@ async def on_erasure_recorded(fact: ErasureRecorded, tx: Transaction, clock: Clo
     if item.step != {"erased": "erase", "attested": "attest"}[fact.step]:
         return
     server = await _server(tx, fact.node_id)
-    rehearsal = all(card.rehearsal for card in server.cards)
+    rehearsal = bool(server.cards) and all(card.rehearsal for card in server.cards)
     step, why, clean = after_erasure(fact, rehearsal=rehearsal)
     await members.step(tx, item, step, now, (why,))
     if not clean:
