@@ -90,7 +90,7 @@ def words_of(held: Held) -> str:
         with contextlib.suppress(ValueError):
             return f"it was killed by {signal.Signals(-found.exit_code).name}"
     said = process.last_words(held.folder)
-    return f"exit code {found.exit_code}{said and f'; it said: {said}'}"
+    return f"it said: {said}" if said else "it said nothing"
 
 
 def cpu_us(pid: int) -> int | None:

@@ -146,8 +146,7 @@ async def on_workload_failed(fact: WorkloadFailed, tx: Transaction, clock: Clock
         return
     item = await _own(fact, tx)
     if item is not None:
-        said = fact.exit_code is None or "exit code" in fact.reason
-        ended = "" if said else f" (exit code {fact.exit_code})"
+        ended = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
         reason = Reason(code="engine_failed", detail=f"{fact.reason}{ended}")
         await now_ended(tx, fact, clock.now(), item, reason)
 

@@ -162,8 +162,7 @@ def after(member: Member, fact: WorkloadFact) -> Came | None:
         return Came(state="failed", reasons=(reason,), exit_code=fact.exit_code)
     if member.state == "stopping":
         return Came(state="stopped", reasons=member.reasons, exit_code=fact.exit_code)
-    said = fact.exit_code is None or "exit code" in fact.reason
-    code = "" if said else f" (exit code {fact.exit_code})"
+    code = "" if fact.exit_code is None else f" (exit code {fact.exit_code})"
     why = "member_interrupted" if fact.interrupted else "member_failed"
     reason = Reason(code=why, detail=f"member {member.number}: {fact.reason}{code}")
     return Came(state="failed", reasons=(reason,), exit_code=fact.exit_code)
