@@ -25,7 +25,7 @@ from node_agent.servers.keys import Keys, Login
 from node_agent.servers.line import Line, Pace
 from node_agent.servers.redfish import Hold, RedfishServer
 
-from tests.adapters.engines import Told, until
+from tests.adapters.engines import Checked, Told, until
 from tests.domain.leased import leased
 
 USER, PASSWORD = "mesh", "first-Secret-1"
@@ -87,10 +87,7 @@ class Bare:
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Leases]:
-        async def check() -> list[Check]:
-            return [passed()]
-
-        made = Leases(self.folder, self.server(), self.told.teller(), check)
+        made = Leases(self.folder, self.server(), self.told.teller(), Checked(passed()))
         running = asyncio.create_task(made.run())
         try:
             yield made

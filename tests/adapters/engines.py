@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mesh_contracts.fact import Fact, tag_of
+from mesh_contracts.node import Check
 from mesh_contracts.placement import Command, Engine, MemberSpec, Model, Resources, WorkloadSpec
 from meshkit.clock import SystemClock
 from meshkit.testing import test_id
 from node_agent.commands import Runs
-from node_agent.looking_after import LookingAfter
+from node_agent.looking_after import LookingAfter, MakeWay, nobody_there
 from node_agent.runtimes import process
 from node_agent.telling import Teller
 from node_agent.workloads import Workloads
@@ -67,6 +68,20 @@ async def until(seen: Callable[[], Any], within_s: float = 15.0) -> Any:
     return found
 
 
+class Checked:
+    """Stands for what checks the devices: it found these checks, at whatever level."""
+
+    def __init__(self, *found: Check) -> None:
+        self.found, self.levels = found, list[str]()
+
+    async def check(self, level: str) -> list[Check]:
+        self.levels.append(level)
+        return list(self.found)
+
+    async def give_way(self) -> None:
+        """Check nothing any more: nothing is."""
+
+
 class Told:
     """The facts that were told, in order."""
 
@@ -94,6 +109,7 @@ class Host:
         self.models = models
         self.jobs = Runs(runtime="process")
         self.ended: Callable[[str], None] = lambda _: None
+        self.make_way: MakeWay = nobody_there
         self.told = Told()
         self.lifeline, self.ours = os.pipe()
         self.agents: list[Workloads] = []
@@ -106,6 +122,7 @@ class Host:
             jobs=self.jobs,
             lifeline=self.lifeline,
             ended=self.ended,
+            make_way=self.make_way,
             devices=devices,
         )
         made = Workloads(

@@ -15,7 +15,7 @@ from mesh_contracts.node import HealthChanged
 from meshkit.clock import SystemClock
 from meshkit.errors import ConfigError, JournalFull
 from meshkit.testing import test_id
-from node_agent import health as health_door
+from node_agent import probing
 from node_agent.devices import nvml, open_devices
 from node_agent.devices.rehearsal import Rehearsal
 from node_agent.domain.energy import Busy
@@ -231,8 +231,8 @@ async def test_a_check_whose_verdict_could_not_be_told_is_run_again(tmp_path: Pa
     first = asyncio.create_task(door.check())
     door.wish(1)
     with pytest.raises(JournalFull):
-        await asyncio.wait_for(door.run(first, teller, lambda: "idle"), 30)
-    again = asyncio.create_task(door.run(first, teller, lambda: "idle"))
+        await asyncio.wait_for(door.run(first, teller, lambda: ()), 30)
+    again = asyncio.create_task(door.run(first, teller, lambda: ()))
     await until(lambda: door.last == 1)
     again.cancel()
     assert [fact.check for fact in told] == [0, 1]
@@ -241,7 +241,7 @@ async def test_a_check_whose_verdict_could_not_be_told_is_run_again(tmp_path: Pa
 async def test_a_check_without_a_verdict_in_time_is_inconclusive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(health_door.PROBE_WITHIN_S, "quick", 0.01)
+    monkeypatch.setitem(probing.PROBE_WITHIN_S, "quick", 0.01)
     checks = await asyncio.wait_for(Health(Rehearsal("n1", 2, tmp_path), tmp_path).check(), 5)
     assert [(check.verdict, check.rehearsal) for check in checks] == [("inconclusive", True)] * 2
     assert all("hangs" in check.detail and check.action for check in checks)

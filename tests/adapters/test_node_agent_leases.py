@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from mesh_contracts.node import Check
 from node_agent.devices.rehearsal import SCENARIO, Rehearsal
 from node_agent.leases import Leases
 from node_agent.servers import Server, Unmanaged
 from node_agent.servers.rehearsal import RehearsalServer
 
-from tests.adapters.engines import Told, until
+from tests.adapters.engines import Checked, Told, until
 from tests.domain.leased import leased
 
 pytestmark = pytest.mark.slow
@@ -27,11 +26,8 @@ class Leased:
 
     @asynccontextmanager
     async def agent(self, server: Server | None = None) -> AsyncIterator[Leases]:
-        async def check() -> list[Check]:
-            return []
-
         server = server or RehearsalServer("n1", self.devices.lease_fault)
-        made = Leases(self.folder, server, self.told.teller(), check)
+        made = Leases(self.folder, server, self.told.teller(), Checked())
         running = asyncio.create_task(made.run())
         try:
             yield made

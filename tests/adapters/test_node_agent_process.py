@@ -48,7 +48,7 @@ async def test_a_node_joins_with_a_token_is_checked_and_beats(here: Site) -> Non
     assert [device.rehearsal for device in joined.devices] == [True, True]
 
     health = await here.told(HealthChanged)
-    assert (health.verdict, health.check, health.level) == ("pass", 0, "quick")
+    assert (health.verdict, health.check, health.level) == ("pass", 0, "standard")
     assert {check.device_id for check in health.checks} == {"rehearsal-n1-0", "rehearsal-n1-1"}
     assert {"gemm", "memory_hash", "bandwidth"} <= {check.name for check in health.checks}
     assert all(check.rehearsal and check.backend == "numpy" for check in health.checks)

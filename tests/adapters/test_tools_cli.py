@@ -174,7 +174,7 @@ def test_a_bit_is_flipped_only_in_a_rehearsal_of_a_mesh_on_this_machine(
     data = ("--data", str(tmp_path))
     assert mesh(door, "node", "break", "node-1", "--row", "18", *data).returncode == 0
     scenario = tmp_path / "nodes" / "node-1" / "rehearsal.json"
-    assert json.loads(scenario.read_text()) == {"gemm": {"device": 0, "row": 18, "col": 3, "bit": 5}}
+    assert json.loads(scenario.read_text()) == {"gemm": {"device": 1, "row": 18, "col": 3, "bit": 5}}
     assert mesh(door, "node", "mend", "node-1", *data).returncode == 0
     assert not scenario.exists()
     refused = mesh(door, "node", "break", "node-9", *data)

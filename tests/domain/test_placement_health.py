@@ -2,8 +2,10 @@
 
 import pytest
 from mesh_contracts.node import Check, HealthChanged
+from mesh_contracts.placement import Reason
 from meshkit.testing import envelope
-from placement.domain.health import on_checked, on_cordoned, on_joined, on_returned
+from msgspec.structs import replace
+from placement.domain.health import last_checks, on_checked, on_cordoned, on_joined, on_returned
 
 from tests.domain.test_placement_decide import server
 
@@ -74,3 +76,23 @@ def test_a_late_verdict_does_not_bring_a_lost_node_back() -> None:
 
 def test_an_operator_gives_the_reason_for_a_cordon() -> None:
     assert on_cordoned(server(), "fan is loud").reasons[0].detail == "fan is loud"
+
+
+def test_what_could_not_be_checked_is_a_reason_until_a_check_passes() -> None:
+    opened = on_checked(server(state="validating"), verdict("warn"))
+    assert (opened.state, [reason.code for reason in opened.reasons]) == ("ready", ["health_warn"])
+    held = Reason(code="breaker_open", detail="too many at once")
+    later = on_checked(server(state="ready", reasons=(*opened.reasons, held)), verdict())
+    assert (later.state, later.reasons) == ("ready", (held,))
+
+
+def test_a_check_of_one_device_leaves_what_is_known_of_the_others() -> None:
+    node = server(state="ready")
+    card = node.cards[0]
+    other, gone = (replace(verdict().checks[0], device_id=name) for name in (card.device_id, "gone"))
+    node = replace(node, checks=(other, gone))
+    (now,) = verdict().checks
+    fresh = replace(now, device_id="rehearsal-9")
+    assert last_checks(node, [fresh]) == [other, fresh]
+    again = replace(now, device_id=card.device_id, verdict="fail")
+    assert last_checks(node, [again]) == [again]

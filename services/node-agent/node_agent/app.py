@@ -3,16 +3,14 @@
 import asyncio
 import contextlib
 import logging
-import os
 import random
 import shutil
 import signal
 import time
-from importlib.metadata import version
 
 from mesh_contracts.fact import Fact
 from mesh_contracts.node import LogTail, NodeJoined, WorkloadStatus
-from mesh_contracts.placement import Intent
+from mesh_contracts.placement import Intent, MemberSpec
 from mesh_contracts.units import NodeId
 from meshkit import telemetry, vitals
 from meshkit.bus import Bus
@@ -21,9 +19,11 @@ from meshkit.journal import Journal
 from meshkit.ops import Ops, serve_ops
 from meshkit.tasks import Supervised
 
+from node_agent.described import described
 from node_agent.devices import Devices, open_devices
+from node_agent.domain.reconcile import Spec, whole
 from node_agent.faults import Faults
-from node_agent.health import Health, Used
+from node_agent.health import Health
 from node_agent.joining import Joining
 from node_agent.leases import Leases
 from node_agent.looking_after import LookingAfter
@@ -44,8 +44,7 @@ STOP_WITHIN_S = 4.0
 TOLD_WITHIN_S = 1.0
 """At the stop: what still waits in the journal then is told after the next start."""
 
-MIB = 1024**2
-JOURNAL_BYTES_MAX = 64 * MIB
+JOURNAL_BYTES_MAX = 64 * 1024**2
 """Weeks of facts without a bus."""
 JOURNAL = "journal"
 
@@ -70,7 +69,12 @@ class Agent:
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.server = open_server(settings, self.devices)
         self.journal = self._open_journal()
-        self.health = Health(self.devices, settings.agent_data_dir)
+        self.health = Health(
+            self.devices,
+            settings.agent_data_dir,
+            enrolment=settings.agent_check_enrolment,
+            every_s=settings.agent_check_every_s,
+        )
         self.faults = Faults(self.devices, self.health, settings.agent_kernel_log)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
@@ -124,12 +128,12 @@ class Agent:
             ready=self._missing,
             metrics=telemetry.METRICS.expose,
         )
-        # Devices are checked while the bus is joined; the verdict waits for the node's name.
-        first = asyncio.create_task(self.health.check())
         member = self.joining.member()
         if member is not None:
             # Known from before: what runs here is looked after even while the bus is away.
             self._settle(member.node_id)
+        # Devices are checked while the bus is joined; the verdict waits for the node's name.
+        first = asyncio.create_task(self.health.first(self._in_use))
         try:
             self.bus, node_id = await self.joining.join()
         except BaseException:
@@ -145,7 +149,7 @@ class Agent:
         self._tasks.begin("alone", self._alone)
         self._tasks.begin("vitals", vitals.watch)
         self._tasks.begin("journal", self._drain)
-        self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._used))
+        self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._in_use))
         self._tasks.begin("faults", lambda: self.faults.run(self.teller))
         self._tasks.begin("driver", lambda: self.faults.watch_driver(self.teller))
         self._tasks.begin("wishes", wishes.run)
@@ -164,7 +168,7 @@ class Agent:
         """Under its own name: tell that it started, adopt what runs, go on counting."""
         settings = self.settings
         self.teller = Teller(self._tell, node_id, settings.mesh_site, self.clock)
-        self._tell_joined()
+        self.teller.tell(NodeJoined, **described(settings, self.devices))
         lifeline = settings.agent_lifeline_fd
         folder = settings.agent_data_dir / "workloads"
         self.tails = Tails(folder, node_id, self.clock, self._tail)
@@ -174,6 +178,7 @@ class Agent:
             jobs=settings.job_runs,
             lifeline=lifeline,
             devices=self.devices,
+            make_way=self._make_way,
             ended=self.tails.tell,
         )
         self.workloads = Workloads(
@@ -184,7 +189,7 @@ class Agent:
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()
-        self.leases = Leases(settings.agent_data_dir, self.server, self.teller, self.health.check)
+        self.leases = Leases(settings.agent_data_dir, self.server, self.teller, self.health)
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:
@@ -221,24 +226,6 @@ class Agent:
     def _tell(self, fact: Fact) -> None:
         self.journal.tell(fact)
 
-    def _tell_joined(self) -> None:
-        settings = self.settings
-        page = os.sysconf("SC_PAGE_SIZE")
-        self.teller.tell(
-            NodeJoined,
-            name=settings.agent_name,
-            jurisdiction=settings.agent_jurisdiction,
-            devices=list(self.devices.listed()),
-            memory_mib=os.sysconf("SC_PHYS_PAGES") * page // MIB,
-            cpus=os.cpu_count() or 1,
-            address=settings.agent_address,
-            agent_version=version("mesh-node-agent"),
-            place=dict(settings.agent_place),
-            assurances=list(settings.agent_assurances),
-            idle_w=settings.agent_idle_w,
-            gpu_w=settings.agent_gpu_w,
-        )
-
     def _wished(self, intent: Intent) -> None:
         jobs = [member for member in intent.members if member.kind == "job"]
         self.workloads.wish([*intent.workloads, *jobs])
@@ -253,10 +240,21 @@ class Agent:
         with contextlib.suppress(asyncio.QueueFull):
             self._logs.put_nowait(tail)
 
-    def _used(self) -> Used:
+    def _in_use(self) -> set[str]:
+        if not hasattr(self, "workloads"):
+            return set()
         if self.leases.held:
-            return "leased"
-        return "busy" if self.workloads.uses() else "idle"
+            return {device.device_id for device in self.devices.listed()}
+        return self.workloads.in_use()
+
+    async def _make_way(self, spec: Spec) -> str | None:
+        return await self.health.make_way(
+            spec.devices,
+            self.teller,
+            project=spec.project,
+            whole=whole(spec),
+            gang=isinstance(spec, MemberSpec) and spec.members > 1,
+        )
 
     async def _alone(self) -> None:
         """End members of jobs once placement may count this node as lost: it gives their work to others."""

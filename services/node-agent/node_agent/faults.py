@@ -115,7 +115,7 @@ class Faults:
             self._health.must_pass_twice("standard")
         self._tell([found], verdict, teller)
         if judged.test is not None:
-            self._health.suspect(judged.test)
+            self._health.suspect(device, judged.test)
 
     def _tell(self, checks: list[Check], verdict: Verdict, teller: Teller) -> None:
         number = self._health.last

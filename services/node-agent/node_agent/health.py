@@ -1,72 +1,76 @@
-"""Whether the devices compute correctly: gpuprobe in a child, with a deadline, and its verdict told."""
+"""Whether the devices compute correctly: when they are checked, and what is told of it.
+
+Nothing is checked beside somebody's work, and whoever is to work somewhere ends the check there.
+"""
 
 import asyncio
+import contextlib
 import logging
-import os
-import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import msgspec
-from mesh_contracts.node import Check, Device, HealthChanged, Verdict
+from mesh_contracts.node import Check, Device, HealthChanged
 from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
-from node_agent.devices.rehearsal import ScenarioUnusable
+from node_agent.domain.dues import Dues, at_work
 from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import worst
 from node_agent.domain.xid import Level
-from node_agent.runtimes.surroundings import clean
+from node_agent.probing import GaveWay, Probing
 from node_agent.telling import Teller
 
-PROBE_WITHIN_S: dict[Level, float] = {"quick": 30.0, "standard": 180.0, "deep": 900.0}
-"""Several times what each level is to take."""
-KILLED_WITHIN_S = 1.0
-OUTPUT_BYTES_MAX = 1024 * 1024
-FREE_LOOK_S = 1.0
+LOOK_EVERY_S = 1.0
 TIMES = 2
 """So often the level must pass that clears a fault of the hardware."""
-DETAIL_CHARS_MAX = 1_500
+SOUND = ("pass", "warn")
 FILE = "health.json"
+PEERS = "peers"
+UNKNOWN = ""
+"""Whose work it is that was there before the agent began."""
 
-Used = Literal["leased", "busy", "idle"]
-"""Whose the server is now: a tenant's as a whole, of those whose work runs here, nobody's."""
+InUse = Callable[[], Collection[str]]
+"""Returns the ids of the devices that somebody works on, or has leased."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Last(msgspec.Struct, frozen=True):
-    check: int
+    check: int | None
     stands: Level | None = None
 
 
-class _Judged(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    device: int
-    verdict: Verdict
-    backend: Any
-    took_ms: int
-    detail: str
-    action: str | None
-    evidence: dict[str, int | float | str | list[int]]
+class _Wish:
+    """A check that was wished for: what is still to be looked at, and what was found so far."""
 
-
-class _Output(msgspec.Struct, frozen=True):
-    checks: list[_Judged]
+    def __init__(self, number: int, devices: Sequence[Device]) -> None:
+        self.number = number
+        self.left = list(devices)
+        self.found: list[Check] = []
+        self.told = False
 
 
 class Health:
-    """Runs a check at the start and whenever one is wished for; remembers the last one's number."""
+    """Runs a check at the start, whenever one is wished for, and what else is due; remembers the last one's number.
 
-    def __init__(self, devices: Devices, folder: Path) -> None:
+    ``enrolment`` is the level of the very first, ``every_s`` how often an idle device is checked (0: never).
+    """
+
+    def __init__(
+        self, devices: Devices, folder: Path, *, enrolment: Level = "quick", every_s: float = 0.0
+    ) -> None:
         self._devices = devices
+        self._probing = Probing(devices, folder)
+        self._dues = Dues(every_s)
         self._file = folder / FILE
         last = self._recall()
         self._last = None if last is None else last.check
         self._stands = None if last is None else last.stands
-        self._suspected: Level | None = None
+        self._first_level: Level = enrolment if self._last is None else "quick"
         self._wished = 0
+        self._wish: _Wish | None = None
         self._first_told = False
         self._more = asyncio.Event()
 
@@ -80,9 +84,9 @@ class Health:
         self._stands = level
         self._keep()
 
-    def suspect(self, level: Level) -> None:
-        """Have a check of that level run once nobody works here."""
-        self._suspected = level
+    def suspect(self, device: Device, level: Level) -> None:
+        """Have a check of that level run once nobody works there."""
+        self._dues.suspect(device.device_id, level)
         self._more.set()
 
     def wish(self, check: int) -> None:
@@ -90,93 +94,132 @@ class Health:
         self._wished = max(self._wished, check)
         self._more.set()
 
-    async def run(
-        self, first: "asyncio.Task[list[Check]]", teller: Teller, used: Callable[[], Used]
-    ) -> None:
+    async def first(self, in_use: InUse) -> list[Check]:
+        """Return the check of an agent's start: of the level for an enrolment where none was ever told of."""
+        devices = self._devices.listed()
+        found, checked = await self._free(devices, self._first_level, in_use)
+        left = [one for one in devices if one.device_id not in checked]
+        self._dues.used([one.device_id for one in left], UNKNOWN)
+        return found + self._at_work(left)
+
+    async def run(self, first: "asyncio.Task[list[Check]]", teller: Teller, in_use: InUse) -> None:
         """Tell the verdict of the ``first`` check (begun before the node was known), then run on.
 
-        Begun again after a fault it tells the first no more, and runs what is still due. While the server is
-        leased its devices are a tenant's: what is wished for then is run afterwards; what is only suspected
-        once nobody works here.
+        Begun again after a fault it tells the first no more, and runs what is still due.
         """
         if not self._first_told:
-            self._tell(self.last, await first, teller)
+            self._tell(self.last, await first, teller, self._first_level)
             self._first_told = True
         while True:
             self._more.clear()
-            wished, suspected, now = self._wished, self._suspected, used()
-            if check_is_due(self.last, wished) and now != "leased":
-                await self._check_as_stands(wished, teller)
-            elif suspected is not None and now == "idle":
-                self._suspected = None
-                self._tell(self.last, await self.check(suspected), teller, suspected)
-            elif suspected is not None or check_is_due(self.last, wished):
-                await asyncio.sleep(FREE_LOOK_S)
-            else:
-                await self._more.wait()
-
-    async def _check_as_stands(self, wished: int, teller: Teller) -> None:
-        """Run what is wished for; what clears a fault of the hardware more than once, until one does not pass."""
-        level = self._stands or "quick"
-        checks: list[Check] = []
-        for _ in range(TIMES if self._stands else 1):
-            checks = await self.check(level)
-            if worst(one.verdict for one in checks) not in {"pass", "warn"}:
-                break
-        else:
-            self._stands = None
-        self._tell(wished, checks, teller, level)
+            if not await self._once(teller, in_use):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await self._more.wait()
 
     async def check(self, level: Level = "quick") -> list[Check]:
-        """Return the checks of all devices; what keeps them from being judged is ``inconclusive``."""
-        devices = self._devices.listed()
-        if not devices:
-            return []
-        try:
-            output = await _probe(self._devices.probe_arguments(), devices, level)
-        except ScenarioUnusable as fault:
-            return self._unjudged(str(fault))
-        except TimeoutError:
-            return self._unjudged(
-                f"no verdict within {PROBE_WITHIN_S[level]:g} s: the device or its driver hangs"
-            )
-        except (OSError, msgspec.MsgspecError) as fault:
-            return self._unjudged(f"the check itself failed: {fault}")
-        by_index = {device.index: device for device in devices}
-        return [
-            Check(
-                name=judged.name,
-                device_id=by_index[judged.device].device_id,
-                verdict=judged.verdict,
-                backend=judged.backend,
-                rehearsal=self._devices.rehearsal,
-                took_ms=judged.took_ms,
-                detail=self._labelled(judged.detail),
-                action=judged.action,
-                evidence=judged.evidence,
-            )
-            for judged in output.checks
-            if judged.device in by_index
-        ]
+        """Return the checks of all devices, whoever uses them."""
+        found, _ = await self._free(self._devices.listed(), level, lambda: ())
+        return found
 
-    def _unjudged(self, why: str) -> list[Check]:
-        return [
-            Check(
-                name="device",
-                device_id=device.device_id,
-                verdict="inconclusive",
-                backend="numpy" if device.rehearsal else "cupy",
-                rehearsal=device.rehearsal,
-                took_ms=0,
-                detail=self._labelled(why),
-                action="put right what the detail names, then check again",
-            )
-            for device in self._devices.listed()
-        ]
+    async def give_way(self, device_ids: Collection[str] | None = None) -> None:
+        """End what checks these devices (by default any); once this returns nothing of it runs there."""
+        every = [device.device_id for device in self._devices.listed()]
+        await self._probing.give_way(every if device_ids is None else device_ids)
 
-    def _labelled(self, detail: str) -> str:
-        label = "rehearsal: " if self._devices.rehearsal else ""
-        return (label + detail)[:DETAIL_CHARS_MAX]
+    async def make_way(
+        self, device_ids: Collection[str], teller: Teller, *, project: str, whole: bool, gang: bool
+    ) -> str | None:
+        """End what checks these devices: work is about to begin there. Return why it may not, if so.
+
+        Between two projects that have a device alone, and before a gang, it is checked what was used.
+        """
+        await self.give_way(device_ids)
+        first = self._dues.first(device_ids, project, whole=whole, gang=gang)
+        devices = [one for one in self._devices.listed() if one.device_id in first]
+        found, _ = await self._free(devices, "quick", lambda: ())
+        if found:
+            self._tell(self.last, found, teller)
+        self._dues.used(device_ids, project)
+        if worst(one.verdict for one in found) in SOUND:
+            return None
+        bad = next(one for one in found if one.verdict not in SOUND)
+        return f"{bad.device_id} did not pass the check between two uses: {bad.name}: {bad.detail}"
+
+    async def _once(self, teller: Teller, in_use: InUse) -> bool:
+        """Run what is due first; false where nothing is, or all of it is in use."""
+        if check_is_due(self.last, self._wished):
+            return await self._as_wished(teller, in_use)
+        used = in_use()
+        free = [one.device_id for one in self._devices.listed() if one.device_id not in used]
+        due = self._dues.due(free, time.monotonic())
+        if due is None:
+            return False
+        level, ids = due
+        devices = [one for one in self._devices.listed() if one.device_id in ids]
+        found, checked = await self._free(devices, level, in_use)
+        if checked:
+            self._tell(self.last, found, teller, level)
+        return bool(checked)
+
+    async def _as_wished(self, teller: Teller, in_use: InUse) -> bool:
+        """Run what is wished for on what is free; tell it under its number once each device was checked.
+
+        What clears a fault of the hardware is run once all are free, and more than once, until one does not pass.
+        """
+        wish = self._wish
+        if wish is None or wish.number != self._wished:
+            wish = self._wish = _Wish(self._wished, self._devices.listed())
+        used = in_use()
+        free = [device for device in wish.left if device.device_id not in used]
+        stands = self._stands
+        if (wish.left and not free) or (stands and len(free) < len(wish.left)):
+            if not wish.told:
+                wish.told = True
+                self._tell(self.last, wish.found + self._at_work(wish.left), teller, stands or "quick")
+            return False
+        level = stands or "quick"
+        found: list[Check] = []
+        for _ in range(TIMES if stands else 1):
+            found, checked = await self._free(free, level, in_use)
+            if stands and len(checked) < len(free):
+                return True
+            if worst(one.verdict for one in found) not in SOUND:
+                break
+        else:
+            self._stands = None if stands == level else self._stands
+        wish.found += found
+        wish.left = [device for device in wish.left if device.device_id not in checked]
+        if not wish.left:
+            self._wish = None
+            self._tell(wish.number, wish.found, teller, level)
+        return True
+
+    async def _free(
+        self, devices: Sequence[Device], level: Level, in_use: InUse
+    ) -> tuple[list[Check], set[str]]:
+        """Check those of ``devices`` that nobody uses, one group after the other; return what was found, and on which."""
+        found: list[Check] = []
+        checked: set[str] = set()
+        for group in self._probing.groups(devices):
+            idle = [one for one in group if one.device_id not in in_use()]
+            with contextlib.suppress(GaveWay):
+                if idle:
+                    found += await self._probing.check(idle, level)
+                    checked.update(one.device_id for one in idle)
+        if level != "quick" and self._have_peers(checked) and not in_use():
+            with contextlib.suppress(GaveWay):
+                every = self._devices.listed()
+                found += await self._probing.check(every, level, only=(PEERS,))
+        self._dues.checked(checked, level, time.monotonic())
+        return found, checked
+
+    def _have_peers(self, checked: Collection[str]) -> bool:
+        """Tell whether there are GPUs that can be tried with each other: several, and all of them just checked."""
+        return not self._devices.rehearsal and 1 < len(self._devices.listed()) == len(checked)
+
+    def _at_work(self, devices: Sequence[Device]) -> list[Check]:
+        return at_work(devices, {True: "rehearsal: "})
 
     def _tell(self, number: int, checks: list[Check], teller: Teller, level: Level = "quick") -> None:
         verdict = worst(one.verdict for one in checks)
@@ -184,10 +227,10 @@ class Health:
         self._last = number
         self._keep()
         METRICS.count("mesh_health_checks_total", verdict=verdict)
-        logger.info("health check %s: %s", number, verdict)
+        logger.info("health check %s, %s: %s", number, level, verdict)
 
     def _keep(self) -> None:
-        kept = _Last(self.last, self._stands)
+        kept = _Last(self._last, self._stands)
         self._file.with_suffix(".new").write_bytes(msgspec.json.encode(kept))
         self._file.with_suffix(".new").rename(self._file)
 
@@ -196,31 +239,3 @@ class Health:
             return msgspec.json.decode(self._file.read_bytes(), type=_Last)
         except (OSError, msgspec.MsgspecError):
             return None
-
-
-async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) -> _Output:
-    """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child killed."""
-    chosen = [part for device in devices for part in ("--device", str(device.index))]
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "gpuprobe", "--level", level, "--json", *chosen, *arguments),
-        env={**clean(os.environ), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=OUTPUT_BYTES_MAX,
-    )
-    try:
-        async with asyncio.timeout(PROBE_WITHIN_S[level]):
-            said, complained = await child.communicate()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            # A child that hangs in the driver cannot be reaped: it is left, not waited for.
-            await asyncio.wait({asyncio.ensure_future(child.wait())}, timeout=KILLED_WITHIN_S)
-    try:
-        return msgspec.json.decode(said, type=_Output)
-    except msgspec.MsgspecError:
-        lines = complained.decode(errors="replace").strip().splitlines()
-        raise OSError(
-            f"exit code {child.returncode}; {lines[-1] if lines else 'it said nothing'}"
-        ) from None

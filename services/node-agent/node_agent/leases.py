@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 from mesh_contracts.node import (
@@ -45,6 +45,18 @@ class _Lease(msgspec.Struct, frozen=True, kw_only=True):
     at: At
 
 
+class Checks(Protocol):
+    """What a lease needs of the health checks."""
+
+    async def check(self, level: Literal["standard"]) -> list[Check]:
+        """Return the checks of all devices."""
+        ...
+
+    async def give_way(self) -> None:
+        """Return once nothing checks any device any more."""
+        ...
+
+
 class Leases:
     """Walks this server through its leases, one at a time, as placement wishes."""
 
@@ -53,12 +65,12 @@ class Leases:
         folder: Path,
         server: Server,
         teller: Teller,
-        check: Callable[[], Awaitable[list[Check]]],
+        health: Checks,
     ) -> None:
         self._file = folder / FILE
         self._server = server
         self._teller = teller
-        self._check = check
+        self._health = health
         self._lease = self._recall()
         self._wanted: Sequence[MemberSpec] | None = None
         self._more = asyncio.Event()
@@ -114,6 +126,7 @@ class Leases:
         logger.info("lease %s (%s): %s", lease.name, lease.workload_id, step)
         match step:
             case "hand_over":
+                await self._health.give_way()
                 address = await self._server.hand_over()
                 self._teller.tell_of(WorkloadReady, lease.workload_id, 1, address=address)
                 self._put(_at(lease, "held"))
@@ -124,7 +137,9 @@ class Leases:
             case "erase":
                 self._recorded("erased", lease, await self._server.erase())
             case "attest":
-                self._recorded("attested", lease, await self._server.attest(await self._check()))
+                self._recorded(
+                    "attested", lease, await self._server.attest(await self._health.check("standard"))
+                )
 
     def _failed(self, step: Step, lease: _Lease, why: str) -> None:
         """Tell that a step was not done: who has the server next decides placement, and not before it is shown clean."""

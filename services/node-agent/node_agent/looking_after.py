@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
@@ -41,10 +41,19 @@ REASON_CHARS_MAX = 1_000
 logger = logging.getLogger(__name__)
 
 
+MakeWay = Callable[[WorkloadSpec | MemberSpec], Awaitable[str | None]]
+
+
+async def nobody_there(_: WorkloadSpec | MemberSpec) -> str | None:
+    """Make way where nothing is ever checked."""
+    return None
+
+
 class LookingAfter:
     """Looks after workloads, each in a task of its own.
 
-    ``jobs``: what runs jobs on this node. ``ended`` is called with each that has ended, while its folder is there.
+    ``jobs``: what runs jobs on this node. ``make_way`` frees the devices of what is about to begin, and returns why it
+    may not, if so. ``ended`` is called with each that has ended, while its folder is there.
     """
 
     def __init__(
@@ -55,6 +64,7 @@ class LookingAfter:
         jobs: commands.Runs,
         lifeline: int | None,
         devices: Devices | None = None,
+        make_way: MakeWay = nobody_there,
         ended: Callable[[WorkloadId], None] = lambda _: None,
     ) -> None:
         self._models = models
@@ -62,11 +72,17 @@ class LookingAfter:
         self._jobs = jobs
         self._lifeline = lifeline
         self._devices = devices
+        self._make_way = make_way
         self._ended = ended
         self._making = asyncio.Lock()
 
     async def launch(self, held: Held, spec: WorkloadSpec | MemberSpec) -> None:
         """Start a workload; what cannot be started has failed."""
+        refused = await self._make_way(spec)
+        if refused is not None:
+            held.cut_short = refused
+            held.watch = Watch(phase="failed", since=time.monotonic(), reason=refused)
+            return
         try:
             program, environment = await self._made(spec)
             if held.wished_to_stop.is_set():

@@ -84,7 +84,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
     ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``;
     ``agent_job_stop_s`` how long a member may take to write its checkpoint and end, from SIGTERM on.
-    ``agent_kernel_log`` is where XIDs are read beside the driver's events.
+    ``agent_kernel_log`` is where XIDs are read beside the driver's events. ``agent_check_enrolment`` is the level of the
+    first health check, ``agent_check_every_s`` how often an idle device is checked after it (0: never).
 
     ``agent_bmc_url`` has the agent lease out the server behind that BMC, beside which it runs: see
     ``servers/redfish.py``. Its login stands in ``agent_bmc_credentials_file``, for its owner alone;
@@ -114,6 +115,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_idle_w: Watts = 0
     agent_gpu_w: Watts = 0
     agent_kernel_log: Path = Path("/dev/kmsg")
+    agent_check_enrolment: Literal["quick", "standard", "deep"] = "standard"
+    agent_check_every_s: Annotated[float, Meta(ge=0)] = 3_600.0
     agent_jobs: Runtime = "off"
     agent_podman_more: Words = Words()
     agent_job_stop_s: Seconds = 30.0

@@ -110,6 +110,15 @@ class Workloads:
                 )
         return uses
 
+    def in_use(self) -> set[str]:
+        """Return the ids of the devices that somebody has here, from before its start until after its end."""
+        return {
+            device
+            for held in self._held.values()
+            if held.task is not None or held.found.alive
+            for device in held.kept.devices
+        }
+
     async def leave(self) -> None:
         """Look after nothing any more. All run on: whoever starts next adopts them."""
         tasks = [held.task for held in self._held.values() if held.task is not None]

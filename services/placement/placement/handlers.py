@@ -29,7 +29,7 @@ from placement import (
     work,
 )
 from placement.domain.fleet import Placed, Server
-from placement.domain.health import lost_of, on_checked, on_joined, on_unclean
+from placement.domain.health import last_checks, lost_of, on_checked, on_joined, on_unclean
 from placement.domain.leases import after_erasure
 from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intent
@@ -96,7 +96,7 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
     if server is None:
         METRICS.count(FORGED, kind="health_changed")
         return
-    await store.keep_checks(tx, fact.node_id, fact.checks)
+    await store.keep_checks(tx, fact.node_id, last_checks(server, fact.checks))
     to = await breaking.through(tx, fact, now, server, on_checked(server, fact))
     await turn_node(tx, fact, now, server, to)
     await settle(tx, fact, now, node_id=fact.node_id)

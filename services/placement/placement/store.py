@@ -109,9 +109,9 @@ async def note_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool)
     await tx.change("UPDATE node SET silent = $2 WHERE node_id = ANY ($1)", list(node_ids), silent)
 
 
-async def keep_checks(tx: Transaction, node_id: str, checks: list[Check]) -> None:
+async def keep_checks(tx: Transaction, node_id: str, checks: Sequence[Check]) -> None:
     """Keep a node's last checks."""
-    await tx.change("UPDATE node SET checks = $2 WHERE node_id = $1", node_id, dumps(checks))
+    await tx.change("UPDATE node SET checks = $2 WHERE node_id = $1", node_id, dumps(list(checks)))
 
 
 async def keep_endpoint(tx: Transaction, wanted: Wanted) -> None:

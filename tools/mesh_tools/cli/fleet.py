@@ -54,7 +54,12 @@ def verbs(noun: str) -> Verbs:
         argument("--row", "which row of the product (17)", type=int, default=17),
         argument("--col", "which column (3)", type=int, default=3),
         argument("--bit", "which bit (5)", type=int, default=5),
-        argument("--device", "which GPU, by index (0)", type=int, default=0),
+        argument(
+            "--device",
+            "which GPU, by index (1); while work is there it is not checked",
+            type=int,
+            default=1,
+        ),
     )
     made.add("mend", mend_node, "undo `break`", NODE)
     return made

@@ -8,13 +8,15 @@ from mesh_tools.demo.scene import Scene, until
 CHECKED_WITHIN_S = 15.0
 MOVED_WITHIN_S = 20.0
 ROW = 17
+IDLE = 1
+"""A device beside the one where the replica is: nothing is checked beside somebody's work."""
 
 
 def row_is_named(scene: Scene) -> str:
-    """Flip a bit in the health kernel of the node that serves, and have it checked."""
+    """Flip a bit in the health kernel of the node that serves, on a device where nobody works, and have it checked."""
     endpoint = _story(scene)
     scene.broken_node = endpoint["workloads"][0]["node"]
-    scenario = {"gemm": {"device": 0, "row": ROW, "col": 3, "bit": 5}}
+    scenario = {"gemm": {"device": IDLE, "row": ROW, "col": 3, "bit": 5}}
     (scene.folder / "nodes" / scene.broken_node / "rehearsal.json").write_text(json.dumps(scenario))
     scene.operator.post(f"/api/v1/nodes/{scene.broken_node}:check")
 

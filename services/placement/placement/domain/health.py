@@ -70,7 +70,17 @@ def on_checked(server: Server, fact: HealthChanged) -> Turn:
         return _turn(server, "cordoned", faults(fact.checks, fact.verdict))
     if server.state == "validating" and fact.check >= server.check_needed:
         return _turn(server, "ready", faults(fact.checks, "warn") if fact.verdict == "warn" else ())
+    if server.state == "ready" and fact.verdict == "pass":
+        left = tuple(one for one in server.reasons if one.code != "health_warn")
+        return _turn(server, "ready", left)
     return _turn(server, server.state, server.reasons)
+
+
+def last_checks(server: Server, checks: Sequence[Check]) -> list[Check]:
+    """Return the last checks of each device a node has: those it was checked with now, and what was before of the others."""
+    now = {check.device_id for check in checks}
+    still = {card.device_id for card in server.cards} - now
+    return [*(check for check in server.checks if check.device_id in still), *checks]
 
 
 def on_returned(server: Server) -> Turn:

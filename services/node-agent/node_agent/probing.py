@@ -1,0 +1,201 @@
+"""gpuprobe in children of the agent's own: each with a deadline, and each gives way to who is to work on its devices."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from mesh_contracts.node import Check, Device, Verdict
+from meshkit.telemetry import METRICS
+
+from node_agent.devices import Devices
+from node_agent.devices.rehearsal import ScenarioUnusable
+from node_agent.domain.xid import Level
+from node_agent.runtimes.surroundings import clean, visible
+
+PROBE_WITHIN_S: dict[Level, float] = {"quick": 30.0, "standard": 180.0, "deep": 900.0}
+"""Several times what each level is to take on one device."""
+GIVES_WAY_WITHIN_S = 0.5
+"""A child ends between two slices of milliseconds; one that does not is killed."""
+KILLED_WITHIN_S = 1.0
+OUTPUT_BYTES_MAX = 1024 * 1024
+DETAIL_CHARS_MAX = 1_500
+HISTORY = "gpu-history.json"
+
+
+class GaveWay(Exception):
+    """The check was ended for somebody's work: there is no verdict."""
+
+
+class _Judged(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    device: int
+    verdict: Verdict
+    backend: Any
+    took_ms: int
+    detail: str
+    action: str | None
+    evidence: dict[str, int | float | str | list[int]]
+
+
+class _Output(msgspec.Struct, frozen=True):
+    checks: list[_Judged]
+
+
+class Probing:
+    """Checks devices. Several checks run side by side where they have no device in common."""
+
+    def __init__(self, devices: Devices, folder: Path) -> None:
+        self._devices = devices
+        self._history = folder / HISTORY
+        self._running: dict[asyncio.Task[_Output], frozenset[str]] = {}
+        self._given_way: set[asyncio.Task[_Output]] = set()
+
+    def groups(self, devices: Sequence[Device]) -> list[Sequence[Device]]:
+        """Return what is checked together: each device alone, so that one that hangs leaves the others their verdicts.
+
+        Rehearsed ones cost less together.
+        """
+        if self._devices.rehearsal:
+            return [devices] if devices else []
+        return [[device] for device in devices]
+
+    async def check(
+        self, devices: Sequence[Device], level: Level, only: Sequence[str] = ()
+    ) -> list[Check]:
+        """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``."""
+        try:
+            output = await self._probed(devices, self._arguments(devices, level, only), level)
+        except ScenarioUnusable as fault:
+            return self._unjudged(devices, str(fault))
+        except TimeoutError:
+            return self._unjudged(
+                devices,
+                f"no verdict within {PROBE_WITHIN_S[level]:g} s: the device or its driver hangs",
+            )
+        except (OSError, msgspec.MsgspecError) as fault:
+            return self._unjudged(devices, f"the check itself failed: {fault}")
+        return [
+            Check(
+                name=judged.name,
+                device_id=devices[judged.device].device_id,
+                verdict=judged.verdict,
+                backend=judged.backend,
+                rehearsal=self._devices.rehearsal,
+                took_ms=judged.took_ms,
+                detail=self._labelled(judged.detail),
+                action=judged.action,
+                evidence=judged.evidence,
+            )
+            for judged in self._placed(output.checks, devices)
+        ]
+
+    async def _probed(self, devices: Sequence[Device], arguments: list[str], level: Level) -> _Output:
+        probing = asyncio.create_task(_probe(arguments, devices, level))
+        self._running[probing] = frozenset(device.device_id for device in devices)
+        try:
+            return await probing
+        except asyncio.CancelledError:
+            if probing in self._given_way:
+                raise GaveWay from None
+            raise
+        finally:
+            del self._running[probing]
+            self._given_way.discard(probing)
+
+    async def give_way(self, device_ids: Collection[str]) -> None:
+        """End what checks any of these devices; once this returns nothing of it runs there."""
+        began = time.perf_counter()
+        ending = [task for task, ids in self._running.items() if not ids.isdisjoint(device_ids)]
+        for task in ending:
+            self._given_way.add(task)
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+            METRICS.observe("mesh_health_gave_way_seconds", time.perf_counter() - began)
+
+    def _arguments(self, devices: Sequence[Device], level: Level, only: Sequence[str]) -> list[str]:
+        # A real device is the only one that its child sees, so it is the child's first.
+        seen = [one.index for one in devices] if self._devices.rehearsal else range(len(devices))
+        told = ["--level", level, "--json", *self._devices.probe_arguments()]
+        told += [word for index in seen for word in ("--device", str(index))]
+        told += [word for name in only for word in ("--only", name)]
+        return told if self._devices.rehearsal else [*told, "--history", str(self._history)]
+
+    def _placed(self, judged: Sequence[_Judged], devices: Sequence[Device]) -> list[_Judged]:
+        """Return what was judged, each with the place of its device in ``devices``; what is of no such device is left out."""
+        if not self._devices.rehearsal:
+            return [one for one in judged if one.device < len(devices)]
+        places = {device.index: place for place, device in enumerate(devices)}
+        return [
+            msgspec.structs.replace(one, device=places[one.device])
+            for one in judged
+            if one.device in places
+        ]
+
+    def _unjudged(self, devices: Sequence[Device], why: str) -> list[Check]:
+        return [
+            Check(
+                name="device",
+                device_id=device.device_id,
+                verdict="inconclusive",
+                backend="numpy" if device.rehearsal else "cupy",
+                rehearsal=device.rehearsal,
+                took_ms=0,
+                detail=self._labelled(why),
+                action="put right what the detail names, then check again",
+            )
+            for device in devices
+        ]
+
+    def _labelled(self, detail: str) -> str:
+        label = "rehearsal: " if self._devices.rehearsal else ""
+        return (label + detail)[:DETAIL_CHARS_MAX]
+
+
+async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) -> _Output:
+    """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child ended."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "gpuprobe", *arguments),
+        env={
+            **clean(os.environ),
+            **visible([device.device_id for device in devices]),
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=OUTPUT_BYTES_MAX,
+    )
+    try:
+        async with asyncio.timeout(PROBE_WITHIN_S[level]):
+            said, complained = await child.communicate()
+    finally:
+        await _end(child)
+    try:
+        return msgspec.json.decode(said, type=_Output)
+    except msgspec.MsgspecError:
+        lines = complained.decode(errors="replace").strip().splitlines()
+        raise OSError(
+            f"exit code {child.returncode}; {lines[-1] if lines else 'it said nothing'}"
+        ) from None
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Have a child end that has not: between two slices, or else at once."""
+    for number, within_s in ((signal.SIGTERM, GIVES_WAY_WITHIN_S), (signal.SIGKILL, KILLED_WITHIN_S)):
+        if child.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+        # One that hangs in the driver cannot be reaped: it is left, not waited for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await child.wait()
