@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 
 KNOWN = {
+    "agent": "mesh_tools.bench.agent",
     "bus": "mesh_tools.bench.bus",
     "gateway": "mesh_tools.bench.gateway.command",
     "placement": "mesh_tools.bench.placement.command",
