@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ class Host:
         self.folder = folder
         self.models = models
         self.jobs = Runs(runtime="process")
+        self.vllm: Sequence[str] = ()
         self.ended: Callable[[str], None] = lambda _: None
         self.make_way: MakeWay = nobody_there
         self.told = Told()
@@ -120,6 +121,7 @@ class Host:
             self.models,
             self.told.teller(),
             jobs=self.jobs,
+            vllm=self.vllm,
             lifeline=self.lifeline,
             ended=self.ended,
             make_way=self.make_way,

@@ -1,7 +1,7 @@
 """What others see: routes only to who may be reached, intents only of what lives."""
 
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from mesh_contracts.ask import Problem
@@ -33,6 +33,19 @@ def create(**fields: object) -> CreateEndpoint:
     return CreateEndpoint(
         **wish(), **{"name": "m", "project": "demo", "model": Model(id="tiny"), **fields}
     )
+
+
+LARGE = Model(id="/models/large", source="path")
+
+
+def vllm(model: Model = LARGE, **engine: Any) -> dict[str, Any]:
+    return {"model": model, "engine": Engine(kind="vllm", **engine), "resources": Resources(gpus=2)}
+
+
+def test_vllm_is_admitted_as_it_was_asked_for() -> None:
+    repository = Model(id="org/model", source="huggingface")
+    for fields in (vllm(), vllm(repository), vllm(loras={"law": "/models/law"}), vllm(embedding=True)):
+        assert admit(create(**fields)) == fields["engine"]
 
 
 def test_only_replicas_that_answer_get_requests() -> None:
@@ -176,7 +189,13 @@ def test_a_builtin_embedding_model_makes_embeddings_without_being_told() -> None
         ({"residency": Residency(jurisdictions=[])}, "residency.jurisdictions"),
         ({"residency": Residency(jurisdictions=["FR"] * 251)}, "residency.jurisdictions"),
         ({"model": Model(id="tiny", source="hub")}, "model.source"),
-        ({"engine": Engine(kind="vllm")}, "engine.kind"),
+        ({"engine": Engine(kind="vllm")}, "resources.gpus"),
+        ({"engine": Engine(kind="vllm"), "resources": Resources(gpus=1)}, "model.source"),
+        (vllm(Model(id="large", source="path")), "model.id"),
+        (vllm(Model(id="--trust-remote-code", source="huggingface")), "model.id"),
+        (vllm(loras={"a": "-x"}), "engine.loras"),
+        (vllm(loras={f"l{number}": "/l" for number in range(17)}), "engine.loras"),
+        ({"engine": Engine(loras={"a": "/a"})}, "engine.loras"),
         ({"engine": Engine(kind="external")}, "engine.url"),
         ({"engine": Engine(kind="external", url="ftp://x/")}, "engine.url"),
         ({"engine": Engine(kind="external", url="http://me:pw@x/")}, "engine.url"),

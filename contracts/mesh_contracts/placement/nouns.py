@@ -48,11 +48,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What serves the model. ``external`` routes to ``url``, which the mesh does not start."""
+    """What serves the model. ``external`` routes to ``url``, which the mesh does not start.
+
+    ``loras`` are what ``vllm`` loads beside the model: a folder or repository each, by the name that a route asks for.
+    """
 
     kind: EngineKind = "llama"
     url: str | None = None
     embedding: bool = False
+    loras: dict[Name, str] = {}
 
 
 class Replicas(

@@ -176,6 +176,7 @@ class Agent:
             settings.models_dir,
             self.teller,
             jobs=settings.job_runs,
+            vllm=settings.agent_vllm,
             lifeline=lifeline,
             devices=self.devices,
             make_way=self._make_way,

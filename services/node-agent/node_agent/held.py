@@ -11,10 +11,12 @@ from mesh_contracts.placement import MemberSpec
 
 from node_agent.commands import Runs, container
 from node_agent.domain import reconcile as wishes
-from node_agent.domain.supervise import Watch
+from node_agent.domain.supervise import START_WITHIN_S, Watch
 from node_agent.runtimes import process
 from node_agent.runtimes.shim import STOP_WITHIN_S
 
+LOADS_WITHIN_S = 1_800.0
+"""Hundreds of GB of weights, read or even fetched, and graphs compiled."""
 WENT_AWAY = "its server, or what runs it there, went away"
 """Why a member of a job is over that its machine's end took: its gang begins anew as a whole."""
 
@@ -74,9 +76,14 @@ def kept_of(spec: wishes.Spec, incarnation: int, jobs: Runs, job_stop_s: float) 
         boot_id=process.boot_id(),
         kind="job" if job else "engine",
         whole=wishes.whole(spec),
+        start_within_s=LOADS_WITHIN_S if _loads_long(spec) else START_WITHIN_S,
         stop_within_s=job_stop_s if job else STOP_WITHIN_S,
         container=container(spec, jobs) if isinstance(spec, MemberSpec) else "",
     )
+
+
+def _loads_long(spec: wishes.Spec) -> bool:
+    return not isinstance(spec, MemberSpec) and spec.engine.kind == "vllm"
 
 
 def words_of(held: Held) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
@@ -52,7 +52,7 @@ async def nobody_there(_: WorkloadSpec | MemberSpec) -> str | None:
 class LookingAfter:
     """Looks after workloads, each in a task of its own.
 
-    ``jobs``: what runs jobs on this node. ``make_way`` frees the devices of what is about to begin, and returns why it
+    ``jobs``: what runs jobs on this node; ``vllm`` the words that serve with vLLM, none where it cannot. ``make_way`` frees the devices of what is about to begin, and returns why it
     may not, if so. ``ended`` is called with each that has ended, while its folder is there.
     """
 
@@ -62,6 +62,7 @@ class LookingAfter:
         teller: Teller,
         *,
         jobs: commands.Runs,
+        vllm: Sequence[str] = (),
         lifeline: int | None,
         devices: Devices | None = None,
         make_way: MakeWay = nobody_there,
@@ -70,6 +71,7 @@ class LookingAfter:
         self._models = models
         self._teller = teller
         self._jobs = jobs
+        self._vllm = vllm
         self._lifeline = lifeline
         self._devices = devices
         self._make_way = make_way
@@ -128,7 +130,8 @@ class LookingAfter:
             return commands.program(spec, self._jobs), commands.environment(spec, os.environ)
         async with self._making:
             model = await start.model_file(spec, self._models)
-        return start.program(spec, model), start.environment(spec, os.environ)
+        program = start.program(spec, model, self._vllm)
+        return program, start.environment(spec, os.environ, self._models)
 
     async def _once(self, held: Held) -> None:
         """Look once, judge, and act on what was found."""
@@ -152,7 +155,7 @@ class LookingAfter:
             done=held.kept.kind == "job" and found.exit_code == 0,
             words="" if found.alive else words_of(held),
         )
-        held.watch = judge(held.watch, seen, now)
+        held.watch = judge(held.watch, seen, now, held.kept.start_within_s)
         if held.phase == "ready" and before != "ready":
             if held.starting_us is None and found.engine_pid is not None:
                 held.starting_us = cpu_us(found.engine_pid) if held.kept.kind == "engine" else 0

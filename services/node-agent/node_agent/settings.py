@@ -84,6 +84,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
     ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``;
     ``agent_job_stop_s`` how long a member may take to write its checkpoint and end, from SIGTERM on.
+    ``agent_vllm`` is the command that serves with vLLM here (``vllm serve``, and what options it is always to have).
     ``agent_kernel_log`` is where XIDs are read beside the driver's events. ``agent_check_enrolment`` is the level of the
     first health check, ``agent_check_every_s`` how often an idle device is checked after it (0: never).
 
@@ -120,6 +121,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_jobs: Runtime = "off"
     agent_podman_more: Words = Words()
     agent_job_stop_s: Seconds = 30.0
+    agent_vllm: Words = Words()
     agent_bmc_url: str | None = None
     agent_bmc_credentials_file: Path | None = None
     agent_bmc_account: Literal["rotated", "fixed"] = "rotated"

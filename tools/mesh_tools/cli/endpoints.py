@@ -31,8 +31,12 @@ def verbs(noun: str) -> Verbs:
         argument("--model", "which model (the endpoint's name)"),
         argument("--source", "where its weights come from (builtin)", default="builtin"),
         argument(
-            "--engine", "llama (default) or external", default="llama", choices=["llama", "external"]
+            "--engine",
+            "llama (default), vllm or external",
+            default="llama",
+            choices=["llama", "vllm", "external"],
         ),
+        argument("--lora", "an adapter for vllm, NAME=SOURCE", action="append", default=[]),
         argument("--url", "an external engine's address"),
         argument("--embedding", "it embeds texts", action="store_true"),
         argument("--min", "replicas at least (1); 0 lets it sleep", type=int, default=1),
@@ -92,11 +96,20 @@ def get_endpoint(wanted: argparse.Namespace) -> None:
     _one(wanted, _get(door(wanted), wanted.endpoint))
 
 
+def _lora(text: str) -> tuple[str, str]:
+    name, _, source = text.partition("=")
+    if not (name and source):
+        raise Refused(f"--lora {text}: write NAME=SOURCE")
+    return name, source
+
+
 def create(wanted: argparse.Namespace) -> None:
     """Wish for an endpoint; with ``--wait``, return once it serves."""
     engine: dict[str, Any] = {"kind": wanted.engine, "embedding": wanted.embedding}
     if wanted.url:
         engine["url"] = wanted.url
+    if wanted.lora:
+        engine["loras"] = dict(_lora(text) for text in wanted.lora)
     mesh = door(wanted)
     body = {
         "name": wanted.name,
@@ -106,7 +119,8 @@ def create(wanted: argparse.Namespace) -> None:
         "replicas": {**_replicas(wanted), **scaling(wanted)},
         **shape(wanted),
     }
-    if routing := leading(wanted):
+    routing = {**leading(wanted), **({"loras": [*engine["loras"]]} if wanted.lora else {})}
+    if routing:
         body["routing"] = routing
     made = mesh.call("POST", "/api/v1/endpoints", body)
     until = time.monotonic() + wanted.wait

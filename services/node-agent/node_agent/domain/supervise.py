@@ -8,7 +8,7 @@ MISSES_MAX = 3
 """Probes in a row without an answer, after which a ready engine has failed."""
 
 START_WITHIN_S = 60.0
-"""From its start until its first answer."""
+"""From its start until its first answer, where nothing else is said."""
 
 Phase = Literal["starting", "ready", "stopping", "stopped", "failed"]
 
@@ -34,7 +34,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
 
 
-def judge(watch: Watch, seen: Seen, now: float) -> Watch:
+def judge(watch: Watch, seen: Seen, now: float, start_within_s: float = START_WITHIN_S) -> Watch:
     """Return the engine as judged after one more look; ``stopped`` and ``failed`` are final."""
     if watch.phase in {"stopped", "failed"}:
         return watch
@@ -44,17 +44,17 @@ def judge(watch: Watch, seen: Seen, now: float) -> Watch:
         return _failed(f"it ended by itself: {seen.words}", now)
     match watch.phase:
         case "starting":
-            return _judge_starting(watch, seen, now)
+            return _judge_starting(watch, seen, now, start_within_s)
         case "ready":
             return _judge_ready(watch, seen, now)
     return watch
 
 
-def _judge_starting(watch: Watch, seen: Seen, now: float) -> Watch:
+def _judge_starting(watch: Watch, seen: Seen, now: float, within_s: float) -> Watch:
     if seen.answered:
         return Watch(phase="ready", since=now)
-    if now - watch.since > START_WITHIN_S:
-        return _failed(f"the engine did not answer within {START_WITHIN_S:g} s", now)
+    if now - watch.since > within_s:
+        return _failed(f"the engine did not answer within {within_s:g} s", now)
     return watch
 
 

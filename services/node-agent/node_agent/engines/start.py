@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mesh_contracts.placement import WorkloadSpec
@@ -17,9 +18,9 @@ MAKE_WITHIN_S = 60.0
 
 
 async def model_file(spec: WorkloadSpec, folder: Path) -> Path:
-    """Return the file of a workload's model, made now if it is not there. Raises ``NotServed``."""
-    if spec.engine.kind != "llama":
-        raise NotServed(f"this node runs engines of kind llama only, not {spec.engine.kind}, so far")
+    """Return the file of a workload's model, made now if it is not there; of vLLM its own business. Raises ``NotServed``."""
+    if spec.engine.kind == "vllm":
+        return Path(spec.model.id)
     if spec.model.source != "builtin" or spec.model.id not in FILES:
         known = ", ".join(sorted(FILES))
         raise NotServed(
@@ -31,8 +32,10 @@ async def model_file(spec: WorkloadSpec, folder: Path) -> Path:
     return path.resolve()
 
 
-def program(spec: WorkloadSpec, model: Path) -> list[str]:
-    """Return the engine's command line; its key is not in it."""
+def program(spec: WorkloadSpec, model: Path, vllm: Sequence[str] = ()) -> list[str]:
+    """Return the engine's command line; its key is not in it. Raises ``NotServed``."""
+    if spec.engine.kind == "vllm":
+        return _vllm(spec, vllm)
     embedding = spec.engine.embedding or spec.model.id in EMBEDDING_MODELS
     return [
         *(sys.executable, "-P", "-m", "node_agent.engines.llama_server"),
@@ -41,8 +44,29 @@ def program(spec: WorkloadSpec, model: Path) -> list[str]:
     ]
 
 
-def environment(spec: WorkloadSpec, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return the engine's environment: clean, with its own key."""
+def _vllm(spec: WorkloadSpec, vllm: Sequence[str]) -> list[str]:
+    if not vllm or shutil.which(vllm[0]) is None:
+        missing = f"there is no program {vllm[0]!r}" if vllm else "it was not told how to"
+        raise NotServed(
+            f"this node does not serve with vLLM: {missing}; start its agent with AGENT_VLLM='vllm serve'"
+        )
+    loras = [
+        word for name, source in spec.engine.loras.items() for word in ("--lora", f"{name}={source}")
+    ]
+    return [
+        *(sys.executable, "-P", "-m", "node_agent.engines.vllm_server", "--model", spec.model.id),
+        *("--gpus", str(max(1, len(spec.devices)))),
+        *(*loras, "--", *vllm),
+    ]
+
+
+def environment(
+    spec: WorkloadSpec, ours: Mapping[str, str], models: Path | None = None
+) -> dict[str, str]:
+    """Return the engine's environment: clean, with its own key; what vLLM fetches is kept among the models."""
+    if spec.engine.kind == "vllm" and models is not None:
+        homes = {"HOME": str(models.resolve()), "HF_HOME": str(models.resolve() / "huggingface")}
+        return {**clean(ours), **homes, **visible(spec.devices), KEY_VARIABLE: spec.api_key}
     return {
         **clean(ours),
         **visible(spec.devices),

@@ -35,8 +35,8 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent itself remembers of a workload; never its key.
 
-    ``whole``: its devices are its alone. ``stop_within_s`` is how long it may take to end once it was told to,
-    ``container`` the name of its container, if it has one.
+    ``whole``: its devices are its alone. ``start_within_s`` is how long it may take until it first answers,
+    ``stop_within_s`` until it has ended once it was told to, ``container`` the name of its container, if it has one.
     """
 
     workload_id: str
@@ -46,6 +46,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str
     kind: Literal["engine", "job"] = "engine"
     whole: bool = False
+    start_within_s: float = 60.0
     stop_within_s: float = shim.STOP_WITHIN_S
     container: str = ""
 

@@ -10,6 +10,8 @@ from mesh_contracts.placement import CreateEndpoint, Engine, Model, Replicas, Re
 from placement.domain.engine.mig import PROFILES, weight_of
 from placement.domain.fleet import MILLI_PER_GPU
 
+VLLM_SOURCES = ("path", "huggingface")
+LORAS_MAX = 16
 BUILTIN_MODELS = {"tiny": False, "all-minilm-l6-v2": True}
 """Models that ship with the mesh, and whether each makes embeddings."""
 REPLICAS_MAX = 64
@@ -35,6 +37,7 @@ def admit(ask: CreateEndpoint) -> Engine | Problem:
         or bad_replicas(ask.replicas)
         or bad_routing(ask.routing, ask.name)
         or bad_resources(ask.resources)
+        or _idle_vllm(ask)
         or bad_jurisdictions(ask.residency.jurisdictions)
         or (
             bad_url(ask.engine.url)
@@ -44,7 +47,7 @@ def admit(ask: CreateEndpoint) -> Engine | Problem:
     )
     if fault is not None:
         return fault
-    makes_embeddings = ask.engine.kind != "external" and BUILTIN_MODELS[ask.model.id]
+    makes_embeddings = ask.engine.kind == "llama" and BUILTIN_MODELS[ask.model.id]
     return msgspec.structs.replace(ask.engine, embedding=ask.engine.embedding or makes_embeddings)
 
 
@@ -69,14 +72,44 @@ def bad_model(engine: Engine, model: Model) -> Problem | None:
             "engine.url", 'url belongs to {"kind": "external"}: leave it out, or change the kind'
         )
     if engine.kind == "vllm":
-        detail = 'vllm is not started by this version: use {"kind": "external", "url": …} with a vLLM that you run'
-        return invalid("engine.kind", detail, "engine_unavailable")
+        return _bad_vllm(engine, model)
+    if engine.loras:
+        return invalid(
+            "engine.loras", 'adapters belong to {"kind": "vllm"}: leave them out, or change the kind'
+        )
     if model.source != "builtin":
         detail = 'only {"source": "builtin"} can be started by this version'
         return invalid("model.source", detail, "model_source_unavailable")
     if model.id not in BUILTIN_MODELS:
         detail = f"no builtin model {model.id}: there are {', '.join(sorted(BUILTIN_MODELS))}"
         return invalid("model.id", detail, "model_unknown")
+    return None
+
+
+def _bad_vllm(engine: Engine, model: Model) -> Problem | None:
+    if model.source not in VLLM_SOURCES:
+        known = " or ".join(f'"{source}"' for source in VLLM_SOURCES)
+        detail = f"vllm takes its weights from {known}: a folder on the server, or a repository that it fetches"
+        return invalid("model.source", detail, "model_source_unavailable")
+    if model.source == "path" and not model.id.startswith("/"):
+        return invalid("model.id", "with the source path it is a folder on the server, from / on")
+    if len(engine.loras) > LORAS_MAX:
+        return invalid("engine.loras", f"at most {LORAS_MAX} adapters")
+    too_long = [name for name, source in engine.loras.items() if len(source) > TEXT_CHARS_MAX]
+    if too_long or any(text.startswith("-") for text in (model.id, *engine.loras.values())):
+        param = "engine.loras" if too_long or not model.id.startswith("-") else "model.id"
+        return invalid(
+            param,
+            f"a folder or a repository, at most {TEXT_CHARS_MAX} characters, not beginning with -",
+        )
+    return None
+
+
+def _idle_vllm(ask: CreateEndpoint) -> Problem | None:
+    if ask.engine.kind == "vllm" and not ask.resources.gpus:
+        return invalid(
+            "resources.gpus", "vllm takes whole GPUs, and splits the model over them: ask for 1 or more"
+        )
     return None
 
 
