@@ -261,7 +261,7 @@ async def test_what_cannot_be_served_fails_with_a_reason(here: Host) -> None:
 
 async def test_a_kind_of_engine_that_is_not_here_fails_with_a_reason(here: Host) -> None:
     here.agent().wish([spec(engine=Engine(kind="vllm"))])
-    assert "llama only" in (await here.told.said("failed")).reason
+    assert "AGENT_VLLM" in (await here.told.said("failed")).reason
 
 
 async def test_a_broken_model_file_is_one_clear_line(here: Host, tmp_path: Path) -> None:
