@@ -36,11 +36,20 @@ def main(arguments: list[str] | None = None) -> int:
     seed = secrets.randbits(SEED_BITS) if options.seed is None else options.seed
     if options.deadline is None:
         stopping: list[int] = []
+        parent = os.getppid()
         if arguments is None:
             signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
-        checks = levels.run(devices, seed=seed, wish=wish, stop=lambda: bool(stopping))
+
+        def stop() -> bool:
+            return bool(stopping) or (options.with_parent and os.getppid() != parent)
+
+        checks = levels.run(devices, seed=seed, wish=wish, stop=stop)
         if options.history:
-            wish.history.write(options.history)
+            try:
+                wish.history.write(options.history)
+            except OSError as fault:
+                # What was found stands, whether or not it can be remembered.
+                print(f"--history: {options.history} was not written: {fault}", file=sys.stderr)
     else:
         own = list(sys.argv[1:] if arguments is None else arguments)
         checks = worker.run(worker.undeadlined(own), devices, options.deadline)
@@ -73,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--part", default="1/1", metavar="I/N", help="one of N parts of the level")
     add("--budget", type=float, metavar="SECONDS", help="begin no check after so long")
     add("--deadline", type=float, metavar="SECONDS", help="in a child, which is ended after so long")
+    add("--with-parent", action="store_true", help="end once the process that started it is gone")
     add("--memory", type=int, metavar="MIB", help="take no more of the device's memory")
     add("--history", type=Path, metavar="FILE", help="the cards' own baselines; read and added to")
     add("--seed", type=int, help="choose operands and patterns; default: drawn")

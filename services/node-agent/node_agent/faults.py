@@ -6,10 +6,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-from mesh_contracts.node import Check, Device, HealthChanged, Verdict
+from mesh_contracts.node import Check, HealthChanged, Verdict
 from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
+from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import (
     DAY_S,
     KEPT_MAX,
@@ -29,7 +30,6 @@ WAITING_MAX = 1_024
 STUCK_AFTER_S = 5.0
 """A call to the driver that takes longer is told of: with the look each second, within 10 s."""
 LOOK_EVERY_S = 1.0
-DETAIL_CHARS_MAX = 1_500
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Faults:
                 for device in self._devices.listed():
                     logger.error("%s: %s", device.device_id, detail)
                 checks = [
-                    _check("driver", device, "inconclusive", detail, action)
+                    of_device("driver", device, "inconclusive", detail, action)
                     for device in self._devices.listed()
                 ]
                 self._tell(checks, "inconclusive", teller)
@@ -110,7 +110,7 @@ class Faults:
         device = self._devices.listed()[xid.device or 0]
         verdict: Verdict = "fail" if judged.out else "warn"
         name = "sxid" if xid.switch else "xid"
-        found = _check(name, device, verdict, judged.detail, judged.action, xid=xid.code)
+        found = of_device(name, device, verdict, judged.detail, judged.action, xid=xid.code)
         if judged.out:
             self._health.must_pass_twice("standard")
         self._tell([found], verdict, teller)
@@ -120,19 +120,3 @@ class Faults:
     def _tell(self, checks: list[Check], verdict: Verdict, teller: Teller) -> None:
         number = self._health.last
         teller.tell(HealthChanged, verdict=verdict, level="quick", check=number, checks=checks)
-
-
-def _check(
-    name: str, device: Device, verdict: Verdict, detail: str, action: str, **evidence: int
-) -> Check:
-    return Check(
-        name=name,
-        device_id=device.device_id,
-        verdict=verdict,
-        backend="numpy" if device.rehearsal else "cupy",
-        rehearsal=device.rehearsal,
-        took_ms=0,
-        detail=detail[:DETAIL_CHARS_MAX],
-        action=action,
-        evidence=dict(evidence),
-    )

@@ -100,7 +100,7 @@ class Health:
         found, checked = await self._free(devices, self._first_level, in_use)
         left = [one for one in devices if one.device_id not in checked]
         self._dues.used([one.device_id for one in left], UNKNOWN)
-        return found + self._at_work(left)
+        return found + at_work(left)
 
     async def run(self, first: "asyncio.Task[list[Check]]", teller: Teller, in_use: InUse) -> None:
         """Tell the verdict of the ``first`` check (begun before the node was known), then run on.
@@ -132,7 +132,7 @@ class Health:
     ) -> str | None:
         """End what checks these devices: work is about to begin there. Return why it may not, if so.
 
-        Between two projects that have a device alone, and before a gang, it is checked what was used.
+        Before a project that has a device alone, what another one used there is checked; before a gang whatever was used.
         """
         await self.give_way(device_ids)
         first = self._dues.first(device_ids, project, whole=whole, gang=gang)
@@ -176,7 +176,7 @@ class Health:
         if (wish.left and not free) or (stands and len(free) < len(wish.left)):
             if not wish.told:
                 wish.told = True
-                self._tell(self.last, wish.found + self._at_work(wish.left), teller, stands or "quick")
+                self._tell(self.last, wish.found + at_work(wish.left), teller, stands or "quick")
             return False
         level = stands or "quick"
         found: list[Check] = []
@@ -217,9 +217,6 @@ class Health:
     def _have_peers(self, checked: Collection[str]) -> bool:
         """Tell whether there are GPUs that can be tried with each other: several, and all of them just checked."""
         return not self._devices.rehearsal and 1 < len(self._devices.listed()) == len(checked)
-
-    def _at_work(self, devices: Sequence[Device]) -> list[Check]:
-        return at_work(devices, {True: "rehearsal: "})
 
     def _tell(self, number: int, checks: list[Check], teller: Teller, level: Level = "quick") -> None:
         verdict = worst(one.verdict for one in checks)

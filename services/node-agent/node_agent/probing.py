@@ -16,6 +16,7 @@ from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
+from node_agent.domain.verdicts import labelled, of_device
 from node_agent.domain.xid import Level
 from node_agent.runtimes.surroundings import clean, visible
 
@@ -25,8 +26,8 @@ GIVES_WAY_WITHIN_S = 0.5
 """A child ends between two slices of milliseconds; one that does not is killed."""
 KILLED_WITHIN_S = 1.0
 OUTPUT_BYTES_MAX = 1024 * 1024
-DETAIL_CHARS_MAX = 1_500
-HISTORY = "gpu-history.json"
+HISTORY = "gpu-history.{}.json"
+"""One a device, or one for what is tried among all: children that run side by side write none in common."""
 
 
 class GaveWay(Exception):
@@ -53,7 +54,7 @@ class Probing:
 
     def __init__(self, devices: Devices, folder: Path) -> None:
         self._devices = devices
-        self._history = folder / HISTORY
+        self._folder = folder
         self._running: dict[asyncio.Task[_Output], frozenset[str]] = {}
         self._given_way: set[asyncio.Task[_Output]] = set()
 
@@ -73,14 +74,14 @@ class Probing:
         try:
             output = await self._probed(devices, self._arguments(devices, level, only), level)
         except ScenarioUnusable as fault:
-            return self._unjudged(devices, str(fault))
+            return _unjudged(devices, str(fault))
         except TimeoutError:
-            return self._unjudged(
+            return _unjudged(
                 devices,
                 f"no verdict within {PROBE_WITHIN_S[level]:g} s: the device or its driver hangs",
             )
         except (OSError, msgspec.MsgspecError) as fault:
-            return self._unjudged(devices, f"the check itself failed: {fault}")
+            return _unjudged(devices, f"the check itself failed: {fault}")
         return [
             Check(
                 name=judged.name,
@@ -89,7 +90,7 @@ class Probing:
                 backend=judged.backend,
                 rehearsal=self._devices.rehearsal,
                 took_ms=judged.took_ms,
-                detail=self._labelled(judged.detail),
+                detail=labelled(judged.detail, rehearsal=self._devices.rehearsal),
                 action=judged.action,
                 evidence=judged.evidence,
             )
@@ -123,10 +124,13 @@ class Probing:
     def _arguments(self, devices: Sequence[Device], level: Level, only: Sequence[str]) -> list[str]:
         # A real device is the only one that its child sees, so it is the child's first.
         seen = [one.index for one in devices] if self._devices.rehearsal else range(len(devices))
-        told = ["--level", level, "--json", *self._devices.probe_arguments()]
+        told = ["--level", level, "--json", "--with-parent", *self._devices.probe_arguments()]
         told += [word for index in seen for word in ("--device", str(index))]
         told += [word for name in only for word in ("--only", name)]
-        return told if self._devices.rehearsal else [*told, "--history", str(self._history)]
+        if self._devices.rehearsal:
+            return told
+        whose = devices[0].device_id if len(devices) == 1 else "all"
+        return [*told, "--history", str(self._folder / HISTORY.format(whose))]
 
     def _placed(self, judged: Sequence[_Judged], devices: Sequence[Device]) -> list[_Judged]:
         """Return what was judged, each with the place of its device in ``devices``; what is of no such device is left out."""
@@ -139,24 +143,10 @@ class Probing:
             if one.device in places
         ]
 
-    def _unjudged(self, devices: Sequence[Device], why: str) -> list[Check]:
-        return [
-            Check(
-                name="device",
-                device_id=device.device_id,
-                verdict="inconclusive",
-                backend="numpy" if device.rehearsal else "cupy",
-                rehearsal=device.rehearsal,
-                took_ms=0,
-                detail=self._labelled(why),
-                action="put right what the detail names, then check again",
-            )
-            for device in devices
-        ]
 
-    def _labelled(self, detail: str) -> str:
-        label = "rehearsal: " if self._devices.rehearsal else ""
-        return (label + detail)[:DETAIL_CHARS_MAX]
+def _unjudged(devices: Sequence[Device], why: str) -> list[Check]:
+    action = "put right what the detail names, then check again"
+    return [of_device("device", one, "inconclusive", why, action) for one in devices]
 
 
 async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) -> _Output:

@@ -1,9 +1,10 @@
 """Which devices are due a check, and of which level: told by what befell them, never by who asks."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from mesh_contracts.node import Check, Device
 
+from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import Level
 
 _ORDER: tuple[Level, ...] = ("quick", "standard", "deep")
@@ -69,18 +70,6 @@ class Dues:
         return self._every_s > 0 and now - self._checked.get(device_id, now) >= self._every_s
 
 
-def at_work(devices: Sequence[Device], label: Mapping[bool, str]) -> list[Check]:
-    """Return what is told of devices that cannot be checked now; ``label`` goes before it, by whether they are rehearsed."""
-    return [
-        Check(
-            name="device",
-            device_id=device.device_id,
-            verdict="warn",
-            backend="numpy" if device.rehearsal else "cupy",
-            rehearsal=device.rehearsal,
-            took_ms=0,
-            detail=label.get(device.rehearsal, "") + AT_WORK,
-            action=LET_FINISH,
-        )
-        for device in devices
-    ]
+def at_work(devices: Sequence[Device]) -> list[Check]:
+    """Return what is told of devices that cannot be checked now."""
+    return [of_device("device", one, "warn", AT_WORK, LET_FINISH) for one in devices]

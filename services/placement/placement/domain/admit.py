@@ -37,7 +37,7 @@ def admit(ask: CreateEndpoint) -> Engine | Problem:
         or bad_replicas(ask.replicas)
         or bad_routing(ask.routing, ask.name)
         or bad_resources(ask.resources)
-        or _idle_vllm(ask)
+        or _vllm_without_gpus(ask)
         or bad_jurisdictions(ask.residency.jurisdictions)
         or (
             bad_url(ask.engine.url)
@@ -105,7 +105,7 @@ def _bad_vllm(engine: Engine, model: Model) -> Problem | None:
     return None
 
 
-def _idle_vllm(ask: CreateEndpoint) -> Problem | None:
+def _vllm_without_gpus(ask: CreateEndpoint) -> Problem | None:
     if ask.engine.kind == "vllm" and not ask.resources.gpus:
         return invalid(
             "resources.gpus", "vllm takes whole GPUs, and splits the model over them: ask for 1 or more"
