@@ -38,7 +38,7 @@ from meshkit.transaction import Row, Transaction
 
 TOGETHER_MAX: Final = 128
 """Asks of one transaction."""
-TOGETHER_WAIT_S: Final = 0.005
+TOGETHER_WAIT_S: Final = 0.003
 """How long a transaction waits for more to come before it begins."""
 TOGETHER_WAITING_MAX: Final = 1_024
 """Asks that wait for their turn; past it the answer is 503 ``busy``."""

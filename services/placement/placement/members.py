@@ -63,12 +63,22 @@ async def on_node(tx: Transaction, node_id: str | None = None) -> list[Member]:
 
 async def on_nodes(tx: Transaction, node_ids: Sequence[str] | None) -> list[Member]:
     """Return what is there of jobs and leases: on some nodes, or everywhere; oldest first."""
-    rows = await tx.rows(
-        f"{_MEMBER} WHERE {_THERE} AND ($1::text[] IS NULL OR m.node_id = ANY($1::text[]))"
-        " ORDER BY m.created_at, m.workload_id",
-        None if node_ids is None else list(node_ids),
-    )
+    # Two statements: one plan for both would read the whole table for a single node.
+    there, order = f"{_MEMBER} WHERE {_THERE}", "ORDER BY m.created_at, m.workload_id"
+    if node_ids is None:
+        rows = await tx.rows(f"{there} {order}")
+    else:
+        rows = await tx.rows(f"{there} AND m.node_id = ANY($1::text[]) {order}", list(node_ids))
     return [_member(row) for row in rows]
+
+
+async def load_all(tx: Transaction, ids: Sequence[str]) -> list[Member]:
+    """Return those of these members that there are."""
+    if not ids:
+        return []
+    return [
+        _member(row) for row in await tx.rows(f"{_MEMBER} WHERE m.workload_id = ANY($1)", list(ids))
+    ]
 
 
 async def firsts(tx: Transaction, job_ids: Sequence[str]) -> dict[tuple[str, int], str]:
@@ -119,8 +129,8 @@ async def owners_in_need(tx: Transaction, site: str, lost_before: datetime, now:
 async def leaving(tx: Transaction, site: str) -> dict[str, set[str]]:
     """Return the devices, by node, of those who are to end and whose place is another's already."""
     rows = await tx.rows(
-        "SELECT m.node_id, m.devices FROM member m JOIN node n USING (node_id)"
-        " WHERE n.site = $1 AND NOT m.holds AND m.state NOT IN ('stopped', 'failed')",
+        "SELECT m.node_id, m.devices FROM member m WHERE NOT m.holds AND m.state NOT IN ('stopped', 'failed')"
+        " AND $1 = (SELECT site FROM node n WHERE n.node_id = m.node_id)",
         site,
     )
     devices: dict[str, set[str]] = {}

@@ -155,9 +155,11 @@ async def crowded(
 
     ``leaving``: who that is, where it is known already.
     """
-    leaving = await members.leaving(tx, site) if leaving is None else leaving
     power = (await memory.hold(tx, site)).engine.power
-    if not leaving or not power.capped:
+    if not power.capped:
+        return False
+    leaving = await members.leaving(tx, site) if leaving is None else leaving
+    if not leaving:
         return False
     fleet = await reading.load_servers(tx, sorted({*leaving, *nodes}))
     drawn = watts.drawn_late(fleet, leaving, nodes)

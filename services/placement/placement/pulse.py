@@ -23,6 +23,7 @@ from placement import (
     reading,
     relocating,
     replicas,
+    standing,
     work,
 )
 from placement.domain.fleet import Occasion
@@ -153,14 +154,14 @@ class Pulse:
         compares = self._ticks % COMPARE_EVERY == 0
         async with self._opened().transaction() as tx:
             if self._ticks % COMPARE_EVERY == 1:
-                show(await reading.tally(tx, site))
+                show(await standing.tally(tx, site))
             return _Seen(
-                known=await reading.nodes_by_state(tx, site),
+                known=await standing.nodes_by_state(tx, site),
                 due=await reading.due(tx, site, now),
                 looks=await demands.to_look_at(tx, site, now),
                 drained=await demands.drained(tx, site, now),
                 owners=await self._owners_in_need(tx),
-                empty=await reading.drained(tx, site),
+                empty=await standing.drained(tx, site),
                 late=await replicas.held_back(tx, site),
                 maintained=await maintaining.is_due(tx, site, now),
                 moves=await moving.waiting(tx, site) if compares else [],

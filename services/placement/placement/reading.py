@@ -200,6 +200,15 @@ async def load_workload(tx: Transaction, workload_id: str) -> Placed | None:
     return None if row is None else _placed(row)
 
 
+async def workloads_of(tx: Transaction, ids: Sequence[str]) -> list[Placed]:
+    """Return those of these workloads that there are."""
+    if not ids:
+        return []
+    return [
+        _placed(row) for row in await tx.rows(f"{_PLACED} WHERE w.workload_id = ANY($1)", list(ids))
+    ]
+
+
 async def load_running(tx: Transaction, node_id: str | None = None) -> list[Placed]:
     """Return what has not ended: on one node, or everywhere; oldest first."""
     return await running_on(tx, None if node_id is None else [node_id])
@@ -207,11 +216,15 @@ async def load_running(tx: Transaction, node_id: str | None = None) -> list[Plac
 
 async def running_on(tx: Transaction, node_ids: Sequence[str] | None) -> list[Placed]:
     """Return what has not ended: on some nodes, or everywhere; oldest first."""
-    rows = await tx.rows(
-        f"{_PLACED} WHERE w.state NOT IN ('stopped', 'failed')"
-        " AND ($1::text[] IS NULL OR w.node_id = ANY($1::text[])) ORDER BY w.created_at, w.workload_id",
-        None if node_ids is None else list(node_ids),
+    # Two statements: one plan for both would read the whole table for a single node.
+    there, order = (
+        f"{_PLACED} WHERE w.state NOT IN ('stopped', 'failed')",
+        "ORDER BY w.created_at, w.workload_id",
     )
+    if node_ids is None:
+        rows = await tx.rows(f"{there} {order}")
+    else:
+        rows = await tx.rows(f"{there} AND w.node_id = ANY($1::text[]) {order}", list(node_ids))
     return [_placed(row) for row in rows]
 
 
@@ -220,46 +233,10 @@ async def all_nodes(tx: Transaction) -> list[Row]:
     return await tx.rows("SELECT node_id, check_wished FROM node ORDER BY node_id")
 
 
-async def nodes_by_state(tx: Transaction, site: str) -> dict[tuple[str, bool], list[str]]:
-    """Return a site's nodes by state (``maintenance``: a window has emptied them), those silent with others apart; by id."""
-    rows = await tx.rows(
-        "SELECT CASE WHEN state = 'repairing' AND reasons LIKE '%\"code\":\"maintenance\"%' THEN 'maintenance' ELSE state END"
-        " AS state, silent, array_agg(node_id ORDER BY node_id) AS nodes FROM node WHERE site = $1 GROUP BY 1, silent",
-        site,
-    )
-    return {(row["state"], row["silent"]): row["nodes"] for row in rows}
-
-
 async def names(tx: Transaction, site: str) -> dict[str, str]:
     """Return the names of a site's nodes by their ids."""
     rows = await tx.rows("SELECT node_id, name FROM node WHERE site = $1", site)
     return {row["node_id"]: row["name"] for row in rows}
-
-
-async def drained(tx: Transaction, site: str) -> list[str]:
-    """Return the nodes that are being emptied, and on which nothing is left."""
-    rows = await tx.rows(
-        f"SELECT node_id FROM ({_SERVER} WHERE site = $1 AND state = 'draining') AS n WHERE workloads = 0"
-        " ORDER BY node_id",
-        site,
-    )
-    return [row["node_id"] for row in rows]
-
-
-async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:
-    """Return how many of what (``SHOWN`` of ``pulse``) are in each state, at a site; none that has ended."""
-    rows = await tx.rows(
-        "SELECT 'nodes' AS what, state, count(*) AS many FROM node WHERE site = $1 GROUP BY state"
-        " UNION ALL SELECT 'endpoints', state, count(*) FROM endpoint"
-        "  WHERE site = $1 AND state <> 'stopped' GROUP BY state"
-        " UNION ALL SELECT 'replicas', w.state, count(*) FROM workload w JOIN node n USING (node_id)"
-        "  WHERE n.site = $1 AND w.state NOT IN ('stopped', 'failed') GROUP BY w.state"
-        " UNION ALL SELECT 'jobs', state, count(*) FROM job WHERE site = $1 AND ended_at IS NULL GROUP BY state"
-        " UNION ALL SELECT 'leases', state, count(*) FROM lease"
-        "  WHERE site = $1 AND ended_at IS NULL GROUP BY state",
-        site,
-    )
-    return {(row["what"], row["state"]): row["many"] for row in rows}
 
 
 async def find_projects(tx: Transaction, texts: Sequence[str]) -> dict[str, list[Project]]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from mesh_contracts.placement import Reason
 from meshkit.store import Transaction
 
-from placement import members, reading
+from placement import members, reading, standing
 from placement.domain.fleet import Occasion, Placed
 from placement.domain.members import Came, Member
 from placement.heartbeats import ABSENT_AFTER_S, Heartbeats
@@ -15,6 +15,9 @@ from placement.turns import now_came, now_ended, now_ready
 
 REPAIRS_MAX = 64
 """Engines, and as many members, that are put right at once; the others next time."""
+NODES_AT_ONCE = 512
+"""Nodes whose tables are read at once."""
+BEGUN = frozenset({"starting", "ready", "stopping"})
 
 
 class Differs(NamedTuple):
@@ -29,16 +32,22 @@ NOTHING = Differs((), ())
 
 async def differing(tx: Transaction, beats: Heartbeats, now: datetime, within_s: float) -> Differs:
     """Compare what nodes that spoke lately say they run with what we know."""
-    engines = [
-        one.workload_id
-        for one in await reading.load_running(tx)
-        if beats.speaks(one.node_id, within_s) and _engine(beats, one, now)
-    ]
-    there = [
-        one.workload_id
-        for one in await members.on_node(tx)
-        if beats.speaks(one.node_id, within_s) and _member(beats, one, now) is not None
-    ]
+    nodes = [node_id for node_id in beats.heard if beats.speaks(node_id, within_s)]
+    engines: list[str] = []
+    there: list[str] = []
+    # Some nodes after others, and in full only what may differ: who asks waits for none of it.
+    for first in range(0, len(nodes), NODES_AT_ONCE):
+        some = nodes[first : first + NODES_AT_ONCE]
+        unlike = [one[0] for one in await standing.engines_on(tx, some) if not _agrees(beats, *one)]
+        loaded = await reading.workloads_of(tx, unlike)
+        engines += [one.workload_id for one in loaded if _engine(beats, one, now)]
+        unlike = [
+            one[0]
+            for one in await standing.members_on(tx, some)
+            if not (_agrees(beats, *one) or _unbegun(beats, *one))
+        ]
+        held = await members.load_all(tx, unlike)
+        there += [one.workload_id for one in held if _member(beats, one, now) is not None]
     return Differs(tuple(engines[:REPAIRS_MAX]), tuple(there[:REPAIRS_MAX]))
 
 
@@ -72,6 +81,17 @@ async def _mend(
             await now_ended(tx, occasion, now, item, Reason(code="engine_absent", detail=detail))
 
 
+def _agrees(beats: Heartbeats, workload_id: str, node_id: str, state: str) -> bool:
+    """Tell whether a node says of a workload what we know."""
+    status = beats.statuses(node_id).get(workload_id)
+    return status is not None and status.state == state == "ready"
+
+
+def _unbegun(beats: Heartbeats, workload_id: str, node_id: str, state: str) -> bool:
+    """Tell whether a member has not begun, or not any more, and its node lists none."""
+    return workload_id not in beats.statuses(node_id) and state not in BEGUN
+
+
 def _engine(beats: Heartbeats, item: Placed, now: datetime) -> Literal["", "answers", "absent"]:
     """Return what an engine has come to by its node's heartbeats, where no fact told it."""
     status = beats.statuses(item.node_id).get(item.workload_id)
@@ -97,8 +117,7 @@ def _member(beats: Heartbeats, member: Member, now: datetime) -> Came | None:
         late = now - member.since > timedelta(seconds=ABSENT_AFTER_S)
         goes = late and runs and member.going and member.state != "ready"
         return Came(state="ready", begun=True) if goes else None
-    begun = member.state in {"starting", "ready", "stopping"}
-    if not begun or beats.absent_s(member, now) <= ABSENT_AFTER_S:
+    if member.state not in BEGUN or beats.absent_s(member, now) <= ABSENT_AFTER_S:
         return None
     if member.state == "stopping":
         return Came(state="stopped", reasons=member.reasons)

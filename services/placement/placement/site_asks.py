@@ -28,7 +28,7 @@ from meshkit.clock import Clock
 from meshkit.errors import NotHeardYet
 from meshkit.store import Transaction
 
-from placement import bounds, breaking, memory, reading, work
+from placement import bounds, breaking, memory, reading, standing, work
 from placement.beginning import quota_set
 from placement.bounds import KeptCap, KeptQuota
 from placement.domain import watts
@@ -242,7 +242,7 @@ async def _site(name: str, principal: Principal, tx: Transaction, now: datetime)
     if not sees_all(principal):
         return offered
     cap = await bounds.cap_of(tx, name, watts.SITE, name)
-    tally = await reading.tally(tx, name)
+    tally = await standing.tally(tx, name)
     return msgspec.structs.replace(
         offered,
         nodes=_of("nodes", tally),

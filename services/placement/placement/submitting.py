@@ -144,7 +144,8 @@ class _Batch:
         devices = await nodes.take(tx, self._held.site, takes) if takes else {}
         kept: list[WantedJob] = []
         seats: list[members.Seating] = []
-        leaving = await members.leaving(tx, self._held.site)
+        capped = self._held.engine.power.capped
+        leaving = await members.leaving(tx, self._held.site) if capped else {}
         facts: list[Any] = []
         for one in decided:
             job, there, told = self._become(one, devices)
