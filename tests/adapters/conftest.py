@@ -11,6 +11,7 @@ from placement.app import MIGRATIONS
 
 from tests.adapters.fleet import Site
 from tests.adapters.gateways import Town, town
+from tests.adapters.memories import Open, starts
 from tests.adapters.watched import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
@@ -44,3 +45,10 @@ async def hall(postgres: PostgresServer) -> AsyncIterator[Hall]:
     )
     yield Hall(store, clock)
     await store.close()
+
+
+@pytest.fixture
+async def start(postgres: PostgresServer) -> AsyncIterator[Open]:
+    """Placement's memory, started on one database as often as is asked for."""
+    async with starts(postgres.dsn("placement")) as opening:
+        yield opening

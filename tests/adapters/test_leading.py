@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from meshkit import leading
 from meshkit.errors import Deposed, Unavailable
-from meshkit.leading import Lead
+from meshkit.leading import Lead, take_turn
 from meshkit.store import Store
 
 from tests.adapters.roads import opened, until
@@ -179,3 +179,36 @@ async def test_of_many_that_stand_by_one_takes_over(join: Join) -> None:
     await asyncio.sleep(0.5)
     leaders = [other for other in others if other.lead.epoch]
     assert [one.lead.epoch for one in leaders] == [first.lead.epoch + 1]
+
+
+async def test_of_two_that_stand_by_the_one_that_knows_everything_is_first(join: Join) -> None:
+    first = await join()
+    await first.leads()
+    caught_up, led = asyncio.Event(), list[str]()
+
+    async def nothing() -> None:
+        pass
+
+    async def stand_by(name: str, follow: Callable[[], Awaitable[object]]) -> asyncio.Task[None]:
+        process = await join()
+        process.taking.cancel()
+
+        async def serve() -> None:
+            led.append(name)
+
+        return asyncio.create_task(take_turn(process.lead, follow, nothing, serve))
+
+    # The one that is behind came first.
+    turns = [await stand_by("behind", caught_up.wait)]
+    await asyncio.sleep(0.3)
+    turns.append(await stand_by("level", nothing))
+    await asyncio.sleep(0.3)
+    first.freeze()
+    await first.lead.let_go()
+    await until(lambda: led)
+    caught_up.set()
+    await asyncio.sleep(0.5)
+    assert led == ["level"]
+    for turn in turns:
+        turn.cancel()
+    await asyncio.gather(*turns, return_exceptions=True)

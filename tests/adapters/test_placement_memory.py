@@ -1,113 +1,25 @@
 """Placement's memory and its log, against a real Postgres: what is decided stands there, or has not been."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
-from random import Random
-from typing import Any
 
 import pytest
-from meshkit.clock import SystemClock
-from meshkit.config import Secret
-from meshkit.store import Store, Transaction
+from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
-from placement import logbook, memory, remembering, rollback, sitememory
-from placement.app import MIGRATIONS
-from placement.domain.engine.site import NodeSpec
-from placement.domain.engine.size import Size, Terms
+from placement import memory, remembering
 from placement.domain.engine.wish import (
     Advanced,
-    Asked,
-    Input,
-    NodePut,
     NodesLost,
     Placed,
     Refused,
     Released,
     Reseated,
     Reserved,
-    Wish,
 )
 
+from tests.adapters.memories import SITE, Open, Unwell, ask, decide, give, give_up, held, node, rows
 from tests.domain.engines import Inputs
-from tests.servers_postgres import PostgresServer
 
 pytestmark = pytest.mark.slow
-
-SITE = "fr-idf-1"
-Open = Callable[[], Any]
-
-
-@pytest.fixture
-async def start(postgres: PostgresServer) -> AsyncIterator[Open]:
-    """Start on the same database as often as is asked for: each time a process that remembers nothing."""
-    dsn, stores = postgres.dsn("placement"), []
-
-    async def opening() -> Store:
-        stores.append(
-            await Store.connect(
-                Secret(dsn), owner="placement", clock=SystemClock(), migrations=MIGRATIONS
-            )
-        )
-        return stores[-1]
-
-    yield opening
-    for store in stores:
-        await store.close()
-
-
-class Unwell(Exception):
-    pass
-
-
-def node(name: str, gpus: int = 8) -> NodePut:
-    return NodePut(
-        spec=NodeSpec(node=name, model="H100", gpus=gpus, memory_mib=4_096, jurisdiction="FR")
-    )
-
-
-def ask(name: str, gpus: int = 1) -> Asked:
-    terms = Terms(jurisdictions=("FR",))
-    one = Wish(
-        workload=name,
-        organization="o",
-        project="p",
-        kind="job",
-        size=Size(gpus=gpus),
-        terms=terms,
-        group="g",
-    )
-    return Asked(wish=one, at=0)
-
-
-async def decide(tx: Transaction, given: Input) -> Any:
-    """Return what is decided; what follows from it nobody has to see to here."""
-    outcome = await memory.apply(tx, SITE, given)
-    (await memory.hold(tx, SITE)).followed.clear()
-    return outcome
-
-
-async def give(store: Store, *inputs: Input) -> list[Any]:
-    async with store.transaction() as tx:
-        return [await decide(tx, one) for one in inputs]
-
-
-async def give_up(store: Store, *inputs: Input) -> None:
-    """Give inputs in a transaction that is rolled back."""
-    async with store.transaction() as tx:
-        for one in inputs:
-            await decide(tx, one)
-        raise Unwell
-
-
-async def held(store: Store) -> memory.Memory:
-    async with store.transaction() as tx:
-        return await memory.hold(tx, SITE)
-
-
-async def rows(store: Store) -> list[logbook.Row]:
-    async with store.transaction() as tx:
-        return await logbook.read(tx, SITE, 0, 100_000)
 
 
 async def test_a_start_decides_all_again_and_comes_to_the_same(start: Open) -> None:
@@ -252,47 +164,3 @@ async def test_what_was_decided_for_those_on_lost_nodes_holds_where_it_comes_out
     assert engine.seats(engine.holdings["a"].parts)[0].node == "n3"
     assert engine.site.closed[:3].tolist() == [1, 0, 0]
     assert "decision 5" in str(memory.of(again.beside).trouble())
-
-
-async def test_snapshots_bound_what_a_start_decides_again_and_what_the_log_keeps(
-    start: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sitememory, "SNAPSHOT_EVERY", 50)
-    monkeypatch.setattr(rollback, "INPUTS_MAX", 20)
-    monkeypatch.setattr(remembering, "PRUNE_BATCH", 7)
-    chance, store = Random(3), await start()
-    await give(store, *(node(f"n{number}") for number in range(4)))
-    living: list[str] = []
-    for number in range(230):
-        given: Input = ask(f"w{number}")
-        if living and chance.random() < 0.45:
-            given = Released(workload=living.pop(chance.randrange(len(living))), at=0)
-        [outcome] = await give(store, given)
-        if isinstance(outcome, Placed):
-            living.append(outcome.workload)
-        await remembering.keep_due(store, SITE)
-    monkeypatch.setattr(remembering, "KEPT", timedelta(0))
-    await remembering.prune(store, SITE)
-    async with store.transaction() as tx:
-        kept = await tx.rows("SELECT seq FROM snapshot ORDER BY seq")
-    assert [row["seq"] for row in kept] == [150, 200]
-    assert [row.seq for row in await rows(store)] == list(range(200, 235))
-    again = await held(await start())
-    assert again.engine.snapshot() == (await held(store)).engine.snapshot()
-    assert sorted(again.engine.holdings) == sorted(living)
-
-
-async def test_a_rollback_long_after_a_start_goes_back_to_what_is_committed(
-    start: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rollback, "INPUTS_MAX", 10)
-    chance, store, twin = Random(11), await start(), await start()
-    inputs, rolled_back = Inputs(5), 0
-    for _ in range(60):
-        batch = [inputs.next() for _ in range(chance.randrange(1, 4))]
-        try:
-            await (give_up if chance.random() < 0.3 else give)(store, *batch)
-        except (Unwell, ValueError):
-            rolled_back += 1
-    assert rolled_back > 10
-    assert (await held(store)).engine.snapshot() == (await held(twin)).engine.snapshot()

@@ -25,6 +25,10 @@ LOST_AFTER_S: Final = 3.0
 """A beat that has stood still for so long is no longer somebody's."""
 LOOK_EVERY_S: Final = 0.25
 PREPARE_AGAIN_S: Final = 0.25
+FOLLOW_EVERY_S: Final = 0.25
+"""How far a standby is behind, and so what a takeover still has to make up for."""
+LEVEL_WITHIN_S: Final = 10.0
+"""How long a process catches up before it tries to lead."""
 LOOK_WITHIN_S: Final = 1.0
 """A look that took longer says nothing about the other: the database was slow."""
 FENCE: Final = 1
@@ -164,10 +168,24 @@ class Lead:
 async def take_turn(lead: Lead, follow: Work, prepare: Work, serve: Work) -> None:
     """Stand by until it is our turn, serve, and return once another process has taken over.
 
-    ``follow`` runs meanwhile, ``prepare`` before ``serve``, which returns once all doors are open.
+    ``follow`` catches up with who leads, again and again until then, and once before it is tried: of two that
+    stand by the one that knows everything is first. ``prepare`` comes before ``serve``, which returns once all
+    doors are open.
     """
-    following = asyncio.create_task(supervise("follow", follow))
+    level = asyncio.Event()
+
+    async def follows() -> None:
+        while True:
+            await follow()
+            level.set()
+            await asyncio.sleep(FOLLOW_EVERY_S)
+
+    following = asyncio.create_task(supervise("follow", follows))
     try:
+        # One that cannot catch up at all leads nevertheless, where nobody else does, and says why it cannot serve.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEVEL_WITHIN_S):
+                await level.wait()
         await lead.take()
     finally:
         following.cancel()

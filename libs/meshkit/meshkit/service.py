@@ -142,7 +142,7 @@ class Service:
     def leads(self, follow: Work, prepare: Work) -> None:
         """Serve only while no other process of this owner does; see ``meshkit.leading``.
 
-        ``follow`` runs while this one stands by, ``prepare`` before its doors open.
+        ``follow`` catches up once, and is called again and again while this one stands by; ``prepare`` before its doors open.
         """
         assert self._stored, "who leads stands in the database"
         self._alone = (follow, prepare)

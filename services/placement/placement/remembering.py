@@ -11,8 +11,6 @@ from meshkit.store import Store
 from placement import logbook, memory
 from placement.domain.kept import parts_of
 
-FOLLOW_EVERY_S: Final = 0.25
-"""How far a standby is behind, and so what a takeover still has to decide again."""
 KEEP_EVERY_S: Final = 1.0
 PRUNE_EVERY: Final = 60
 """Looks for a snapshot that is due, from one pruning to the next."""
@@ -25,11 +23,9 @@ GARBAGE: Final = (50_000, 20, 100)
 
 
 async def follow(opened: Callable[[], Store], site: str) -> None:
-    """Decide again what another process decides, as it commits; for ever."""
-    while True:
-        async with opened().transaction() as tx:
-            await memory.of(tx.beside).at(site).catch_up(tx)
-        await asyncio.sleep(FOLLOW_EVERY_S)
+    """Decide again what another process has decided since."""
+    async with opened().transaction() as tx:
+        await memory.of(tx.beside).at(site).catch_up(tx)
 
 
 async def prepare(opened: Callable[[], Store], site: str) -> None:

@@ -22,6 +22,8 @@ class Base:
         self._state = Engine().snapshot()
         self._since: list[Input | Decided] = []
         self._spent_s = self._took_s = 0.0
+        self.decided_s = 0.0
+        """How long deciding has taken since somebody set this to nothing."""
 
     @property
     def due(self) -> bool:
@@ -46,7 +48,9 @@ class Base:
         """Return what an engine decides. It may decide it again. Raises what the engine does."""
         began = time.perf_counter()
         outcome = engine.apply(given)
-        self._spent_s += time.perf_counter() - began
+        took_s = time.perf_counter() - began
+        self._spent_s += took_s
+        self.decided_s += took_s
         self._since.append(given)
         return outcome
 

@@ -12,6 +12,7 @@ somebody sees to it: ``work`` does. A transaction that leaves some of it undone 
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from typing import Final
 
@@ -42,7 +43,11 @@ from placement.rollback import Base
 
 SNAPSHOT_EVERY: Final = 10_000
 """Decisions from one snapshot to the next: a start decides so many again, a few more at most."""
+SNAPSHOT_WORTH_S: Final = 2.0
+"""And so much deciding: a start takes no longer than that to decide it again."""
 READ_AT_ONCE: Final = 256
+TURN_S: Final = 0.05
+"""How long decisions are decided again until others have their turn: a leader that beats is one of them."""
 SIZES_MAX: Final = 4_096
 """Sizes that are counted as they are asked for; of more, no further ones."""
 
@@ -171,10 +176,13 @@ class Memory:
                 # What comes next is pruned: a snapshot covers it.
                 await self._load(tx)
                 rows = await logbook.read(tx, self.site, self.seq, READ_AT_ONCE)
+            began = time.monotonic()
             for row in rows:
                 self._again(row)
+                if time.monotonic() - began > TURN_S:
+                    await asyncio.sleep(0)
+                    began = time.monotonic()
             self._advance()
-            # Whoever follows while others work lets them.
             await asyncio.sleep(0)
 
     def moved(self, node_id: str) -> None:
@@ -243,12 +251,13 @@ class Memory:
 
     def _advance(self) -> None:
         """Take the state anew that a rollback goes back to, and the one to be kept, where it is time."""
-        keeps = self.seq - self._kept_at >= SNAPSHOT_EVERY
+        worth = self._base.decided_s >= SNAPSHOT_WORTH_S and self.seq > self._kept_at
+        keeps = worth or self.seq - self._kept_at >= SNAPSHOT_EVERY
         if not keeps and not self._base.due:
             return
         state = self._base.take(self.engine)
         if keeps:
-            self._kept_at = self.seq
+            self._kept_at, self._base.decided_s = self.seq, 0.0
             self._due = (self.seq, state)
 
     def _restore(self) -> None:
