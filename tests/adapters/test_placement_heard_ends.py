@@ -10,7 +10,8 @@ from mesh_contracts.node import WorkloadStarted, WorkloadStatus
 from mesh_contracts.placement import Command, Intent, Job, Reason, Resources, SubmitJob
 from meshkit.testing import envelope, test_id, wish
 from meshkit.together import Asked
-from placement import handlers, reading, submitting
+from placement import handlers, memory, reading, replicas, store, submitting
+from placement.domain.fleet import WATTS_DRAWN
 from placement.domain.health import Turn
 from placement.heartbeats import ABSENT_AFTER_S
 from placement.pulse import COMPARE_EVERY
@@ -123,3 +124,21 @@ async def test_a_job_with_slack_waits_for_the_hour_in_which_the_grid_was_cleaner
     assert "20 g" in waits.reasons[0].detail
     assert (await submit(hall, "hasty")).state == "admitted"
     assert await states(hall) == {"patient": "queued", "hasty": "admitted"}
+
+
+async def test_a_replica_that_ended_before_it_began_stays_ended(hall: Hall) -> None:
+    # It was among those to begin when the tick looked, and its endpoint was settled without it before its turn came.
+    await hall.join("n1")
+    placed = await hall.create()
+    now = hall.clock.now()
+    async with hall.store.transaction() as tx:
+        await memory.hold(tx, SITE)
+        await store.move(tx, placed, "assigned", now, (WATTS_DRAWN,))
+        waits = await replicas.held_back(tx, SITE)
+        assert waits == [placed.workload_id]
+        item = await reading.load_workload(tx, placed.workload_id)
+        assert item is not None
+        await replicas.stop(tx, item, now, item.reasons)
+        await replicas.begin_late(tx, SITE, waits, now)
+    [after] = await hall.workloads(placed.endpoint_id)
+    assert (after.state, after.held_back) == ("stopped", False)

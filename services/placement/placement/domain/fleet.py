@@ -140,7 +140,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def held_back(self) -> bool:
         """Whether its node is not told of it yet, as something has to end first."""
-        return WATTS_DRAWN in self.reasons
+        return self.state == "assigned" and WATTS_DRAWN in self.reasons
 
     @property
     def leaving(self) -> bool:

@@ -98,7 +98,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def held_back(self) -> bool:
         """Whether its node is not told of it yet, as something has to end first."""
-        return LAST_ENDS in self.reasons or WATTS_DRAWN in self.reasons
+        waits = LAST_ENDS in self.reasons or WATTS_DRAWN in self.reasons
+        return self.state == "assigned" and waits
 
     @property
     def going(self) -> bool:
