@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from gpuprobe.history import History
 from mesh_contracts.node import Check, Device, Verdict
 from meshkit.telemetry import METRICS
 
@@ -28,6 +30,8 @@ KILLED_WITHIN_S = 1.0
 OUTPUT_BYTES_MAX = 1024 * 1024
 HISTORY = "gpu-history.{}.json"
 """One a device, or one for what is tried among all: children that run side by side write none in common."""
+
+logger = logging.getLogger(__name__)
 
 
 class GaveWay(Exception):
@@ -130,7 +134,7 @@ class Probing:
         if self._devices.rehearsal:
             return told
         whose = devices[0].device_id if len(devices) == 1 else "all"
-        return [*told, "--history", str(self._folder / HISTORY.format(whose))]
+        return told + remembered(self._folder / HISTORY.format(whose))
 
     def _placed(self, judged: Sequence[_Judged], devices: Sequence[Device]) -> list[_Judged]:
         """Return what was judged, each with the place of its device in ``devices``; what is of no such device is left out."""
@@ -142,6 +146,23 @@ class Probing:
             for one in judged
             if one.device in places
         ]
+
+
+def remembered(history: Path) -> list[str]:
+    """Return how gpuprobe is told what devices measured before; nothing where that cannot be read.
+
+    A file that was cut off or is somebody else's says nothing against a device: it is checked without.
+    """
+    try:
+        History.read(history)
+    except (OSError, ValueError) as fault:
+        logger.warning(
+            "checks go without what was measured before, as %s cannot be read (%s): move it away to begin anew",
+            history,
+            fault,
+        )
+        return []
+    return ["--history", str(history)]
 
 
 def _unjudged(devices: Sequence[Device], why: str) -> list[Check]:
