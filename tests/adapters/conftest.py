@@ -12,6 +12,7 @@ from placement.app import MIGRATIONS
 from tests.adapters.fleet import Site
 from tests.adapters.gateways import Town, town
 from tests.adapters.memories import Open, starts
+from tests.adapters.owners import Owners
 from tests.adapters.watched import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
@@ -52,3 +53,11 @@ async def start(postgres: PostgresServer) -> AsyncIterator[Open]:
     """Placement's memory, started on one database as often as is asked for."""
     async with starts(postgres.dsn("placement")) as opening:
         yield opening
+
+
+@pytest.fixture
+async def owners(here: Town) -> AsyncIterator[Owners]:
+    """Whoever answers a gateway's asks, as a test has them answer."""
+    made = Owners(here)
+    yield made
+    await made.stop()

@@ -1,7 +1,6 @@
 """``/api/v1/requests/{id}``: the ledger's line and the footprint, asked for side by side; the line alone will do."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,16 +11,10 @@ from mesh_contracts.units import DEFAULT_SITE, Wide
 from meshkit.testing import NOW, test_id
 
 from tests.adapters.gateways import ORGANIZATION, PROJECT, Town
-from tests.adapters.test_gateway_api import ENDPOINT, REQUEST, Owners, said
+from tests.adapters.owners import Owners, said
+from tests.adapters.test_gateway_api import ENDPOINT, REQUEST
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def owners(here: Town) -> AsyncIterator[Owners]:
-    made = Owners(here)
-    yield made
-    await made.stop()
 
 
 def usage() -> UsageRow:

@@ -1,6 +1,5 @@
 """The log of a workload through the public door: it waits a moment for its node."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,16 +7,9 @@ from mesh_contracts import placement
 from meshkit.testing import test_id
 
 from tests.adapters.gateways import Town
-from tests.adapters.test_gateway_api import Owners, said
+from tests.adapters.owners import Owners, said
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def owners(here: Town) -> AsyncIterator[Owners]:
-    made = Owners(here)
-    yield made
-    await made.stop()
 
 
 @pytest.mark.parametrize("ended", [False, True])

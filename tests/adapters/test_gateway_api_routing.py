@@ -1,13 +1,12 @@
 """Bounds and routing of endpoints under ``/api/v1``: what is said reaches placement, what is not stays away."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from mesh_contracts import placement
 from mesh_contracts.placement import Alias, Replicas, Routing
 
 from tests.adapters.gateways import Town
-from tests.adapters.test_gateway_api import ENDPOINT, WISH, Owners, endpoint, said
+from tests.adapters.owners import Owners, said
+from tests.adapters.test_gateway_api import ENDPOINT, WISH, endpoint
 
 ROUTING = Routing(by="prefix", sticky="key", aliases=[Alias(name="gpt", weight=3)], fallbacks=["small"])
 AS_JSON = {
@@ -16,13 +15,6 @@ AS_JSON = {
     "aliases": [{"name": "gpt", "weight": 3}],
     "fallbacks": ["small"],
 }
-
-
-@pytest.fixture
-async def owners(here: Town) -> AsyncIterator[Owners]:
-    made = Owners(here)
-    yield made
-    await made.stop()
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """When nodes are worked on, under ``/api/v1/sites``: each path is one ask of placement."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ from mesh_contracts.units import DEFAULT_SITE
 from meshkit.testing import NOW, test_id
 
 from tests.adapters.gateways import Town
-from tests.adapters.test_gateway_api import Owners, admin_of, said
+from tests.adapters.owners import Owners, admin_of, said
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +32,13 @@ WINDOW = placement.Maintenance(
 
 
 @pytest.fixture
-async def owners(here: Town) -> AsyncIterator[Owners]:
-    made = Owners(here)
+async def owners(owners: Owners) -> Owners:
     listed = placement.Maintenances(items=[WINDOW], next="more")
     kinds = (placement.PlanMaintenance, placement.CancelMaintenance)
-    await made.answer("placement", {**dict.fromkeys(kinds, WINDOW), placement.ListMaintenance: listed})
-    yield made
-    await made.stop()
+    await owners.answer(
+        "placement", {**dict.fromkeys(kinds, WINDOW), placement.ListMaintenance: listed}
+    )
+    return owners
 
 
 async def test_a_maintenance_window_is_planned_listed_and_cancelled_by_operators(

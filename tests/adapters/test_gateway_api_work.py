@@ -19,7 +19,7 @@ from mesh_contracts.units import DEFAULT_SITE
 from meshkit.testing import NOW, test_id
 
 from tests.adapters.gateways import ORGANIZATION, PROJECT, Town
-from tests.adapters.test_gateway_api import Owners, admin_of, said
+from tests.adapters.owners import Owners, admin_of, said
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from mesh_contracts.units import Wide
 from meshkit.testing import NOW, test_id
 
 from tests.adapters.gateways import PROJECT, Town
-from tests.adapters.test_gateway_api import Owners, admin_of, said
+from tests.adapters.owners import Owners, admin_of, said
 
 pytestmark = pytest.mark.slow
 
