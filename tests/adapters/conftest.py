@@ -1,12 +1,15 @@
 """What many of these tests stand on."""
 
-from collections.abc import AsyncIterator
+import ctypes
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from meshkit.config import Secret
 from meshkit.store import Store
 from meshkit.testing import FrozenClock
+from node_agent.doubles.build import build
+from node_agent.doubles.nvml import Scenario
 from placement.app import MIGRATIONS
 
 from tests.adapters.fleet import Site
@@ -61,3 +64,21 @@ async def owners(here: Town) -> AsyncIterator[Owners]:
     made = Owners(here)
     yield made
     await made.stop()
+
+
+@pytest.fixture(scope="session")
+def nvml_double(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The double of NVML, loaded before the binding looks for it: the loader takes the one of that name."""
+    return ctypes.CDLL(str(build(tmp_path_factory.mktemp("nvml"))))
+
+
+@pytest.fixture
+def driver(
+    nvml_double: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Scenario]:
+    """What the double says, of eight GPUs."""
+    made = Scenario(tmp_path / "scenario")
+    monkeypatch.setenv("NVML_DOUBLE", str(made.path))
+    yield made
+    for gpu in range(8):
+        made.about(gpu, hang=0)

@@ -1,9 +1,8 @@
 """Errors of GPUs through the real binding and a double of the driver: heard, told once, and acted on."""
 
 import asyncio
-import ctypes
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from mesh_contracts.node import Check, HealthChanged
 from node_agent.devices import nvml
 from node_agent.domain.energy import Busy
-from node_agent.doubles.build import build
+from node_agent.doubles.nvml import Scenario
 from node_agent.faults import Faults
 from node_agent.health import Health
 from node_agent.probing import Probing
@@ -22,41 +21,6 @@ from tests.adapters.engines import Told, until
 pytestmark = pytest.mark.slow
 
 SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
-
-
-class Driver:
-    """The double's scenario, written whole at each change."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.said: dict[str, int | str] = {"count": 8}
-        self.events = 0
-        self.write()
-
-    def write(self, **said: int | str) -> None:
-        self.said |= {name.replace("_", "."): value for name, value in said.items()}
-        new = self.path.with_suffix(".new")
-        new.write_text("".join(f"{name}={value}\n" for name, value in self.said.items()))
-        new.rename(self.path)
-
-    def tell(self, gpu: int, code: int) -> None:
-        """Have the next event be an XID of a GPU."""
-        self.events += 1
-        self.write(**{f"event_{self.events}": f"{gpu}:{code}"})
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    # Loaded before the binding looks for it: the loader takes the one of that name.
-    return ctypes.CDLL(str(build(tmp_path_factory.mktemp("nvml"))))
-
-
-@pytest.fixture
-def driver(library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
-    made = Driver(tmp_path / "scenario")
-    monkeypatch.setenv("NVML_DOUBLE", str(made.path))
-    yield made
-    made.write(**{f"gpu{gpu}_hang": 0 for gpu in range(8)})
 
 
 class Watching:
@@ -94,7 +58,7 @@ async def watching(folder: Path, kernel_log: Path = Path("/no/such/log")) -> Asy
 
 
 async def test_a_hardware_fault_is_told_as_failed_of_the_gpu_that_has_it(
-    driver: Driver, tmp_path: Path
+    driver: Scenario, tmp_path: Path
 ) -> None:
     async with watching(tmp_path) as here:
         assert [device.index for device in here.devices.listed()] == list(range(8))
@@ -110,7 +74,7 @@ async def test_a_hardware_fault_is_told_as_failed_of_the_gpu_that_has_it(
         assert not check.rehearsal
 
 
-async def test_a_programs_fault_is_told_and_takes_nothing_out(driver: Driver, tmp_path: Path) -> None:
+async def test_a_programs_fault_is_told_and_takes_nothing_out(driver: Scenario, tmp_path: Path) -> None:
     async with watching(tmp_path) as here:
         driver.tell(0, 31)
         driver.tell(0, 43)
@@ -120,9 +84,9 @@ async def test_a_programs_fault_is_told_and_takes_nothing_out(driver: Driver, tm
 
 
 async def test_what_the_gpu_says_of_itself_counts_more_than_the_table(
-    driver: Driver, tmp_path: Path
+    driver: Scenario, tmp_path: Path
 ) -> None:
-    driver.write(gpu2_recovery=2)
+    driver.about(2, recovery=2)
     async with watching(tmp_path) as here:
         driver.tell(2, 154)
         await here.count(1)
@@ -131,7 +95,7 @@ async def test_what_the_gpu_says_of_itself_counts_more_than_the_table(
 
 
 async def test_the_driver_and_the_kernels_log_tell_of_one_error_once(
-    driver: Driver, tmp_path: Path
+    driver: Scenario, tmp_path: Path
 ) -> None:
     log = tmp_path / "kmsg"
     os.mkfifo(log)
@@ -153,7 +117,7 @@ async def test_the_driver_and_the_kernels_log_tell_of_one_error_once(
         assert sorted(found) == [("sxid", 22013), ("xid", 79), ("xid", 149)]
 
 
-async def test_a_storm_of_one_error_is_one_fact(driver: Driver, tmp_path: Path) -> None:
+async def test_a_storm_of_one_error_is_one_fact(driver: Scenario, tmp_path: Path) -> None:
     async with watching(tmp_path) as here:
         for _ in range(50):
             driver.tell(3, 95)
@@ -163,11 +127,11 @@ async def test_a_storm_of_one_error_is_one_fact(driver: Driver, tmp_path: Path) 
 
 
 async def test_a_driver_that_hangs_is_told_of_and_the_agent_goes_on(
-    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("node_agent.faults.STUCK_AFTER_S", 1.0)
     async with watching(tmp_path) as here:
-        driver.write(gpu1_hang=60)
+        driver.about(1, hang=60)
         for _ in range(30):
             here.devices.draw(SECOND)
             await asyncio.sleep(0.1)
@@ -180,28 +144,32 @@ async def test_a_driver_that_hangs_is_told_of_and_the_agent_goes_on(
         driver.tell(0, 48)
         await here.count(2)
         assert here.facts[1].verdict == "fail"
-        driver.write(gpu1_hang=0)
+        driver.about(1, hang=0)
         await until(lambda: here.devices.stuck_s == 0)
-        driver.write(gpu1_energy=2_000)
+        driver.about(1, energy=2_000)
         await until(lambda: (drawn := here.devices.draw(SECOND)) and drawn.energy_uj)
 
 
-async def test_a_gpu_in_mig_mode_is_told_as_such(driver: Driver, tmp_path: Path) -> None:
-    driver.write(gpu1_mig=1, gpu2_mig=0)
+async def test_a_gpu_in_mig_mode_is_told_as_such(driver: Scenario, tmp_path: Path) -> None:
+    driver.about(1, mig=1)
+    driver.about(2, mig=0)
     async with watching(tmp_path) as here:
         assert [device.mig for device in here.devices.listed()] == [False, True] + 6 * [False]
 
 
-async def test_a_lost_gpu_is_counted_no_more_and_the_others_are(driver: Driver, tmp_path: Path) -> None:
+async def test_a_lost_gpu_is_counted_no_more_and_the_others_are(
+    driver: Scenario, tmp_path: Path
+) -> None:
     async with watching(tmp_path) as here:
-        driver.write(gpu1_lost=1, gpu2_energy=3_000)
+        driver.about(1, lost=1)
+        driver.about(2, energy=3_000)
         drawn = here.devices.draw(SECOND)
         assert drawn is not None
         assert drawn.energy_uj == 2_000_000
 
 
 async def test_after_a_hardware_fault_the_check_that_opens_the_node_passes_twice(
-    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with watching(tmp_path) as here:
         driver.tell(3, 79)

@@ -8,7 +8,6 @@ is decided anew.
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import signal
@@ -21,6 +20,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from node_agent.doubles.nvml import Scenario
 
 from mesh_tools.bench.start import up
 from mesh_tools.bench.tree import Tree
@@ -41,27 +42,6 @@ BOUNDS = {
     "rss_mb": 150.0,
 }
 MS = 1_000
-
-
-class Driver:
-    """The scenario of the double, written whole at each change."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._said: dict[str, int | str] = {"count": GPUS}
-        self._numbers = itertools.count(1)
-        self.write({})
-
-    def write(self, said: dict[str, int | str]) -> None:
-        """Change what the double says."""
-        self._said |= said
-        new = self._path.with_suffix(".new")
-        new.write_text("".join(f"{name}={value}\n" for name, value in self._said.items()))
-        new.rename(self._path)
-
-    def tell(self, gpu: int, code: int) -> None:
-        """Have the next event be an XID of a GPU."""
-        self.write({f"event.{next(self._numbers)}": f"{gpu}:{code}"})
 
 
 class Ears:
@@ -114,7 +94,7 @@ def main(argv: list[str], *, as_json: bool) -> int:
 
 async def measure(folder: Path, ready: dict[str, Any], errors: int) -> dict[str, Any]:
     """Return the figures of one agent in a mesh that is up."""
-    driver = Driver(folder / "scenario")
+    driver = Scenario(folder / "scenario", GPUS)
     operator = Client(ready["gateway"], ready["admin_key"])
     async with heard(folder, str(ready["nats_url"])) as ears, agent(folder, ready, operator) as pid:
         await ears.first(lambda fact: fact["tag"].startswith("agent.health.changed/"), 0.0)
@@ -133,10 +113,10 @@ async def measure(folder: Path, ready: dict[str, Any], errors: int) -> dict[str,
             driver.tell(gpu, code)
             facts.append(await ears.first(_told("xid", code), began) - began)
             cordons.append(await ears.first(_cordoned("health_fail"), began) - began)
-        driver.write({"gpu0.hang": 60})
+        driver.about(0, hang=60)
         began = time.perf_counter()
         stuck_s = await ears.first(_told("driver"), began) - began
-        driver.write({"gpu0.hang": 0})
+        driver.about(0, hang=0)
     return {
         "fact_p50_ms": round(statistics.median(facts) * MS, 1),
         "fact_p99_ms": round(_p99(facts) * MS, 1),

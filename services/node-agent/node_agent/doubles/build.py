@@ -4,6 +4,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("nvml.c")
@@ -15,15 +16,27 @@ class CannotBuild(Exception):
     """The double cannot be built here; the message says what is missing."""
 
 
-def build(folder: Path) -> Path:
-    """Compile the double into ``folder`` and return its path. Raises ``CannotBuild``."""
+def build(folder: Path, *, older: Sequence[str] = ()) -> Path:
+    """Compile the double into ``folder`` and return its path; ``older`` names functions that it lacks.
+
+    Raises ``CannotBuild``.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise CannotBuild("there is no C compiler: install gcc")
     made = folder / NAME
     flags = ("-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", f"-Wl,-soname,{NAME}")
     done = subprocess.run(  # noqa: S603 - our own words
-        [compiler, *flags, "-I", str(header()), "-o", str(made), str(SOURCE)],
+        [
+            compiler,
+            *flags,
+            *(f"-D{name}=older_{name}" for name in older),
+            "-I",
+            str(header()),
+            "-o",
+            str(made),
+            str(SOURCE),
+        ],
         capture_output=True,
         text=True,
         timeout=WITHIN_S,

@@ -8,7 +8,18 @@
      gpu1.energy=7000    its energy counter, in millijoules (1000)
      gpu1.mig=1          it is in MIG mode (0: it could be; else it knows no such mode)
      gpu1.recovery=2     what its field "GPU recovery action" says (0)
+     gpu1.ecc_corrected=4, gpu1.ecc_uncorrected=1, gpu1.ecc_corrected_dram=4   errors, in all and by place (0)
+     gpu1.storm=500      so many more corrected errors of its memory each second, from the first call on
+     gpu1.rows_corrected=1, .rows_uncorrected, .rows_pending, .rows_failed     what was remapped, and could not be (0)
+     gpu1.pcie_replay=7  how often its bus sent again (0)
+     gpu1.links=18       how many NVLink lanes it has (0: it knows none)
+     gpu1.nvlink3.crc_flit=9, .replay, .recovery, .crc_data                    errors of one lane (0)
+     gpu1.reasons=64     why its clock is held down, as the driver's bits (0)
+     gpu1.held_thermal_us=5000, .held_power_us, .held_board_limit_us, .held_reliability_us   for how long it was (0)
+     gpu1.power=90000, gpu1.temperature=40   what it draws, in milliwatts, and how warm it is
      event.1=3:79        the first event: GPU 3 tells XID 79; event.2 is the next, and so on
+
+   A driver that is older than a function lacks it: build with -DnvmlDeviceGetRemappedRows=older (any name) and it is not there.
 
    It is compiled against NVIDIA's own header, so that a layout that drifts is an error of the compiler. */
 
@@ -46,6 +57,12 @@ static long long about(unsigned gpu, const char *what, long long otherwise) {
     char key[LINE_MAX_BYTES];
     snprintf(key, sizeof key, "gpu%u.%s", gpu, what);
     return said(key, otherwise);
+}
+
+static unsigned long long now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (unsigned long long)now.tv_sec * 1000000ULL + (unsigned long long)now.tv_nsec / 1000ULL;
 }
 
 static unsigned gpu_of(nvmlDevice_t device) { return (unsigned)((char *)device - handles); }
@@ -141,6 +158,100 @@ nvmlReturn_t nvmlDeviceGetFieldValues(nvmlDevice_t device, int count, nvmlFieldV
     return result;
 }
 
+nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length) {
+    snprintf(version, length, "0.0 (double)");
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetHandleByUUID(const char *uuid, nvmlDevice_t *device) {
+    unsigned gpu;
+    if (sscanf(uuid, "GPU-%8u-0000-4000-8000-000000000000", &gpu) != 1) return NVML_ERROR_NOT_FOUND;
+    return nvmlDeviceGetHandleByIndex_v2(gpu, device);
+}
+
+nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power) {
+    *power = (unsigned)about(gpu_of(device), "power", 90000);
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned int *celsius) {
+    *celsius = (unsigned)about(gpu_of(device), "temperature", 40);
+    return sensor == NVML_TEMPERATURE_GPU ? answers(device) : NVML_ERROR_NOT_SUPPORTED;
+}
+
+nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device, unsigned long long *reasons) {
+    *reasons = (unsigned long long)about(gpu_of(device), "reasons", 0);
+    return answers(device);
+}
+
+/* Return how many corrected errors a storm has made since the first call. */
+static unsigned long long stormed(unsigned gpu) {
+    static unsigned long long began;
+    if (!began) began = now_us();
+    return (now_us() - began) * (unsigned long long)about(gpu, "storm", 0) / 1000000ULL;
+}
+
+nvmlReturn_t nvmlDeviceGetTotalEccErrors(nvmlDevice_t device, nvmlMemoryErrorType_t type, nvmlEccCounterType_t counter,
+                                         unsigned long long *errors) {
+    int corrected = type == NVML_MEMORY_ERROR_TYPE_CORRECTED;
+    (void)counter;
+    *errors = (unsigned long long)about(gpu_of(device), corrected ? "ecc_corrected" : "ecc_uncorrected", 0);
+    if (corrected) *errors += stormed(gpu_of(device));
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetMemoryErrorCounter(nvmlDevice_t device, nvmlMemoryErrorType_t type,
+                                             nvmlEccCounterType_t counter, nvmlMemoryLocation_t location,
+                                             unsigned long long *errors) {
+    static const char *places[] = {"l1", "l2", "dram", "registers", "texture", "shared", "cbu", "sram"};
+    char what[LINE_MAX_BYTES];
+    int corrected = type == NVML_MEMORY_ERROR_TYPE_CORRECTED;
+    (void)counter;
+    if ((unsigned)location >= sizeof places / sizeof *places) return NVML_ERROR_NOT_SUPPORTED;
+    snprintf(what, sizeof what, "ecc_%s_%s", corrected ? "corrected" : "uncorrected", places[location]);
+    *errors = (unsigned long long)about(gpu_of(device), what, 0);
+    if (corrected && location == NVML_MEMORY_LOCATION_DRAM) *errors += stormed(gpu_of(device));
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetRemappedRows(nvmlDevice_t device, unsigned int *corrected, unsigned int *uncorrected,
+                                       unsigned int *pending, unsigned int *failed) {
+    unsigned gpu = gpu_of(device);
+    *corrected = (unsigned)about(gpu, "rows_corrected", 0);
+    *uncorrected = (unsigned)about(gpu, "rows_uncorrected", 0);
+    *pending = (unsigned)about(gpu, "rows_pending", 0);
+    *failed = (unsigned)about(gpu, "rows_failed", 0);
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetPcieReplayCounter(nvmlDevice_t device, unsigned int *replays) {
+    *replays = (unsigned)about(gpu_of(device), "pcie_replay", 0);
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetNvLinkErrorCounter(nvmlDevice_t device, unsigned int link, nvmlNvLinkErrorCounter_t counter,
+                                             unsigned long long *errors) {
+    static const char *names[] = {"replay", "recovery", "crc_flit", "crc_data"};
+    char what[LINE_MAX_BYTES];
+    if (link >= about(gpu_of(device), "links", 0)) return NVML_ERROR_NOT_SUPPORTED;
+    if ((unsigned)counter >= sizeof names / sizeof *names) return NVML_ERROR_INVALID_ARGUMENT;
+    snprintf(what, sizeof what, "nvlink%u.%s", link, names[counter]);
+    *errors = (unsigned long long)about(gpu_of(device), what, 0);
+    return answers(device);
+}
+
+nvmlReturn_t nvmlDeviceGetViolationStatus(nvmlDevice_t device, nvmlPerfPolicyType_t policy, nvmlViolationTime_t *held) {
+    const char *what = policy == NVML_PERF_POLICY_POWER         ? "held_power_us"
+                       : policy == NVML_PERF_POLICY_THERMAL     ? "held_thermal_us"
+                       : policy == NVML_PERF_POLICY_BOARD_LIMIT ? "held_board_limit_us"
+                       : policy == NVML_PERF_POLICY_RELIABILITY ? "held_reliability_us"
+                                                                : NULL;
+    if (!what) return NVML_ERROR_NOT_SUPPORTED;
+    held->referenceTime = now_us();
+    held->violationTime = (unsigned long long)about(gpu_of(device), what, 0) * 1000ULL;
+    return answers(device);
+}
+
 nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
     *set = (nvmlEventSet_t)handles;
     delivered = 0;
@@ -172,12 +283,6 @@ static void wait_for_change(unsigned long long within_us) {
         usleep(POLL_US);
     else if (poll(&waiting, 1, (int)(within_us / 1000)) > 0)
         while (read(changes, drained, sizeof drained) > 0) continue;
-}
-
-static unsigned long long now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (unsigned long long)now.tv_sec * 1000000ULL + (unsigned long long)now.tv_nsec / 1000ULL;
 }
 
 /* Return the next event that was not delivered yet, as XID, once the scenario has it. */
