@@ -16,6 +16,7 @@ from meshkit.testing import test_id
 from node_agent.commands import Runs
 from node_agent.looking_after import LookingAfter, MakeWay, nobody_there
 from node_agent.runtimes import process
+from node_agent.runtimes.cgroups import Cgroups
 from node_agent.telling import Teller
 from node_agent.workloads import Workloads
 
@@ -111,6 +112,7 @@ class Host:
         self.vllm: Sequence[str] = ()
         self.ended: Callable[[str], None] = lambda _: None
         self.make_way: MakeWay = nobody_there
+        self.cgroups: Cgroups | None = None
         self.told = Told()
         self.lifeline, self.ours = os.pipe()
         self.agents: list[Workloads] = []
@@ -125,6 +127,7 @@ class Host:
             lifeline=self.lifeline,
             ended=self.ended,
             make_way=self.make_way,
+            cgroups=self.cgroups,
             devices=devices,
         )
         made = Workloads(

@@ -26,6 +26,7 @@ from node_agent.faults import Faults
 from node_agent.health import Health
 from node_agent.joining import Joining
 from node_agent.leases import Leases
+from node_agent.limits import open_limits
 from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
 from node_agent.samples import Samples
@@ -43,7 +44,6 @@ ALONE_AFTER_S = 20.0
 STOP_WITHIN_S = 4.0
 TOLD_WITHIN_S = 1.0
 """At the stop: what still waits in the journal then is told after the next start."""
-
 JOURNAL_BYTES_MAX = 64 * 1024**2
 """Weeks of facts without a bus."""
 JOURNAL = "journal"
@@ -180,6 +180,7 @@ class Agent:
             lifeline=lifeline,
             devices=self.devices,
             make_way=self._make_way,
+            cgroups=open_limits(settings),
             ended=self.tails.tell,
         )
         self.workloads = Workloads(

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
@@ -22,6 +22,7 @@ from node_agent.engines import start
 from node_agent.held import Held, cpu_us, words_of
 from node_agent.probe import answers
 from node_agent.runtimes import containers, process
+from node_agent.runtimes.cgroups import Cgroups
 from node_agent.runtimes.surroundings import NotServed
 from node_agent.telling import Teller
 
@@ -53,7 +54,7 @@ class LookingAfter:
     """Looks after workloads, each in a task of its own.
 
     ``jobs``: what runs jobs on this node; ``vllm`` the words that serve with vLLM, none where it cannot. ``make_way`` frees the devices of what is about to begin, and returns why it
-    may not, if so. ``ended`` is called with each that has ended, while its folder is there.
+    may not, if so; ``cgroups`` bound what each takes, where the kernel lets the agent. ``ended`` is called with each that has ended, while its folder is there.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LookingAfter:
         lifeline: int | None,
         devices: Devices | None = None,
         make_way: MakeWay = nobody_there,
+        cgroups: Cgroups | None = None,
         ended: Callable[[WorkloadId], None] = lambda _: None,
     ) -> None:
         self._models = models
@@ -75,6 +77,7 @@ class LookingAfter:
         self._lifeline = lifeline
         self._devices = devices
         self._make_way = make_way
+        self._cgroups = cgroups
         self._ended = ended
         self._making = asyncio.Lock()
 
@@ -90,12 +93,25 @@ class LookingAfter:
             if held.wished_to_stop.is_set():
                 held.watch = Watch(phase="stopping", since=time.monotonic())
                 return
-            held.shim = process.launch(held.folder, held.kept, program, environment, self._lifeline)
+            groups = await asyncio.to_thread(self._groups, held, spec)
+            held.shim = process.launch(
+                held.folder, held.kept, program, environment, self._lifeline, groups=groups
+            )
         except (NotServed, NoInstance, OSError) as fault:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=str(fault))
             return
         held.watch = Watch(since=time.monotonic())
         self._tell_once(held, "started")
+
+    def forget_others(self, here: Collection[WorkloadId]) -> None:
+        """End what is left of workloads that are not here any more."""
+        if self._cgroups is not None:
+            self._cgroups.sweep(here)
+
+    def leave(self) -> None:
+        """Leave nothing of the agent's own behind; what runs keeps what is its."""
+        if self._cgroups is not None:
+            self._cgroups.leave()
 
     async def watch_over(self, held: Held) -> None:
         """Look again and again until it has ended, and tell what it comes to."""
@@ -132,6 +148,13 @@ class LookingAfter:
             model = await start.model_file(spec, self._models)
         program = start.program(spec, model, self._vllm)
         return program, start.environment(spec, os.environ, self._models)
+
+    def _groups(self, held: Held, spec: WorkloadSpec | MemberSpec) -> list[Path]:
+        """Return the control groups that bound a workload; podman bounds its own. Raises ``OSError``."""
+        if self._cgroups is None or spec.resources is None or held.kept.container:
+            return []
+        asked = spec.resources
+        return self._cgroups.make(held.kept.workload_id, asked.memory_mib, asked.cpu_milli)
 
     async def _once(self, held: Held) -> None:
         """Look once, judge, and act on what was found."""
@@ -180,6 +203,8 @@ class LookingAfter:
         while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(LOOK_S)
         process.kill(held.folder, workload_id)
+        if self._cgroups is not None:
+            await asyncio.to_thread(self._cgroups.remove, workload_id)
 
     def _tell_once(self, held: Held, what: str) -> None:
         kept, job = held.kept, held.kept.kind == "job"

@@ -66,6 +66,7 @@ class Workloads:
                 if held.found.why == "stopped":
                     held.watch = Watch(phase="stopping", since=time.monotonic())
                 self._look_after(held)
+        self._looking_after.forget_others(self._held)
 
     def wish(self, wanted: Sequence[WorkloadSpec | MemberSpec]) -> None:
         """Make it so that exactly ``wanted`` runs here."""
@@ -125,6 +126,7 @@ class Workloads:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._looking_after.leave()
 
     def _interrupted(self, held: Held) -> None:
         """Have an engine begin anew where it was, and a member of a job be told of as over."""

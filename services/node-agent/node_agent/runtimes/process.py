@@ -57,8 +57,10 @@ def launch(
     program: Sequence[str],
     environment: Mapping[str, str],
     lifeline: int | None,
+    *,
+    groups: Sequence[Path] = (),
 ) -> int:
-    """Start ``program`` under a shim; return the shim's pid, for ``ended`` to be asked about.
+    """Start ``program`` under a shim, within control groups; return the shim's pid, for ``ended`` to be asked about.
 
     It gets ``environment`` and nothing else of ours; a workload that runs already stays as it is. A job
     begins in a folder of its own, ``work``. Raises ``OSError``.
@@ -81,7 +83,7 @@ def launch(
         # Onto itself: that alone lets it through the exec, and nothing else of ours gets through.
         files.append((os.POSIX_SPAWN_DUP2, lifeline, lifeline))
     passed = (shim.NO_LIFELINE if lifeline is None else lifeline, kept.stop_within_s, work or "")
-    about = (str(folder), kept.workload_id, *map(str, passed))
+    about = (str(folder), kept.workload_id, *map(str, passed), ":".join(map(str, groups)))
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-I", "-S", shim.__file__, *about, *program],

@@ -1,7 +1,8 @@
 """Owns one engine: its process group, its log, its exit code. Outlives the agent.
 
-``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD STOP_WITHIN_S WORK PROGRAM ARGUMENT…`` (no lifeline: -1;
-WORK is the folder the program begins in, empty for ours), as the leader of its own session. It writes into FOLDER
+``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD STOP_WITHIN_S WORK GROUPS PROGRAM ARGUMENT…`` (no lifeline: -1;
+WORK is the folder the program begins in, empty for ours; GROUPS are the control groups that bound it, with colons
+between them), as the leader of its own session. It writes into FOLDER
 
     state   ``key=value`` lines: who it is, its engine, the engine's address once that is printed
     log     what the engine printed; past ``LOG_BYTES_MAX`` it becomes ``log.1``
@@ -32,6 +33,9 @@ ERROR_PREFIX = b"ENGINE_ERROR="
 NO_LIFELINE = -1
 SAID = ("state", "exit", "error")
 """What one start leaves; the next begins without."""
+
+MIB = 1024 * 1024
+EMPTY_TRIES, EMPTY_AGAIN_S = 20, 0.01
 
 EXIT_TAKEN = 75
 """Another shim holds the folder: its engine runs."""
@@ -78,8 +82,10 @@ class Shim:
         *,
         stop_within_s: float = STOP_WITHIN_S,
         work: str = "",
+        groups: "list[str] | tuple[()]" = (),
     ) -> None:
         self.folder = folder
+        self.groups = groups
         self.lifeline = lifeline
         self.work = work
         self.why = "ended"
@@ -122,6 +128,9 @@ class Shim:
             os.dup2(writes, 2)
             os.closerange(3, max(64, self.lifeline + 1, writes + 1))
             try:
+                for group in self.groups:
+                    with open(f"{group}/cgroup.procs", "w") as procs:  # noqa: PTH123 - as above
+                        procs.write("0")
                 if self.work:
                     os.chdir(self.work)
                 os.execv(program[0], program)  # noqa: S606 - there is no shell to escape
@@ -204,13 +213,57 @@ class Shim:
                 pass
         except BlockingIOError:
             pass
+        for group in self.groups:
+            most = exceeded(group) if code else None
+            if most is not None:
+                self.write("error", f"it took more than its {most // MIB} MiB of memory")
+            empty(group)
+            if self.why == "lifeline":
+                try:  # noqa: SIM105 - as above
+                    # The last of an agent that is gone, too, takes that one's groups along.
+                    os.rmdir(os.path.dirname(group))  # noqa: PTH106, PTH120 - as above
+                except OSError:
+                    pass
         self.write("exit", f"{code} {self.why}\n")
+
+
+def exceeded(group: str) -> "int | None":
+    """Return a group's memory in bytes, where the kernel has ended something in it for taking more."""
+    for counted, bound in (
+        ("memory.events", "memory.max"),
+        ("memory.oom_control", "memory.limit_in_bytes"),
+    ):
+        try:
+            with open(f"{group}/{counted}") as file:  # noqa: PTH123 - as above
+                ended = [line.split()[1] for line in file if line.startswith("oom_kill ")]
+            with open(f"{group}/{bound}") as file:  # noqa: PTH123 - as above
+                return int(file.read()) if ended and ended[0] != "0" else None
+        except OSError:
+            continue
+    return None
+
+
+def empty(group: str) -> None:
+    """End whatever left its process group but not its control group, and forget that; the agent does what is left."""
+    for _ in range(EMPTY_TRIES):
+        try:
+            with open(f"{group}/cgroup.procs") as procs:  # noqa: PTH123 - as above
+                for pid in procs.read().split():
+                    os.kill(int(pid), signal.SIGKILL)
+            os.rmdir(group)  # noqa: PTH106 - as above
+        except OSError:
+            time.sleep(EMPTY_AGAIN_S)
+        else:
+            return
 
 
 def main(arguments: "list[str]") -> None:
     """Run the engine to its end."""
-    folder, workload, lifeline, within, work, *program = arguments
-    shim = Shim(folder, workload, int(lifeline), program, stop_within_s=float(within), work=work)
+    folder, workload, lifeline, within, work, said, *program = arguments
+    groups = said.split(":") if said else []
+    shim = Shim(
+        folder, workload, int(lifeline), program, stop_within_s=float(within), work=work, groups=groups
+    )
     shim.close(shim.run())
 
 
