@@ -21,6 +21,7 @@ from meshkit.tasks import Supervised
 
 from node_agent.described import described
 from node_agent.devices import Devices, open_devices
+from node_agent.disk import Disk
 from node_agent.domain.reconcile import Spec, whole
 from node_agent.faults import Faults
 from node_agent.health import Health
@@ -33,7 +34,7 @@ from node_agent.samples import Samples
 from node_agent.servers.opened import open_server
 from node_agent.settings import AgentSettings
 from node_agent.tails import Tails
-from node_agent.telling import Teller
+from node_agent.telling import Teller, drained
 from node_agent.wishes import Wishes
 from node_agent.workloads import Workloads
 
@@ -151,6 +152,8 @@ class Agent:
         self._tasks.begin("journal", self._drain)
         self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._in_use))
         self._tasks.begin("faults", lambda: self.faults.run(self.teller))
+        disk = Disk(settings.agent_data_dir, self.devices, self.health, settings.agent_disk_least_mib)
+        self._tasks.begin("disk", lambda: disk.watch(self.teller))
         self._tasks.begin("driver", lambda: self.faults.watch_driver(self.teller))
         self._tasks.begin("wishes", wishes.run)
         self._tasks.begin("leases", self.leases.run)
@@ -212,7 +215,7 @@ class Agent:
             self.meter.tell(self.teller)
             await self.workloads.leave()
         if hasattr(self, "bus"):
-            await self._told()
+            await drained(self.journal, self.bus, TOLD_WITHIN_S)
         await self._tasks.stop()
         if hasattr(self, "bus"):
             await self.bus.close()
@@ -264,13 +267,6 @@ class Agent:
             await asyncio.sleep(LOOK_EVERY_S)
             if self._wishes and time.monotonic() - self._wishes.heard_at > ALONE_AFTER_S:
                 self.workloads.stop_jobs(f"placement was not heard here for {ALONE_AFTER_S:g} s")
-
-    async def _told(self) -> None:
-        """Wait a moment until the journal is drained."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TOLD_WITHIN_S):
-                while self.journal.backlog and self.bus.connected:  # noqa: ASYNC110 - nothing to wait on
-                    await asyncio.sleep(0.02)
 
     def _lifeline_ended(self, lifeline: int) -> None:
         # Nobody ever writes to it: readable means ended.

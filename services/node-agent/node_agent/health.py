@@ -20,6 +20,7 @@ from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import worst
 from node_agent.domain.xid import Level
 from node_agent.probing import GaveWay, Probing
+from node_agent.runtimes.kept import keep
 from node_agent.telling import Teller
 
 LOOK_EVERY_S = 1.0
@@ -227,9 +228,8 @@ class Health:
         logger.info("health check %s, %s: %s", number, level, verdict)
 
     def _keep(self) -> None:
-        kept = _Last(self._last, self._stands)
-        self._file.with_suffix(".new").write_bytes(msgspec.json.encode(kept))
-        self._file.with_suffix(".new").rename(self._file)
+        # Where it cannot be kept what was found stands; after a restart it is checked and told once more.
+        keep(self._file, msgspec.json.encode(_Last(self._last, self._stands)))
 
     def _recall(self) -> _Last | None:
         try:

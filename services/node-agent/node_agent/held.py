@@ -36,6 +36,8 @@ class Held:
         self.cut_short = ""
         """Why it ends before its time, through no fault of its own, if so."""
         self.probed_at = 0.0
+        self.told: set[str] = set()
+        """What was told of it, where that cannot be kept in its folder."""
         self.stop_at = float("inf")
         self.wished_to_stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None

@@ -17,6 +17,7 @@ from meshkit.config import Secret, read_secret
 from meshkit.errors import ConfigError, PermissionsViolation, Unavailable
 from meshkit.usertoken import key_pair, new_seed
 
+from node_agent.runtimes.kept import write_whole
 from node_agent.settings import AgentSettings
 
 REFUSED_WAIT_S = 2.0
@@ -151,9 +152,7 @@ class Joining:
         if isinstance(answer, Problem):
             raise NotEnrolled(f"{answer.title}: {answer.detail}")
         member = Member(node_id=answer.node_id, public_key=self._public_key)
-        partial = self._file.with_suffix(".new")
-        partial.write_bytes(msgspec.json.encode(member))
-        partial.rename(self._file)
+        write_whole(self._file, msgspec.json.encode(member))
         logger.info("enrolled as %s", answer.node_id)
         return answer.node_id
 

@@ -21,6 +21,7 @@ from mesh_contracts.units import WorkloadId
 from meshkit.telemetry import METRICS
 
 from node_agent.domain.leasing import At, Step, next_step, shown
+from node_agent.runtimes.kept import write_whole
 from node_agent.servers import Evidence, Server, ServerFault
 from node_agent.telling import Teller
 
@@ -167,8 +168,7 @@ class Leases:
 
     def _put(self, lease: _Lease) -> _Lease:
         self._lease = lease
-        self._file.with_suffix(".new").write_bytes(msgspec.json.encode(lease))
-        self._file.with_suffix(".new").rename(self._file)
+        write_whole(self._file, msgspec.json.encode(lease))
         return lease
 
     def _recall(self) -> _Lease | None:

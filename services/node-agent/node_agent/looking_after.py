@@ -208,7 +208,7 @@ class LookingAfter:
 
     def _tell_once(self, held: Held, what: str) -> None:
         kept, job = held.kept, held.kept.kind == "job"
-        if process.marked(held.folder, f"{what}.{kept.incarnation}"):
+        if what in held.told or process.marked(held.folder, f"{what}.{kept.incarnation}"):
             return
         about = (kept.workload_id, kept.incarnation)
         if what == "started":
@@ -230,6 +230,10 @@ class LookingAfter:
         if what in {"stopped", "failed"}:
             self._ended(kept.workload_id)
         # Told first, marked second: a kill in between tells the same fact again.
-        process.mark(held.folder, f"{what}.{kept.incarnation}")
+        held.told.add(what)
+        try:
+            process.mark(held.folder, f"{what}.{kept.incarnation}")
+        except OSError as fault:
+            logger.error("that %s is %s cannot be kept: %s", kept.workload_id, what, fault)  # noqa: TRY400
         METRICS.count("mesh_workloads_total", outcome=what)
         logger.info("%s is %s", kept.workload_id, what)

@@ -14,6 +14,7 @@ from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.domain.energy import Meter, Use, add, busy_since, of_devices, resume, watts
+from node_agent.runtimes.kept import keep
 from node_agent.runtimes.process import boot_id
 from node_agent.telling import Teller
 
@@ -87,9 +88,8 @@ class NodeMeter:
             await asyncio.sleep(interval_s)
 
     def _keep(self) -> None:
-        partial = self._file.with_suffix(".new")
-        partial.write_bytes(msgspec.json.encode(self._meter))
-        partial.rename(self._file)
+        # Where it cannot be kept it is counted on all the same; a restart counts from what was kept last.
+        keep(self._file, msgspec.json.encode(self._meter))
 
     def _recall(self) -> Meter | None:
         try:

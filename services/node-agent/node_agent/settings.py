@@ -84,6 +84,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_idle_w`` what it draws idle and ``agent_gpu_w`` what each GPU at work adds (0: not known).
     ``agent_jobs`` is what runs jobs here, ``agent_podman_more`` words for each ``podman run``;
     ``agent_job_stop_s`` how long a member may take to write its checkpoint and end, from SIGTERM on.
+    ``agent_disk_least_mib``: with less room where its data is the node takes no new work.
     ``agent_limits``: whether the kernel keeps each workload within its memory and CPU (``required``: or the agent does not
     start). ``agent_vllm`` is the command that serves with vLLM here (``vllm serve``, and what options it is always to have).
     ``agent_kernel_log`` is where XIDs are read beside the driver's events. ``agent_check_enrolment`` is the level of the
@@ -109,6 +110,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_energy_interval_s: Seconds = 60.0
     agent_models_dir: Path | None = None
     agent_lifeline_fd: int | None = None
+    agent_disk_least_mib: Annotated[int, Meta(ge=0, le=1_000_000)] = 64
     agent_limits: Literal["where_possible", "required", "off"] = "where_possible"
     agent_jurisdiction: str = "FR"
     agent_address: str = "127.0.0.1"

@@ -1,5 +1,7 @@
 """How the agent tells: facts of this node, written to its journal before anything else happens."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -7,9 +9,12 @@ from typing import Any
 from mesh_contracts.fact import Fact, tag_of
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
 from mesh_contracts.units import NodeId, Site, WorkloadId, derived_id, new_id
+from meshkit.bus import Bus
 from meshkit.clock import Clock
+from meshkit.journal import Journal
 
 Tell = Callable[[Fact], object]
+DRAINED_POLL_S = 0.02
 
 
 class Teller:
@@ -48,6 +53,14 @@ class Teller:
             "occurred_at": self._clock.now(),
         }
         self._tell(kind(**envelope, **content, node_id=self.node_id))
+
+
+async def drained(journal: Journal, bus: Bus, within_s: float) -> None:
+    """Wait until all was told that a journal holds, at most so long, and no longer than there is a bus."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while journal.backlog and bus.connected:  # noqa: ASYNC110 - nothing to wait on
+                await asyncio.sleep(DRAINED_POLL_S)
 
 
 def _born(workload_id: WorkloadId) -> datetime:

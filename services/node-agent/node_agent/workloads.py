@@ -168,7 +168,16 @@ class Workloads:
         incarnation = 1 if before is None else before.kept.incarnation + 1
         kept = kept_of(spec, incarnation, self._jobs, self._job_stop_s)
         folder = self._folder / spec.workload_id
-        process.remember(folder, kept)
+        try:
+            process.remember(folder, kept)
+        except OSError as fault:
+            # Nothing of it can be kept: it does not begin, and the others do not wait for it.
+            held = self._held[spec.workload_id] = Held(folder, kept)
+            held.watch = Watch(
+                phase="failed", since=time.monotonic(), reason=f"{folder}: {fault.strerror}"
+            )
+            self._look_after(held)
+            return
         held = self._held[spec.workload_id] = Held(folder, kept)
         self._look_after(held, spec)
 

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from node_agent.runtimes import shim
+from node_agent.runtimes.kept import write_whole
 
 LOG_TAIL_BYTES = 4_096
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -218,9 +219,7 @@ def remember(folder: Path, kept: Kept) -> None:
     What an earlier start of it left goes: its address may be another engine's by now.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = folder / "workload.json.new"
-    partial.write_bytes(msgspec.json.encode(kept))
-    partial.rename(folder / "workload.json")
+    write_whole(folder / "workload.json", msgspec.json.encode(kept))
     for name in shim.SAID:
         (folder / name).unlink(missing_ok=True)
 
