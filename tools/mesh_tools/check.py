@@ -34,6 +34,7 @@ MODULES = (
     "mesh-contracts=mesh_contracts",
     "mesh-meshkit=meshkit",
     "mesh-gpuprobe=gpuprobe",
+    "mesh-node-agent=node_agent",
     "mesh-placement=placement",
     "nats-py=nats",
     "nvidia-ml-py=pynvml",
