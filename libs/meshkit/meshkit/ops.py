@@ -23,15 +23,24 @@ Missing = Callable[[], Sequence[str]]
 class Ops:
     """The port where a service can be asked about itself."""
 
-    def __init__(self, host: str, port: int, server: Any, serving: "asyncio.Task[None]") -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        server: Any,
+        serving: "asyncio.Task[None]",
+        stopping: asyncio.Event,
+    ) -> None:
         self.host = host
         self.port = port
         self._server = server
         self._serving = serving
+        self._stopping = stopping
 
     async def close(self) -> None:
         """Stop listening, within a second."""
         self._server.should_exit = True
+        self._stopping.set()
         done, _ = await asyncio.wait({self._serving}, timeout=STOP_WITHIN_S)
         if not done:
             self._serving.cancel()
@@ -54,12 +63,18 @@ async def serve_ops(
     import uvicorn  # noqa: PLC0415 - slow to import, and only needed once a service serves
 
     class Quiet(uvicorn.Server):
-        """A server that leaves the signals to the service."""
+        """A server that leaves the signals to the service, and sleeps while nobody asks it anything."""
+
+        async def main_loop(self) -> None:
+            """Return once it is to stop. The library's own wakes ten times a second to look, and for the date."""
+            await self.on_tick(0)
+            await stopping.wait()
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
 
+    stopping = asyncio.Event()
     listening = _listen(host, port)
     config = uvicorn.Config(
         _app(live, ready, metrics),
@@ -69,13 +84,14 @@ async def serve_ops(
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,
         limit_concurrency=CONCURRENCY_MAX,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=1,
     )
     server = Quiet(config)
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="ops")
-    ops = Ops(host, int(listening.getsockname()[1]), server, serving)
+    ops = Ops(host, int(listening.getsockname()[1]), server, serving, stopping)
     async with asyncio.timeout(START_WITHIN_S):
         while not server.started:
             if serving.done():

@@ -14,7 +14,7 @@ from node_agent.domain.verdicts import of_device
 from node_agent.health import Health
 from node_agent.telling import Teller
 
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 5.0
 RESERVE = "reserve"
 RESERVE_BYTES = 1024 * 1024
 """Given up once there is no room at all: what is told then has it."""
@@ -94,6 +94,8 @@ def _free(folder: Path) -> int:
 def _keep(reserve: Path) -> None:
     """Have the reserve stand there, all of it."""
     try:
+        if reserve.exists() and reserve.stat().st_size >= RESERVE_BYTES:
+            return
         with reserve.open("ab") as file:
             os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
     except OSError as fault:
