@@ -102,7 +102,9 @@ class Probing:
         ]
 
     async def _probed(self, devices: Sequence[Device], arguments: list[str], level: Level) -> _Output:
-        probing = asyncio.create_task(_probe(arguments, devices, level))
+        probing = asyncio.create_task(
+            _probe(arguments, devices, level, at_once=self._devices.rehearsal)
+        )
         self._running[probing] = frozenset(device.device_id for device in devices)
         try:
             return await probing
@@ -170,7 +172,9 @@ def _unjudged(devices: Sequence[Device], why: str) -> list[Check]:
     return [of_device("device", one, "inconclusive", why, action) for one in devices]
 
 
-async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) -> _Output:
+async def _probe(
+    arguments: list[str], devices: Sequence[Device], level: Level, *, at_once: bool
+) -> _Output:
     """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child ended."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "gpuprobe", *arguments),
@@ -189,7 +193,7 @@ async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) 
         async with asyncio.timeout(PROBE_WITHIN_S[level]):
             said, complained = await child.communicate()
     finally:
-        await _end(child)
+        await _end(child, at_once=at_once)
     try:
         return msgspec.json.decode(said, type=_Output)
     except msgspec.MsgspecError:
@@ -199,9 +203,10 @@ async def _probe(arguments: list[str], devices: Sequence[Device], level: Level) 
         ) from None
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
-    """Have a child end that has not: between two slices, or else at once."""
-    for number, within_s in ((signal.SIGTERM, GIVES_WAY_WITHIN_S), (signal.SIGKILL, KILLED_WITHIN_S)):
+async def _end(child: asyncio.subprocess.Process, *, at_once: bool) -> None:
+    """Have a child end that has not: between two slices of a GPU's time, or else, and where there is no GPU, at once."""
+    killed = (signal.SIGKILL, KILLED_WITHIN_S)
+    for number, within_s in (killed,) if at_once else ((signal.SIGTERM, GIVES_WAY_WITHIN_S), killed):
         if child.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -3,11 +3,12 @@
 A mesh, and beside it one more agent as a process of its own, with eight GPUs of a double of NVML (compiled here, from
 ``node_agent.doubles``). An XID is put into the double; then it is looked at the bus when the agent's fact and placement's
 cordon come. There is no GPU: the node's checks are inconclusive, and it is cordoned by hand between two errors, so that each
-is decided anew.
+is decided anew. Then checks of rehearsed GPUs are ended for work, at moments of all kinds.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -21,7 +22,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from node_agent.devices.rehearsal import Rehearsal
 from node_agent.doubles.nvml import Scenario
+from node_agent.probing import GaveWay, Probing
 
 from mesh_tools.bench.start import up
 from mesh_tools.bench.tree import Tree
@@ -40,7 +43,9 @@ BOUNDS = {
     "stuck_noticed_s": 10.0,
     "idle_core_pct": 0.5,
     "rss_mb": 150.0,
+    "gave_way_p99_ms": 50.0,
 }
+GAVE_WAY_TIMES = 60
 MS = 1_000
 
 
@@ -80,6 +85,7 @@ def main(argv: list[str], *, as_json: bool) -> int:
         subprocess.run([sys.executable, "-P", "-m", "node_agent.doubles.build", name], check=True)
         with up(folder, "--bare", "--nodes", "1") as (ready, _, _):
             figures = asyncio.run(measure(folder, ready, wanted.errors))
+        figures |= asyncio.run(gave_way(folder))
     print(
         f"{wanted.errors} XIDs of {GPUS} GPUs of a double of NVML, through a real bus and a real placement"
     )
@@ -128,6 +134,25 @@ async def measure(folder: Path, ready: dict[str, Any], errors: int) -> dict[str,
         "errors": errors,
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
+    }
+
+
+async def gave_way(folder: Path, times: int = GAVE_WAY_TIMES) -> dict[str, Any]:
+    """Return how long a check of rehearsed GPUs takes to be gone once work is assigned: the agent's part, without a GPU's."""
+    devices = Rehearsal(NODE, GPUS, folder)
+    probing, took = Probing(devices, folder), []
+    for number in range(times):
+        checking = asyncio.create_task(probing.check(devices.listed(), "deep"))
+        # Another moment of it each time, from before it is loaded.
+        await asyncio.sleep(number / times)
+        began = time.perf_counter()
+        await probing.give_way([one.device_id for one in devices.listed()])
+        took.append(time.perf_counter() - began)
+        with contextlib.suppress(GaveWay):
+            await checking
+    return {
+        "gave_way_p50_ms": round(statistics.median(took) * MS, 1),
+        "gave_way_p99_ms": round(_p99(took) * MS, 1),
     }
 
 
