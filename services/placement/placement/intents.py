@@ -5,13 +5,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from mesh_contracts.placement import Intent, MemberSpec
-from meshkit.store import Transaction
+from meshkit.store import Row, Transaction
 
 from placement import jobstore, leasestore, logs, members, reading
 from placement.domain.fleet import Placed, Wanted
-from placement.domain.jobs import rendezvous
+from placement.domain.jobs import WantedJob, rendezvous
 from placement.domain.members import Member
 from placement.domain.show import instance_of, intent_of
+
+KNOWN_MAX = 16_384
+"""Jobs that are remembered beside the database."""
+
+
+class _Known(dict[str, WantedJob]):
+    """Jobs by id, as they were at some moment: only what never changes counts of them."""
 
 
 async def put_intent(tx: Transaction, node_id: str) -> None:
@@ -21,24 +28,30 @@ async def put_intent(tx: Transaction, node_id: str) -> None:
 
 async def put_intents(tx: Transaction, node_ids: Sequence[str]) -> None:
     """Have the bucket hold all that some nodes should run."""
-    rows = await tx.rows(
-        "SELECT node_id, check_wished FROM node WHERE node_id = ANY($1::text[])", list(node_ids)
-    )
-    checks = {row["node_id"]: row["check_wished"] for row in rows}
-    for node_id, intent in (await _intents(tx, checks, sorted(checks))).items():
+    nodes = {row["node_id"]: row for row in await reading.nodes_of(tx, node_ids)}
+    for node_id, intent in (await _intents(tx, nodes, sorted(nodes))).items():
         await tx.put("intents", node_id, intent)
 
 
 async def all_intents(tx: Transaction) -> dict[str, Intent]:
     """Return the whole bucket ``intents``."""
-    checks = {row["node_id"]: row["check_wished"] for row in await reading.all_nodes(tx)}
-    return await _intents(tx, checks, None)
+    nodes = {row["node_id"]: row for row in await reading.all_nodes(tx)}
+    return await _intents(tx, nodes, None)
+
+
+def know(tx: Transaction, jobs: Iterable[WantedJob]) -> None:
+    """Remember jobs that were just written: what is told of them to their nodes never changes, and is not read again."""
+    known = tx.beside.setdefault(_Known, _Known())
+    for job in jobs:
+        if len(known) >= KNOWN_MAX:
+            known.clear()
+        known[job.job_id] = job
 
 
 async def _intents(
-    tx: Transaction, checks: Mapping[str, int], only: Sequence[str] | None
+    tx: Transaction, nodes: Mapping[str, Row], only: Sequence[str] | None
 ) -> dict[str, Intent]:
-    """Return the intents of nodes by their ids; ``only`` those, where not all are meant."""
+    """Return the intents of ``nodes`` by their ids; ``only`` those, where not all are meant."""
     running: dict[str, list[tuple[Wanted, Placed]]] = defaultdict(list)
     wanted: dict[str, Wanted] = {}
     for item in await reading.running_on(tx, only):
@@ -50,14 +63,16 @@ async def _intents(
     there: dict[str, list[Member]] = defaultdict(list)
     for member in await members.on_nodes(tx, only):
         there[member.node_id].append(member)
-    begun = {node: _begun(running[node], there[node]) for node in checks}
+    begun = {node: _begun(running[node], there[node]) for node in nodes}
     there_now = [one for _, stays in begun.values() for one in stays]
     runs_now = [item for runs, _ in begun.values() for _, item in runs]
     ids = [one.workload_id for one in there_now] + [one.workload_id for one in runs_now]
     wished = await logs.wished(tx, ids)
-    specs = await _specs(tx, there_now, wished)
+    specs = await _specs(tx, there_now, wished, nodes)
     return {
-        node: intent_of(node, checks[node], runs, [specs[one.workload_id] for one in stays], wished)
+        node: intent_of(
+            node, nodes[node]["check_wished"], runs, [specs[one.workload_id] for one in stays], wished
+        )
         for node, (runs, stays) in begun.items()
     }
 
@@ -101,20 +116,36 @@ def _stays(item: Member) -> bool:
     return goes or (item.kind == "lease" and item.step in {"erase", "attest"} and item.holds)
 
 
+async def _jobs(tx: Transaction, ids: Sequence[str]) -> dict[str, WantedJob]:
+    """Return those of the ids that are jobs', as they were when they were asked for."""
+    known = tx.beside.setdefault(_Known, _Known())
+    found = {one: known[one] for one in ids if one in known}
+    missing = [one for one in ids if one not in found]
+    if missing:
+        loaded = await jobstore.load_all(tx, missing)
+        know(tx, loaded.values())
+        found |= loaded
+    return found
+
+
 async def _specs(
-    tx: Transaction, items: Sequence[Member], wished: Mapping[str, int]
+    tx: Transaction, items: Sequence[Member], wished: Mapping[str, int], nodes: Mapping[str, Row]
 ) -> dict[str, MemberSpec]:
     """Return what each member is to its node, by its workload's id; ``wished`` is the last wish for each log."""
     owners = sorted({item.owner_id for item in items})
-    jobs = await jobstore.load_all(tx, owners) if owners else {}
+    jobs = await _jobs(tx, owners)
     leases = await leasestore.load_all(tx, owners) if len(jobs) < len(owners) else {}
     servers = {one: len(await members.of_owner(tx, one)) for one in leases}
-    firsts = await members.firsts(tx, sorted(jobs)) if jobs else {}
+    # Who is alone is its gang's first itself.
+    gangs = sorted(one for one, job in jobs.items() if job.wished.members > 1)
+    firsts = await members.firsts(tx, gangs) if gangs else {}
     specs: dict[str, MemberSpec] = {}
     for item in items:
         job = jobs.get(item.owner_id)
         owner = job or leases[item.owner_id]
-        first = firsts.get((item.owner_id, item.attempt))
+        alone = job is not None and job.wished.members == 1
+        address = nodes[item.node_id]["address"] if alone else None
+        first = address or firsts.get((item.owner_id, item.attempt))
         specs[item.workload_id] = MemberSpec(
             workload_id=item.workload_id,
             kind=item.kind,

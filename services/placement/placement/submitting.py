@@ -17,7 +17,7 @@ from meshkit.errors import NotHeardYet
 from meshkit.store import Transaction
 from meshkit.together import Asked as TogetherAsked
 
-from placement import jobstore, members, memory, nodes, owners, reading, work
+from placement import intents, jobstore, members, memory, nodes, owners, reading, work
 from placement.domain import jobs
 from placement.domain.admit_work import JOBS_PER_PROJECT_MAX, bad_job
 from placement.domain.engine.wish import Asked, Placed, Queued, Refused, Wish
@@ -27,7 +27,6 @@ from placement.domain.lacks import waits_for, why_not
 from placement.domain.members import Member, Taken, Turn
 from placement.domain.telling import begun, of_job, queued
 from placement.domain.wishes import at_of, milliseconds, wish_of_job
-from placement.intents import put_intents
 from placement.naming import sees_all, taken, the_project
 from placement.reading import Project
 from placement.sitememory import Memory
@@ -160,7 +159,8 @@ class _Batch:
         await jobstore.keep_all(tx, kept)
         await members.seat(tx, seats, attempt=1, now=self._now)
         await tx.tell_all(facts)
-        await put_intents(tx, sorted({item.node_id for _, item, _ in seats}))
+        intents.know(tx, kept)
+        await intents.put_intents(tx, sorted({item.node_id for _, item, _ in seats}))
 
     def _become(self, one: _Decided, devices: Devices) -> tuple[WantedJob, list[Taken], Any]:
         """Return a job as it is once it was decided about, its members, and what is told."""
