@@ -100,6 +100,23 @@ def test_a_limit_holds_for_what_was_booked_too() -> None:
     assert started(hall.release(soft[0])) == ["lease"]
 
 
+def test_what_sits_in_a_reservation_counts_below_its_owners_limit() -> None:
+    hall = Hall()
+    hall.quota("acme", gpus=8, limit=8)
+    start, end = hall.now + HOUR, hall.now + 3 * HOUR
+    booked = hall.reserve("acme", start, end, size=Size(gpus=4))
+    assert isinstance(booked, Booked)
+    hall.tick(start)
+    hall.placed("acme", 4, kind="lease", reservation=booked.name, workload="lease")
+    lacks = short(hall.ask("acme", 5, preemptible=True))
+    assert (lacks.code, lacks.have, lacks.want) == ("limit", 4_000, 5_000)
+    hall.placed("acme", 4, preemptible=True)
+    lacks = short(hall.ask("acme", 1, preemptible=True))
+    assert (lacks.code, lacks.have) == ("limit", 0)
+    hall.release("lease")
+    hall.placed("acme", 4, preemptible=True)
+
+
 def test_work_that_cannot_be_preempted_takes_its_own_projects_guarantee_from_work_that_can() -> None:
     hall = shared()
     soft = [hall.placed("acme/red", 2, preemptible=True).workload for _ in range(3)]

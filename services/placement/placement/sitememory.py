@@ -201,6 +201,7 @@ class Memory:
         self._base.begin(Engine().snapshot() if kept is None else snapshot_of(kept[1]))
         self._restore()
         self.seq = self._kept_at = 0 if kept is None else kept[0]
+        self._base.decided_s = 0.0
 
     def _again(self, row: Row) -> None:
         """Decide again what was decided; where it comes out otherwise have it as it was decided, and say so."""

@@ -21,7 +21,8 @@ class Charge(msgspec.Struct, frozen=True, array_like=True):
 class Branch:
     """One organisation or project: its quota, and what it holds in milli of GPU.
 
-    ``stuck`` is the part of ``firm`` that cannot be preempted.
+    ``stuck`` is the part of ``firm`` that cannot be preempted; ``inside`` is what sits in reservations: no guarantee
+    counts it twice, and every limit counts it.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,19 +30,20 @@ class Branch:
         self.guarantee, self.weight = 0, 1
         self.limit: int | None = None
         self.domains: dict[str, int] = {}
-        self.firm = self.stuck = self.lent = 0
+        self.firm = self.stuck = self.lent = self.inside = 0
         self.within, self.beyond = Account(), Account()
 
     @property
     def held(self) -> int:
         """What it holds in all."""
-        return self.firm + self.lent
+        return self.firm + self.lent + self.inside
 
     def take(self, other: "Branch") -> None:
         """Have it be as another is; what becomes of either does not touch the other."""
         self.guarantee, self.weight, self.limit = other.guarantee, other.weight, other.limit
         self.domains = other.domains.copy()
-        self.firm, self.stuck, self.lent = other.firm, other.stuck, other.lent
+        self.firm, self.stuck = other.firm, other.stuck
+        self.lent, self.inside = other.lent, other.inside
         self.within, self.beyond = other.within.copy(), other.beyond.copy()
 
     def restore(self, kept: "Kept", counted: "Branch | None") -> None:
@@ -56,11 +58,11 @@ class Branch:
         )
 
     def add(self, charge: Charge, sign: int) -> None:
-        """Count a charge more (``sign`` 1) or less (-1); what is in a reservation is counted with that."""
-        if charge.booked:
-            return
+        """Count a charge more (``sign`` 1) or less (-1); what is in a reservation is guaranteed with that."""
         milli = sign * charge.amount.gpu
-        if charge.borrowed:
+        if charge.booked:
+            self.inside += milli
+        elif charge.borrowed:
             self.lent += milli
         else:
             self.firm += milli

@@ -226,9 +226,9 @@ class Quota:
     def _sum(self) -> None:
         """Sum anew what is held: it is not summed up as long as there are no quotas."""
         for above in self.organizations.values():
-            above.firm = above.stuck = above.lent = 0
+            above.firm = above.stuck = above.lent = above.inside = 0
             for one in above.projects.values():
-                one.firm = one.stuck = one.lent = 0
+                one.firm = one.stuck = one.lent = one.inside = 0
                 for charge in one.held_by.values():
                     for branch in (one, above):
                         branch.add(charge, 1)

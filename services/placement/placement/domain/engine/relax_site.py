@@ -88,6 +88,8 @@ def least_workload(lack: Lack) -> Relaxation | None:
         if workload not in tried:
             sure = plain and (lines.card[line] != SEVERAL or lines.milli_each[line] == MILLI_PER_GPU)
             sure = sure and (not lack.wish.size.mig or lines.slices[line] != SEVERAL)
+            # One that was put down to fewer members than it has: a single end may not do.
+            sure = sure and lack.engine.site.slots[lines.row[line]] >= 0
             if sure or _admits(lack, workload, around):
                 return Relaxation("workload", 1, (workload,))
             tried[workload] = None
