@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from meshkit.store import Transaction
 
+Stands = tuple[str, str, str]
+"""A workload, the node it is on, and its state."""
+
 
 async def nodes_by_state(tx: Transaction, site: str) -> dict[tuple[str, bool], list[str]]:
     """Return a site's nodes by state (``maintenance``: a window has emptied them), those silent with others apart."""
@@ -43,21 +46,18 @@ async def tally(tx: Transaction, site: str) -> dict[tuple[str, str], int]:
     return {(row["what"], row["state"]): row["many"] for row in rows}
 
 
-async def engines_on(tx: Transaction, node_ids: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return the replicas on some nodes that have not ended: each one's workload, its node, its state."""
-    rows = await tx.rows(
-        "SELECT workload_id, node_id, state FROM workload WHERE state NOT IN ('stopped', 'failed')"
-        " AND node_id = ANY($1)",
-        list(node_ids),
-    )
-    return [(row["workload_id"], row["node_id"], row["state"]) for row in rows]
+async def engines_on(tx: Transaction, node_ids: Sequence[str]) -> list[Stands]:
+    """Return the replicas on some nodes that have not ended."""
+    return await _stand(tx, "workload WHERE state NOT IN ('stopped', 'failed')", node_ids)
 
 
-async def members_on(tx: Transaction, node_ids: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return what is there of jobs and leases on some nodes: each one's workload, its node, its state."""
-    rows = await tx.rows(
-        "SELECT workload_id, node_id, state FROM member WHERE (holds OR state NOT IN ('stopped', 'failed'))"
-        " AND node_id = ANY($1)",
-        list(node_ids),
-    )
+async def members_on(tx: Transaction, node_ids: Sequence[str]) -> list[Stands]:
+    """Return what is there of jobs and leases on some nodes."""
+    there = "member WHERE (holds OR state NOT IN ('stopped', 'failed'))"
+    return await _stand(tx, there, node_ids)
+
+
+async def _stand(tx: Transaction, there: str, node_ids: Sequence[str]) -> list[Stands]:
+    sql = f"SELECT workload_id, node_id, state FROM {there} AND node_id = ANY($1)"  # noqa: S608 - of this file alone
+    rows = await tx.rows(sql, list(node_ids))
     return [(row["workload_id"], row["node_id"], row["state"]) for row in rows]
