@@ -39,8 +39,7 @@ def cgroups(tmp_path: Path) -> Iterator[Cgroups]:
     except NoCgroups as why:
         pytest.skip(str(why))
     yield made
-    made.leave()
-    assert not any(top.exists() for top in made.tops.values()), "nothing is left of it"
+    assert not own(made), "nothing is left of it"
 
 
 @pytest.fixture
@@ -52,6 +51,11 @@ async def here(cgroups: Cgroups, tmp_path: Path) -> AsyncIterator[Host]:
 
 def runs(program: str, **resources: int) -> Any:
     return member(sys.executable, "-c", program, resources=Resources(**resources))
+
+
+def own(cgroups: Cgroups) -> list[Path]:
+    """Return the groups that there are of an agent."""
+    return [top for top in cgroups.tops.values() if top.exists()]
 
 
 def left(cgroups: Cgroups, wished: Any) -> list[Path]:
@@ -133,3 +137,24 @@ async def test_what_a_killed_shim_left_is_ended_by_the_agent_that_starts_next(
     here.agent()
     await until(lambda: not lives(found.engine_pid or 0))
     assert left(here.cgroups, wished) == []
+
+
+async def test_an_agent_that_was_killed_leaves_no_group_once_its_last_workload_has_ended(
+    here: Host,
+) -> None:
+    wished = [runs(BUSY, memory_mib=256) for _ in range(2)]
+    agent = here.agent()
+    agent.wish(wished)
+    for one in wished:
+        await until((here.folder / one.workload_id / "work" / "begun").exists)
+    found = here.found(wished[0])
+    await agent.leave()
+    assert here.cgroups is not None
+    assert own(here.cgroups)
+    # The one is told to end, as if by the agent in its last moment; the other because whoever owns the node is gone.
+    assert found.shim_pid is not None
+    os.kill(found.shim_pid, signal.SIGTERM)
+    await until(lambda: process.ended(found.shim_pid or 0))
+    assert own(here.cgroups)
+    here.cut_lifeline()
+    await until(lambda: not own(here.cgroups) if here.cgroups else False)

@@ -1,6 +1,7 @@
 """Control groups as version 2 wants them, on a folder that stands for the kernel's."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,27 @@ def test_a_kernel_without_control_groups_is_named(tmp_path: Path) -> None:
         Cgroups.find(tmp_path, root=tmp_path, own=tmp_path / "own")
     with pytest.raises(NoCgroups, match="may make no control groups"):
         Cgroups.find(tmp_path, root=tmp_path, own=tmp_path / "nothing")
+
+
+def test_a_workload_that_begins_as_the_agents_group_goes_makes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroups, "_bound", lambda _file, _value: None)
+    made = Cgroups.find(tmp_path / "data", **kernel(tmp_path, "cpu memory", "agents"))
+    times = 0
+
+    def gone(group: Path) -> None:
+        """The last of the others ends right after the agent's group was made."""
+        nonlocal times
+        times += 1
+        if times < again:
+            shutil.rmtree(group)
+
+    again = 3
+    monkeypatch.setattr(cgroups, "_enable", gone)
+    [workload] = made.make("workload_1", 64, 0)
+    assert (workload.is_dir(), times) == (True, again)
+    times, again = 0, cgroups.MAKE_TRIES + 1
+    made.remove("workload_1")
+    with pytest.raises(OSError, match="was gone 5 times"):
+        made.make("workload_1", 64, 0)

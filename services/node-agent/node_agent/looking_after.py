@@ -108,11 +108,6 @@ class LookingAfter:
         if self._cgroups is not None:
             self._cgroups.sweep(here)
 
-    def leave(self) -> None:
-        """Leave nothing of the agent's own behind; what runs keeps what is its."""
-        if self._cgroups is not None:
-            self._cgroups.leave()
-
     async def watch_over(self, held: Held) -> None:
         """Look again and again until it has ended, and tell what it comes to."""
         while True:

@@ -126,7 +126,6 @@ class Workloads:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._looking_after.leave()
 
     def _interrupted(self, held: Held) -> None:
         """Have an engine begin anew where it was, and a member of a job be told of as over."""

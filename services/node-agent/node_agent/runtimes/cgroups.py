@@ -1,7 +1,7 @@
 """Bounds that the kernel holds: a control group for each workload, with its memory and its CPU (version 1 or 2).
 
-The groups of one agent stand in one of its own, below the group that the agent itself was started in. In version 2
-that has to be the agent's alone (systemd: ``Delegate=yes``): it moves itself into a leaf of it, as the kernel asks.
+The groups of one agent stand in one of its own, below the group that the agent itself was started in; it is there
+while one of them is, so that nothing stays behind whoever of them ends last. In version 2 the group above has to be the agent's alone (systemd: ``Delegate=yes``): it moves itself into a leaf of it, as the kernel asks.
 Sources: Linux ``admin-guide/cgroup-v2.rst`` and ``admin-guide/cgroup-v1/``.
 """
 
@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,6 +25,8 @@ CONTROLLERS = ("memory", "cpu")
 LEAF = "mesh-agent"
 EMPTY_WITHIN_S = 1.0
 """How long what was killed in a group may take to be gone."""
+MAKE_TRIES = 5
+"""The agent's group goes with the last in it: a workload that begins in that moment makes it anew."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +54,12 @@ class Cgroups:
             name = f"mesh-{sha256(str(agent.resolve()).encode()).hexdigest()[:12]}"
             tops = _tops_1(root, groups) if version == 1 else _tops_2(root, groups)
             made = {controller: top / name for controller, top in tops.items()}
-            for top in set(made.values()):
-                top.mkdir(exist_ok=True)
-                if version == 2:
-                    _enable(top)
+            groups_of_it = cls(made, version)
+            groups_of_it._begin(made.values())
+            groups_of_it._leave()
         except OSError as fault:
             raise NoCgroups(f"it may make no control groups: {fault}") from fault
-        return cls(made, version)
+        return groups_of_it
 
     def make(self, name: str, memory_mib: int, cpu_milli: int) -> list[Path]:
         """Return the groups that bound one workload, made anew; none where nothing is to be bounded.
@@ -73,8 +74,8 @@ class Cgroups:
             quota = max(QUOTA_LEAST_US, cpu_milli * PERIOD_US // 1_000)
             bounds.setdefault(self.tops["cpu"] / name, {}).update(_cpu(self.version, quota))
         try:
+            self._make(bounds)
             for group, files in bounds.items():
-                group.mkdir()
                 for file, value in files.items():
                     _bound(group / file, value)
         except OSError:
@@ -82,25 +83,47 @@ class Cgroups:
             raise
         return list(bounds)
 
+    def _begin(self, tops: Iterable[Path]) -> None:
+        """Have those of the agent's own groups."""
+        for top in set(tops):
+            top.mkdir(exist_ok=True)
+            if self.version == 2:
+                _enable(top)
+
+    def _make(self, groups: Collection[Path]) -> None:
+        """Have those groups, and the agent's own around them."""
+        for again in range(MAKE_TRIES):
+            try:
+                self._begin(group.parent for group in groups)
+                for group in groups:
+                    group.mkdir(exist_ok=again > 0)
+            except FileNotFoundError:
+                continue
+            return
+        raise OSError(f"the group of {self.tops['memory']} was gone {MAKE_TRIES} times")
+
     def remove(self, name: str) -> None:
         """End what is left in a workload's groups, and forget them; those that are not there are forgotten."""
         for top in set(self.tops.values()):
             group = top / name
             if group.is_dir():
                 _empty(group)
-
-    def leave(self) -> None:
-        """Forget the agent's own groups, where nothing runs in them."""
-        for top in set(self.tops.values()):
-            with contextlib.suppress(OSError):
-                top.rmdir()
+        self._leave()
 
     def sweep(self, keep: Collection[str]) -> None:
         """Forget the groups of workloads that are not here any more."""
         for top in set(self.tops.values()):
-            for group in [one for one in top.iterdir() if one.is_dir() and one.name not in keep]:
+            there = list(top.iterdir()) if top.is_dir() else []
+            for group in [one for one in there if one.is_dir() and one.name not in keep]:
                 logger.warning("what was left of %s is ended", group.name)
                 _empty(group)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Forget the agent's own groups, where nothing is in them."""
+        for top in set(self.tops.values()):
+            with contextlib.suppress(OSError):
+                top.rmdir()
 
 
 def _memory(version: int, most: int) -> dict[str, str]:

@@ -218,12 +218,11 @@ class Shim:
             if most is not None:
                 self.write("error", f"it took more than its {most // MIB} MiB of memory")
             empty(group)
-            if self.why == "lifeline":
-                try:  # noqa: SIM105 - as above
-                    # The last of an agent that is gone, too, takes that one's groups along.
-                    os.rmdir(os.path.dirname(group))  # noqa: PTH106, PTH120 - as above
-                except OSError:
-                    pass
+            try:  # noqa: SIM105 - as above
+                # The last of its agent takes that one's group along: it may be gone by now.
+                os.rmdir(os.path.dirname(group))  # noqa: PTH106, PTH120 - as above
+            except OSError:
+                pass
         self.write("exit", f"{code} {self.why}\n")
 
 
