@@ -15,7 +15,18 @@ from tests.mesh.harness import ROOT, Mesh, free_port, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 FENCE = re.compile(r"^```sh (\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SAMPLES = {"start", "call", "watch", "bound", "scale", "explain", "place", "events", "break"}
+SAMPLES = {
+    "start",
+    "call",
+    "watch",
+    "bound",
+    "tenant",
+    "scale",
+    "explain",
+    "place",
+    "events",
+    "break",
+}
 
 
 def blocks() -> dict[str, str]:
@@ -120,6 +131,13 @@ def test_a_project_is_given_a_budget_and_limits(clone: Path, started: Mesh) -> N
     said = shell(clone, "bound")
     assert "hard budget" in said
     assert "5.000000" in said
+
+
+def test_another_tenant_is_let_in_and_sees_only_what_is_its(clone: Path, started: Mesh) -> None:
+    said = shell(clone, "tenant")
+    assert "small is serving" in said
+    assert re.search(r"^small +research +serving", said, re.MULTILINE)
+    assert not re.search(r"^tiny +demo", said, re.MULTILINE)
 
 
 def test_an_endpoint_is_led_and_scaled(clone: Path, started: Mesh) -> None:

@@ -215,7 +215,15 @@ def _environment(said: list[str]) -> dict[str, str]:
 
 def _list(wanted: argparse.Namespace, plural: str, columns: list[Column], empty: str) -> None:
     query = {"ended": "true"} if wanted.ended else {}
-    items = door(wanted).items(f"/api/v1/{plural}", **query)
+    mesh = door(wanted)
+    items = mesh.items(f"/api/v1/{plural}", **query)
+    if (
+        not (items or wanted.ended or wanted.json)
+        and mesh.call("GET", f"/api/v1/{plural}?ended=true&limit=1")["items"]
+    ):
+        empty = (
+            f"none waits or runs; those that have ended: mesh {plural.removesuffix('s')} list --ended"
+        )
     if wanted.json:
         show.out({"items": items})
     else:
