@@ -72,6 +72,9 @@ async def test_a_field_that_is_unknown_or_wrong_is_named_and_nobody_is_asked(
     ):
         found = await said(here.post("/api/v1/endpoints", body), 422)
         assert (found["code"], found["param"]) == (code, param), body
+        assert "regex" not in found["detail"]
+    named = await said(here.post("/api/v1/endpoints", {**WISH, "name": "Not A Name"}), 422)
+    assert "Expected a name: 1 to 63 lower-case letters" in named["detail"]
     headers = {"authorization": f"Bearer {here.key}", "content-type": "application/json"}
     url = f"{here.base}/api/v1/endpoints"
     await said(here.http.post(url, data=b"{not json", headers=headers), 400)

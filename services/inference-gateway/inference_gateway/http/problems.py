@@ -13,11 +13,18 @@ from litestar.exceptions import (
 )
 from mesh_contracts import wire
 from mesh_contracts.ask import Problem
+from mesh_contracts.units import ID_PATTERN, NAME_PATTERN, SITE_PATTERN
 
 from inference_gateway.domain.faults import Fault
 from inference_gateway.http.wire import body_late
 
 PROBLEM_JSON = "application/problem+json"
+PATTERNS = {
+    ID_PATTERN: "an id, like `request_01a21cc3-55ed-7ff9-909f-b8d91624e3b1`",
+    NAME_PATTERN: "a name: 1 to 63 lower-case letters, digits, dots and dashes, the first and last no dot or dash",
+    SITE_PATTERN: "a site: 1 to 32 lower-case letters, digits and dashes, the first and last no dash",
+}
+"""What people call what a pattern takes."""
 
 
 class Refused(Exception):
@@ -152,6 +159,8 @@ def _wrong(what: str, where: str, part: str) -> Problem:
     if unknown or "missing required field" in what:
         param = f"{where + '.' if where else ''}{what.split('`')[1]}"
     at = f" at {where}" if where else ""
+    for pattern, meant in PATTERNS.items():
+        what = what.replace(f"`str` matching regex {pattern!r}", meant)
     return Problem(
         title="Invalid request",
         status=422,
