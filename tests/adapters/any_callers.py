@@ -1,7 +1,7 @@
 """Callers who ask placement for whatever comes into their heads, and remember what they were answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -31,6 +31,7 @@ from mesh_contracts.placement import (
     ReleaseLease,
     Replicas,
     RequestLease,
+    Resources,
     ReturnNode,
     SetCap,
     SetQuota,
@@ -50,13 +51,16 @@ OWN_MAX = 5
 """Jobs, leases and endpoints that one caller lets be at a time."""
 PATIENCE_S = 90.0
 
-Draw = tuple[int, Callable[["Caller"], Any]]
+Draw = tuple[float, Callable[["Caller"], Any]]
 
 
 class Caller:
     """One of those who ask at the same time, each with chances of its own."""
 
-    def __init__(self, bus: Bus, world: World, kept: Kept, number: int, seed: int) -> None:
+    def __init__(
+        self, bus: Bus, world: World, kept: Kept, number: int, seed: int, mix: Sequence[Draw]
+    ) -> None:
+        self._mix = mix
         self._bus, self._world, self._kept = bus, world, kept
         self._chance = Random(f"{seed} caller {number}")
         self._name = f"c{number}"
@@ -66,7 +70,7 @@ class Caller:
         self._own: dict[str, dict[str, Any]] = {"job": {}, "lease": {}, "endpoint": {}}
 
     async def run(self, goes_on: Callable[[], bool]) -> None:
-        weights, draws = [one for one, _ in DRAWS], [one for _, one in DRAWS]
+        weights, draws = [one for one, _ in self._mix], [one for _, one in self._mix]
         while goes_on():
             (draw,) = self._chance.choices(draws, weights)
             await draw(self)
@@ -89,6 +93,15 @@ class Caller:
             "restarts_max": one([0, 1, 3]),
         }
         await self._make("job", SubmitJob, **wished)
+
+    async def submit_one(self) -> None:
+        """Submit what is alone and small, and would be anywhere."""
+        card = self._chance.choice([{"gpus": 1}, {"gpu_milli": 250}, {"gpu_milli": 600}, {}])
+        wished = {
+            "resources": Resources(**card, memory_mib=1),
+            "run_max_s": self._chance.choice([0, 0, 5]),
+        }
+        await self._make("job", SubmitJob, command=RUN, residency=any_shapes.anywhere(), **wished)
 
     async def request(self) -> None:
         one, now = self._chance.choice, SystemClock().now()
@@ -265,24 +278,3 @@ class Caller:
 
     def _node(self) -> str:
         return self._chance.choice(self._world.nodes)
-
-
-DRAWS: list[Draw] = [
-    (22, Caller.submit),
-    (14, Caller.cancel),
-    (8, Caller.request),
-    (7, Caller.release),
-    (9, Caller.create),
-    (6, Caller.change),
-    (8, Caller.delete),
-    (4, Caller.set_quota),
-    (5, Caller.set_cap),
-    (1, Caller.cordon),
-    (2, Caller.drain),
-    (6, Caller.bring_back),
-    (3, Caller.maintain),
-    (1, Caller.check),
-    (1, Caller.rearm),
-    (3, Caller.explain),
-    (4, Caller.look),
-]

@@ -22,7 +22,8 @@ ORDER BY owner, number
 """
 PLACES = """
 SELECT job_id AS id, place, ended_at IS NOT NULL AS over, due_at FROM job
-UNION ALL SELECT lease_id, place, ended_at IS NOT NULL, due_at FROM lease
+WHERE place <> 'none' OR ended_at IS NULL
+UNION ALL SELECT lease_id, place, ended_at IS NOT NULL, due_at FROM lease WHERE place <> 'none' OR ended_at IS NULL
 """
 WRITTEN_MAX = 200_000
 """Decisions that are written down of a run in which something was wrong."""

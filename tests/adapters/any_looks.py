@@ -26,8 +26,9 @@ SELECT j.job_id AS id, j.state, j.place, (j.wished::jsonb ->> 'members')::intege
     array_agg(m.number ORDER BY m.number) FILTER (WHERE m.attempt = j.attempt AND m.replaced_by IS NULL) AS numbers,
     count(*) FILTER (WHERE m.holds) AS holding,
     count(*) FILTER (WHERE m.holds AND m.attempt <> j.attempt) AS stale
-FROM job j LEFT JOIN member m USING (job_id)
-WHERE j.place <> 'none' OR j.ended_at IS NULL OR m.holds GROUP BY j.job_id
+FROM job j LEFT JOIN member m USING (job_id) WHERE j.job_id IN (
+    SELECT job_id FROM job WHERE place <> 'none' OR ended_at IS NULL UNION SELECT job_id FROM member WHERE holds)
+GROUP BY j.job_id
 """
 
 

@@ -27,6 +27,11 @@ def residency(chance: Random) -> Residency:
     return Residency(jurisdictions=places)
 
 
+def anywhere() -> Residency:
+    """Return all countries of the site."""
+    return Residency(jurisdictions=["FR", "DE"])
+
+
 def near(chance: Random) -> Near:
     """Return how near members must be, or should."""
     level = chance.choice([None, None, None, None, "rack", "nvlink", "pdu"])

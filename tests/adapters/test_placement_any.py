@@ -1,6 +1,7 @@
 """Whatever sixteen callers ask of two placements, and whatever befalls these: nothing is given twice, lost or left.
 
-``MESH_ANY_SEED`` draws otherwise; ``MESH_ANY_OPERATIONS`` and ``MESH_ANY_MINUTES`` bound the full-size proof.
+``MESH_ANY_SEED`` draws otherwise; ``MESH_ANY_OPERATIONS`` and ``MESH_ANY_MINUTES`` bound the full-size proof, and
+``MESH_ANY_MIX`` names what is asked in it: ``crowded``, or ``brisk`` (``any_mixes``).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from tests.adapters.any_ends import agree, answered, write_down
 from tests.adapters.any_faults import Trouble
 from tests.adapters.any_kept import Kept
 from tests.adapters.any_looks import Looks
+from tests.adapters.any_mixes import MIXES
 from tests.adapters.any_world import CALLERS, build, world
 from tests.adapters.roads import connected
 from tests.adapters.standby import BUCKETS, Processes, one_writer
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.slow
 SEED = int(os.environ.get("MESH_ANY_SEED", "20261126"))
 OPERATIONS = int(os.environ.get("MESH_ANY_OPERATIONS", "1000000"))
 MINUTES = float(os.environ.get("MESH_ANY_MINUTES", "30"))
+MIX = os.environ.get("MESH_ANY_MIX", "crowded")
 LOOK_EVERY_S, AGREE_EVERY = 1.0, 5
 """Seconds from look to look; looks from one comparison of the log with the tables to the next."""
 FAULTS_MAX = 5
@@ -44,8 +47,8 @@ SETTLE_S = 2.0
 class Run:
     """Callers, agents, trouble and looks, all at the same time."""
 
-    def __init__(self, folder: Path, url: str, dsn: str, seed: int) -> None:
-        self._folder, self._url = folder, url
+    def __init__(self, folder: Path, url: str, dsn: str, seed: int, mix: str = "crowded") -> None:
+        self._folder, self._url, self._mix = folder, url, mix
         self.processes = Processes(folder, url, dsn)
         self.seed, self.kept, self.faults = seed, Kept(), list[str]()
         self.took_s = 0.0
@@ -93,7 +96,8 @@ class Run:
             return self.kept.asked < operations and not late and len(self.faults) < FAULTS_MAX
 
         there = world(nodes, within_s)
-        callers = [Caller(bus, there, self.kept, number, self.seed) for number in range(CALLERS)]
+        mix = MIXES[self._mix]
+        callers = [Caller(bus, there, self.kept, one, self.seed, mix) for one in range(CALLERS)]
         async with asyncio.TaskGroup() as asking:
             for caller in callers:
                 asking.create_task(caller.run(goes_on))
@@ -130,7 +134,7 @@ class Run:
     def figures(self) -> str:
         kept, trouble = self.kept, self.trouble
         return (
-            f"\nplacement, whatever is asked: seed {self.seed}, {kept.asked} operations of {CALLERS} callers in"
+            f"\nplacement, whatever is asked: seed {self.seed} {self._mix}, {kept.asked} operations of {CALLERS} callers in"
             f" {self.took_s:.1f} s ({kept.asked / max(self.took_s, 0.1):.1f} a second), {self.looks.seq} decisions"
             f", {self.looks.count} looks ({self.looks.above_cap} above a cap and"
             f" {self.looks.above_limit} above a limit set below what was held), {dict(trouble.made)},"
@@ -176,7 +180,7 @@ async def test_a_million_operations_and_all_that_befalls_lose_and_double_nothing
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run = Run(tmp_path, nats_server.url, postgres.dsn("placement"), SEED)
+    run = Run(tmp_path, nats_server.url, postgres.dsn("placement"), SEED, MIX)
     await sound(run, OPERATIONS, MINUTES * 60, large=True)
     with capsys.disabled():
         sys.stdout.write(run.figures())
