@@ -14,6 +14,7 @@ from placement import move_asks, reading, turns
 from placement.domain.fleet import Occasion, Placed
 from placement.domain.moves import ASKED_FOR, TRIED_FOR_S
 from placement.pulse import COMPARE_EVERY
+from placement.settle import settle
 
 from tests.adapters.fleet import ADMIN
 from tests.adapters.watched import Hall
@@ -99,7 +100,7 @@ async def test_a_move_begins_once_there_is_room(hall: Hall) -> None:
     async with hall.store.transaction() as tx:
         occasion = Occasion(fact_id="occasion", occurred_at=hall.clock.now(), site=other.site)
         await tx.change("UPDATE endpoint SET deleted = true WHERE endpoint_id = $1", other.endpoint_id)
-        await turns.settle(tx, occasion, hall.clock.now(), endpoints=[other.endpoint_id])
+        await settle(tx, occasion, hall.clock.now(), endpoints=[other.endpoint_id])
         [ending] = await reading.load_workloads(tx, other.endpoint_id)
         await turns.now_ended(tx, occasion, hall.clock.now(), ending, ASKED_FOR)
     await hall.pass_(COMPARE_EVERY)

@@ -10,7 +10,7 @@ from mesh_contracts.placement import JobState, LeaseState, Reason, WorkloadState
 from meshkit.testing import NOW, envelope
 from placement.domain import jobs, limits
 from placement.domain.jobs import judge, show_job
-from placement.domain.members import LOST_FOR_S, Member, after, show_member
+from placement.domain.members import LOST_FOR_S, Member, after, show_members
 
 from tests.domain.holdings import World, changed, job, later, member
 
@@ -182,7 +182,7 @@ def test_a_server_that_is_begun_while_it_is_taken_back_has_to_be_erased() -> Non
 
 def test_all_that_waits_has_a_reason_and_past_its_limit_it_is_stuck() -> None:
     for state in get_args(WorkloadState):
-        shown = show_member(member(0, state=state), later(10**6))
+        [shown], _ = show_members([member(0, state=state)], later(10**6))
         rests = state in limits.MEMBER_AT_REST
         assert ("stuck" in {reason.code for reason in shown.reasons}) is not rests
     for states, table, at_rest in (

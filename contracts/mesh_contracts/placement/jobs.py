@@ -42,7 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Queued it has a ``position`` (1 is next) and, where that can be known, ``expected_start_at``.
     ``attempt`` counts its admissions, ``failures`` those that ended in a failure of its own and, of an
     ``elastic`` one, members that did. ``workloads`` are the members of the last attempt, each with the one
-    that it replaced last, and what still stops.
+    that it replaced last, and what still stops; ``workloads_left`` are more of them than one answer takes: then
+    those come first of whom there is something to say.
     ``generation`` rises with each change that somebody asked for.
     """
 
@@ -79,6 +80,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: Time | None = None
     ended_at: Time | None = None
     workloads: list[Workload] = []
+    workloads_left: Count = 0
 
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):

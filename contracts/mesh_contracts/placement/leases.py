@@ -43,7 +43,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Nobody else has anything on them from ``reserved`` until ``ended``. One that waits for room has a
     ``position`` (1 is next) and, where that can be known, ``expected_start_at``. A ``rehearsal`` is of servers
-    that are not there: nothing was powered, erased or attested.
+    that are not there: nothing was powered, erased or attested. ``workloads`` are its servers, ``workloads_left``
+    how many more there are than one answer takes.
     """
 
     id: LeaseId
@@ -74,6 +75,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended_at: Time | None = None
     rehearsal: bool = False
     workloads: list[Workload] = []
+    workloads_left: Count = 0
 
 
 class Leases(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,8 @@ class Transaction:
     beside: dict[Any, Any]
     """What the service holds in memory beside this database: the store's own, the same in each transaction."""
 
+    own: dict[Any, Any]
+    """What a service holds in memory of this transaction alone."""
     epoch: int
     """The epoch this is of: its commit is refused where another process leads in a later one."""
 
@@ -77,6 +79,7 @@ class Transaction:
     ) -> None:
         self._connection = connection
         self.beside = {} if beside is None else beside
+        self.own = {}
         self.epoch = epoch
         self._versions: dict[str, int] = {}
         self._counted: set[str] = set()
@@ -151,7 +154,7 @@ class Transaction:
         self._then.append(then)
 
     def before_commit(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do ``work`` within this, once its handlers are done."""
+        """Do ``work`` within this, once its handlers are done: what was asked for last comes first."""
         self._first.append(work)
 
     def at_end(self, then: Callable[[bool], None]) -> None:
@@ -160,8 +163,8 @@ class Transaction:
 
     async def flush(self) -> None:
         """Do what was to be done before the commit, and write what was told and put: the last thing."""
-        for work in self._first:
-            await work()
+        while self._first:
+            await self._first.pop()()
         if self._raised:
             keys = sorted(self._raised)
             await self._connection.execute(_KEEP_VERSIONS, keys, [self._versions[key] for key in keys])

@@ -26,15 +26,14 @@ from placement import (
     reading,
     replicas,
     store,
-    work,
 )
 from placement.domain.fleet import Placed, Server
 from placement.domain.health import last_checks, lost_of, on_checked, on_joined, on_unclean
 from placement.domain.leases import after_erasure
 from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intent
+from placement.later import look_later, settle_later
 from placement.scaling import rescale
-from placement.settle import settle
 from placement.turns import now_came, now_ended, now_ready, turn_node
 
 FORGED = "mesh_placement_forged_facts_total"
@@ -81,8 +80,8 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
         reason = lost_of(fact, member.devices, modes=member.kind == "job")
         if reason is not None and member.going:
             await members.move(tx, member, "failed", now, (reason,))
-            await work.look_at(tx, fact, now, member.owner_id)
-    await settle(tx, fact, now, endpoints=failed, node_id=fact.node_id)
+            await look_later(tx, fact, now, member.owner_id)
+    await settle_later(tx, fact, now, endpoints=failed, node_id=fact.node_id)
 
 
 async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) -> None:
@@ -99,7 +98,7 @@ async def on_health_changed(fact: HealthChanged, tx: Transaction, clock: Clock) 
     await store.keep_checks(tx, fact.node_id, last_checks(server, fact.checks))
     to = await breaking.through(tx, fact, now, server, on_checked(server, fact))
     await turn_node(tx, fact, now, server, to)
-    await settle(tx, fact, now, node_id=fact.node_id)
+    await settle_later(tx, fact, now, node_id=fact.node_id)
 
 
 async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clock) -> None:
@@ -115,7 +114,7 @@ async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clo
     if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
         await replicas.move(tx, item, "starting", now)
-        await settle(tx, fact, now, endpoints=[item.endpoint_id])
+        await settle_later(tx, fact, now, endpoints=[item.endpoint_id])
 
 
 async def on_workload_ready(fact: WorkloadReady, tx: Transaction, clock: Clock) -> None:
@@ -169,8 +168,8 @@ async def on_erasure_recorded(fact: ErasureRecorded, tx: Transaction, clock: Clo
         await leasestore.spoil(tx, item.owner_id, why)
         await turn_node(tx, fact, now, server, on_unclean(server, why))
     await put_intent(tx, fact.node_id)
-    await work.look_at(tx, fact, now, item.owner_id)
-    await settle(tx, fact, now, node_id=fact.node_id)
+    await look_later(tx, fact, now, item.owner_id)
+    await settle_later(tx, fact, now, node_id=fact.node_id)
 
 
 async def on_demand_changed(fact: DemandChanged, tx: Transaction, clock: Clock) -> None:
@@ -186,7 +185,7 @@ async def on_demand_changed(fact: DemandChanged, tx: Transaction, clock: Clock) 
         METRICS.count(UNKNOWN, len(named) - await demands.known(tx, fact.site, list(named)))
     changed = await rescale(tx, kept, now)
     if changed:
-        await settle(tx, fact, now, endpoints=changed)
+        await settle_later(tx, fact, now, endpoints=changed)
 
 
 async def _server(tx: Transaction, node_id: str) -> Server:

@@ -43,7 +43,7 @@ async def follow(tx: Transaction, cause: Any, now: datetime) -> None:
         server = await reading.load_server(tx, node_id)
         assert server is not None, "it was read in this transaction"
         await turn_node(tx, cause, now, server, on_over(server))
-        await settle(tx, cause, now, node_id=node_id)
+        await settle(tx, cause, now, node_ids=[node_id])
 
 
 async def end(
@@ -71,5 +71,5 @@ async def _take(tx: Transaction, cause: Any, now: datetime) -> None:
         if server.state != "repairing":
             await windows.drain_by(tx, node_id, known[window_id].drains_until)
         await turn_node(tx, cause, now, server, on_begun(server, known[window_id]))
-        await settle(tx, cause, now, node_id=node_id)
+        await settle(tx, cause, now, node_ids=[node_id])
         await now_drained(tx, cause, now, node_id)

@@ -2,7 +2,7 @@
 
 # ruff: noqa: S608 - statements are put together from constants of this file alone
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -101,12 +101,12 @@ async def rehearsed(tx: Transaction, lease_id: str) -> bool:
     return bool(found)
 
 
-async def owners_on(tx: Transaction, node_id: str) -> list[str]:
-    """Return the jobs and leases that have anything on a node."""
+async def owners_on(tx: Transaction, node_ids: Iterable[str]) -> list[str]:
+    """Return the jobs and leases that have anything on any of these nodes."""
     rows = await tx.rows(
         f"SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m WHERE {_THERE}"
-        " AND m.node_id = $1 ORDER BY owner",
-        node_id,
+        " AND m.node_id = ANY($1::text[]) ORDER BY owner",
+        list(node_ids),
     )
     return [row["owner"] for row in rows]
 

@@ -123,7 +123,7 @@ class NodeAsks:
     async def _turned(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
         now = clock.now()
         await turn_node(tx, ask, now, server, to)
-        await settle(tx, ask, now, node_id=server.node_id)
+        await settle(tx, ask, now, node_ids=[server.node_id])
         after = await reading.load_server(tx, server.node_id)
         assert after is not None, "it was loaded in this transaction"
         return await self._shown(after, tx, clock)

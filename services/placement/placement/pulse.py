@@ -212,7 +212,7 @@ class Pulse:
             if server is not None and server.state == "lost":
                 occasion = self._occasion()
                 await turn_node(tx, occasion, now, server, on_returned(server))
-                await settle(tx, occasion, now, node_id=node_id)
+                await settle(tx, occasion, now, node_ids=[node_id])
         if judged.suspected:
             await turn_silent(tx, judged.suspected, silent=True)
             known = await tx.value("SELECT count(*) FROM node WHERE site = $1", self._site)

@@ -159,18 +159,22 @@ async def count_wanted(tx: Transaction, project: str) -> int:
 
 
 async def to_settle(
-    tx: Transaction, site: str, also: Sequence[str], node_id: str | None, refused: Iterable[str] = ()
+    tx: Transaction,
+    site: str,
+    also: Iterable[str],
+    node_ids: Iterable[str],
+    refused: Iterable[str] = (),
 ) -> list[Wanted]:
     """Return the endpoints to look at again, in the order of their making.
 
-    Those named, those with a workload on ``node_id``, those that lack replicas and are not ``refused``.
+    Those named, those with a workload on ``node_ids``, those that lack replicas and are not ``refused``.
     """
     rows = await tx.rows(
         f"{_WANTED} WHERE e.site = $1 AND e.state <> 'stopped' AND (e.endpoint_id = ANY($2::text[])"
         " OR (e.missing > 0 AND e.endpoint_id <> ALL($4::text[])) OR e.endpoint_id IN (SELECT endpoint_id FROM workload"
-        "  WHERE node_id = $3 AND state NOT IN ('stopped', 'failed')))"
+        "  WHERE node_id = ANY($3::text[]) AND state NOT IN ('stopped', 'failed')))"
         " ORDER BY e.created_at, e.endpoint_id",
-        *(site, list(also), node_id, sorted(refused)),
+        *(site, list(also), list(node_ids), sorted(refused)),
     )
     return [_wanted(row) for row in rows]
 

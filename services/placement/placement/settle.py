@@ -1,7 +1,7 @@
 """From a change to its consequences: plan each endpoint it touches, apply, tell, put."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -44,44 +44,53 @@ async def settle(
     cause: Any,
     now: datetime,
     *,
-    endpoints: Sequence[str] = (),
-    node_id: str | None = None,
+    endpoints: Collection[str] = (),
+    node_ids: Collection[str] = (),
     draw: Callable[[], str] = draw_key,
 ) -> None:
-    """Look again at ``endpoints``, at those with work on ``node_id``, and at those that lack replicas.
+    """Look again at ``endpoints``, at those with work on ``node_ids``, and at those that lack replicas.
 
-    Then at jobs and leases, those on ``node_id`` and those that wait. Of those that lack replicas none is
+    Then at jobs and leases, those on ``node_ids`` and those that wait. Of those that lack replicas none is
     looked at for which there was no room, as long as nothing was decided that could have made some.
 
-    What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion).
+    What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion), of an endpoint that
+    ``endpoints`` maps to another from that.
     """
     held = await memory.hold(tx, cause.site)
-    touched = set() if node_id is None else {node_id}
-    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_id, held.refused):
-        workloads = await reading.load_workloads(tx, wanted.endpoint_id)
-        answer = plan(wanted, workloads, _seeker(held, cause, wanted, now), now)
-        if held.followed:
-            # Whoever gave way to it leaves first.
-            await work.look_at(tx, cause, now)
-        if answer.refusal is not None:
-            held.refused.add(wanted.endpoint_id)
-        await _start(tx, cause, now, wanted, answer=answer, draw=draw)
-        for item in answer.returns:
-            await replicas.move(tx, item, "ready", now)
-        for item in answer.stops:
-            if item in answer.drains:
-                await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
-            else:
-                await replicas.stop(tx, item, now, item.reasons)
-        await store.settle(tx, wanted, answer, now)
-        await _tell(tx, cause, now, wanted, answer)
-        await put_route(tx, wanted.endpoint_id)
-        touched |= {place.grant.node_id for place in answer.places}
-        touched |= {item.node_id for item in answer.stops}
+    causes = endpoints if isinstance(endpoints, Mapping) else {}
+    touched = set(node_ids)
+    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_ids, held.refused):
+        touched |= await _settle(tx, causes.get(wanted.endpoint_id, cause), now, wanted, draw)
     await nodes.know_late(tx, cause.site)
     for touched_id in sorted(touched):
         await put_intent(tx, touched_id)
-    await work.advance(tx, cause, now, node_id)
+    await work.advance(tx, cause, now, node_ids)
+
+
+async def _settle(
+    tx: Transaction, cause: Any, now: datetime, wanted: Wanted, draw: Callable[[], str]
+) -> set[str]:
+    """Have an endpoint have what it should; return the nodes on which something changes."""
+    held = await memory.hold(tx, cause.site)
+    workloads = await reading.load_workloads(tx, wanted.endpoint_id)
+    answer = plan(wanted, workloads, _seeker(held, cause, wanted, now), now)
+    if held.followed:
+        # Whoever gave way to it leaves first.
+        await work.look_at(tx, cause, now)
+    if answer.refusal is not None:
+        held.refused.add(wanted.endpoint_id)
+    await _start(tx, cause, now, wanted, answer=answer, draw=draw)
+    for item in answer.returns:
+        await replicas.move(tx, item, "ready", now)
+    for item in answer.stops:
+        if item in answer.drains:
+            await store.drain(tx, item, now, now + timedelta(seconds=DRAIN_MOST_S))
+        else:
+            await replicas.stop(tx, item, now, item.reasons)
+    await store.settle(tx, wanted, answer, now)
+    await _tell(tx, cause, now, wanted, answer)
+    await put_route(tx, wanted.endpoint_id)
+    return {place.grant.node_id for place in answer.places} | {item.node_id for item in answer.stops}
 
 
 async def tell_moved(tx: Transaction, cause: Any, now: datetime, wanted: Wanted, item: Placed) -> None:

@@ -9,12 +9,13 @@ from mesh_contracts.fact import born_of
 from mesh_contracts.placement import NodeCordoned, NodeDrained, NodeLost, NodeReturned, Reason
 from meshkit.store import Transaction
 
-from placement import members, memory, nodes, reading, replicas, store, work
+from placement import members, memory, nodes, reading, replicas, store
 from placement.domain.fleet import ENDED, LEAVING, LIVING, Placed, Server
 from placement.domain.health import Turn, on_drained, on_lost
 from placement.domain.members import Came, Member
 from placement.domain.plan import after_failure
-from placement.settle import settle, tell_moved
+from placement.later import look_later, settle_later
+from placement.settle import tell_moved
 
 
 async def now_ready(
@@ -28,7 +29,7 @@ async def now_ready(
     assert wanted is not None, "the table's foreign key holds"
     if item.ready_at is None:
         await tell_moved(tx, cause, now, wanted, item)
-    await settle(tx, cause, now, endpoints=[item.endpoint_id])
+    await settle_later(tx, cause, now, endpoints=[item.endpoint_id])
 
 
 async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, reason: Reason) -> None:
@@ -43,15 +44,15 @@ async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, re
         assert wanted is not None, "the table's foreign key holds"
         failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
         await store.note_failure(tx, item.endpoint_id, failures, retry_at)
-    await settle(tx, cause, now, endpoints=[item.endpoint_id], node_id=item.node_id)
+    await settle_later(tx, cause, now, endpoints=[item.endpoint_id], node_id=item.node_id)
 
 
 async def now_came(tx: Transaction, cause: Any, now: datetime, item: Member, came: Came) -> None:
     """Note what a member has come to, and do all that follows: where it has ended, its place is another's."""
     await members.come(tx, item, came, now)
-    await work.look_at(tx, cause, now, item.owner_id)
+    await look_later(tx, cause, now, item.owner_id)
     if came.state in ENDED:
-        await settle(tx, cause, now, node_id=item.node_id)
+        await settle_later(tx, cause, now, node_id=item.node_id)
 
 
 async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, silent_ms: int) -> None:
@@ -64,7 +65,7 @@ async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, s
             tx, item, "stopped" if item.state == "stopping" else "failed", now, (reason,)
         )
     endpoints = [item.endpoint_id for item in running]
-    await settle(tx, cause, now, endpoints=endpoints, node_id=server.node_id)
+    await settle_later(tx, cause, now, endpoints=endpoints, node_id=server.node_id)
 
 
 async def turn_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool) -> None:

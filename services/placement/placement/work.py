@@ -3,7 +3,7 @@
 ``look_at``, ``advance`` and the others go on until nothing follows any more, and put what nodes should run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -267,7 +267,7 @@ async def look_at(tx: Transaction, cause: Any, now: datetime, *named: str) -> No
     await Work(tx, cause, now).run(named)
 
 
-async def advance(tx: Transaction, cause: Any, now: datetime, node_id: str | None = None) -> None:
-    """Begin what fits by now; look at what has anything on ``node_id`` first."""
-    there = [] if node_id is None else await members.owners_on(tx, node_id)
+async def advance(tx: Transaction, cause: Any, now: datetime, node_ids: Collection[str] = ()) -> None:
+    """Begin what fits by now; look at what has anything on ``node_ids`` first."""
+    there = await members.owners_on(tx, node_ids) if node_ids else []
     await Work(tx, cause, now).run(there)

@@ -19,7 +19,7 @@ from mesh_contracts.units import is_id
 
 from placement.domain import limits
 from placement.domain.limits import stuck
-from placement.domain.members import Member, Owned, Turn, is_lost, lost, must_leave, show_member
+from placement.domain.members import Member, Owned, Turn, is_lost, lost, must_leave, show_members
 
 OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
 """States of a job that has ended."""
@@ -238,6 +238,7 @@ def show_job(job: WantedJob, members: Sequence[Member], now: datetime) -> Job:
     """Return a job as its owner sees it; ``members`` of its last attempt, and what still stops."""
     wished = job.wished
     late = stuck(limits.JOB, job.state, job.since, now)
+    shown, left = show_members(members, now)
     return Job(
         id=job.job_id,
         name=job.name,
@@ -271,7 +272,8 @@ def show_job(job: WantedJob, members: Sequence[Member], now: datetime) -> Job:
         failures=job.failures,
         started_at=job.started_at,
         ended_at=job.ended_at,
-        workloads=[show_member(one, now) for one in members],
+        workloads=shown,
+        workloads_left=left,
     )
 
 

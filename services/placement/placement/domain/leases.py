@@ -9,7 +9,7 @@ from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency
 
 from placement.domain import limits
 from placement.domain.limits import stuck
-from placement.domain.members import Member, Owned, Step, Turn, is_lost, lost, show_member
+from placement.domain.members import Member, Owned, Step, Turn, is_lost, lost, show_members
 
 OVER: tuple[str, ...] = ("ended", "refused", "failed")
 """States of a lease that has ended."""
@@ -112,6 +112,7 @@ def show_lease(
     """Return a lease as its owner sees it."""
     wished = lease.wished
     late = stuck(limits.LEASE, lease.state, lease.since, now)
+    shown, left = show_members(servers, now)
     return Lease(
         id=lease.lease_id,
         name=lease.name,
@@ -140,7 +141,8 @@ def show_lease(
         active_at=lease.active_at,
         ended_at=lease.ended_at,
         rehearsal=rehearsal,
-        workloads=[show_member(one, now) for one in servers],
+        workloads=shown,
+        workloads_left=left,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Literal
 
 import msgspec
@@ -28,6 +29,8 @@ WAITING: dict[str, Reason] = {
 }
 """What a member waits for, where nothing more is known."""
 
+SHOWN_BYTES_MAX = 600_000
+"""Of members in one answer: it goes over the bus, where a message has 1 MB."""
 
 LAST_ENDS = Reason(
     code="last_attempt_ending", detail="its job's last attempt is still being stopped on another node"
@@ -220,8 +223,25 @@ def must_leave(member: Member, now: datetime, *, preemptible: bool) -> Reason | 
     return None
 
 
-def show_member(member: Member, now: datetime) -> Workload:
-    """Return a member as its owner sees it."""
+def show_members(members: Sequence[Member], now: datetime) -> tuple[list[Workload], int]:
+    """Return members as their owner sees them, and how many more there are than one answer takes.
+
+    In their order, but where that is not all: then those first of whom there is something to say.
+    """
+    shown = [_show(one, now) for one in members]
+    if sum(map(_bytes_of, shown)) <= SHOWN_BYTES_MAX:
+        return shown, 0
+    shown.sort(key=lambda one: (one.state != "failed", not one.reasons))
+    sizes = accumulate(map(_bytes_of, shown))
+    fit = sum(size <= SHOWN_BYTES_MAX for size in sizes)
+    return shown[:fit], len(shown) - fit
+
+
+def _bytes_of(workload: Workload) -> int:
+    return len(msgspec.json.encode(workload))
+
+
+def _show(member: Member, now: datetime) -> Workload:
     why = member.reasons or ((WAITING[member.state],) if member.state in WAITING else ())
     if member.replaced_by is not None:
         detail = f"member {member.number} goes on as {member.replaced_by}"

@@ -1,0 +1,161 @@
+"""Gangs of many members: what a thousand facts lead to is seen to a few times, not a thousand."""
+
+import asyncio
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mesh_contracts.node import WorkloadStarted, WorkloadStopped
+from mesh_contracts.placement import Replicas, Resources, SubmitJob
+from meshkit.declare import declare
+from meshkit.testing import envelope, test_id, wish
+from meshkit.together import Asked
+from placement import handlers, later, members, submitting
+from placement.domain.members import Member
+
+from tests.adapters.fleet import PROJECT, TENANT, Node, Site
+from tests.adapters.holdings import RUN, job_of, servers, submit
+from tests.adapters.roads import connected, tell
+from tests.adapters.standby import Processes
+from tests.adapters.watched import Hall
+from tests.servers_nats import NatsServer
+from tests.servers_postgres import PostgresServer
+
+pytestmark = pytest.mark.slow
+
+MEMBERS = 6
+LARGEST = 4_096
+LOOK_EVERY_S = 0.5
+
+
+async def gang(hall: Hall) -> list[Member]:
+    """Return the members of a job on one node."""
+    ask = SubmitJob(
+        **wish(ask_id=test_id("ask", "train")),
+        name="train",
+        project=PROJECT,
+        members=MEMBERS,
+        resources=Resources(memory_mib=1),
+        command=RUN,
+    )
+    async with hall.store.transaction() as tx:
+        await handlers.on_project_admitted(Site.admitted(PROJECT, "demo"), tx, hall.clock)
+    async with hall.store.transaction() as tx:
+        [made] = await submitting.submit_jobs([Asked(ask, TENANT)], tx, hall.clock)
+        return await members.of_owner(tx, made.id, made.attempt)
+
+
+def fact(kind: Any, member: Member) -> Any:
+    born = envelope(member.node_id, fact_id=test_id("fact", f"{kind.__name__} {member.number}"))
+    code = {"exit_code": 0} if kind is WorkloadStopped else {}
+    return kind(**born, node_id=member.node_id, workload_id=member.workload_id, **code)
+
+
+async def test_what_the_end_of_all_members_leads_to_is_seen_to_once_for_those_heard_together(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hall.join("n1")
+    await hall.create("story", Resources(gpus=1))
+    looks, settles = [], []
+
+    async def look_at(tx: Any, cause: Any, now: Any, *owners: str) -> None:
+        looks.append(owners)
+        await of_work(tx, cause, now, *owners)
+
+    async def settle(*args: Any, **fields: Any) -> None:
+        settles.append(args)
+        await of_settle(*args, **fields)
+
+    there = await gang(hall)
+    of_work, of_settle = later.work.look_at, later.settle
+    monkeypatch.setattr(later.work, "look_at", look_at)
+    monkeypatch.setattr(later, "settle", settle)
+    for kind, handler, settled in (
+        (WorkloadStarted, handlers.on_workload_started, 0),
+        (WorkloadStopped, handlers.on_workload_stopped, 1),
+    ):
+        looks.clear()
+        async with hall.store.transaction() as tx:
+            for member in there:
+                await handler(fact(kind, member), tx, hall.clock)
+        assert (len(looks), len(settles)) == (1, settled), kind
+    async with hall.store.transaction() as tx:
+        row = await tx.row("SELECT state, place FROM job")
+    assert row == {"state": "succeeded", "place": "none"}
+    assert await hall.told("placement.job.started") == 1
+    assert await hall.told("placement.job.succeeded") == 1
+
+
+async def test_what_cannot_be_seen_to_takes_back_what_was_heard_with_it(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hall.join("n1")
+    [first, *_] = await gang(hall)
+
+    async def fails(*_args: Any, **_fields: Any) -> None:
+        raise ValueError("it cannot be")
+
+    monkeypatch.setattr(later, "settle", fails)
+    with pytest.raises(ValueError, match="it cannot be"):
+        async with hall.store.transaction() as tx:
+            await handlers.on_workload_stopped(fact(WorkloadStopped, first), tx, hall.clock)
+    monkeypatch.undo()
+    async with hall.store.transaction() as tx:
+        [again, *_] = await members.of_owner(tx, first.owner_id, 1)
+        assert again.state == "assigned"
+        await handlers.on_workload_stopped(fact(WorkloadStopped, first), tx, hall.clock)
+    async with hall.store.transaction() as tx:
+        [ended, *_] = await members.of_owner(tx, first.owner_id, 1)
+    assert ended.state in {"stopped", "failed"}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(180)
+async def test_the_largest_gang_runs_and_ends(
+    nats_server: NatsServer,
+    postgres: PostgresServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bus = await connected(tmp_path, nats_server.url, "inference-gateway")
+    await declare(bus)
+    processes = Processes(tmp_path, nats_server.url, postgres.dsn("placement"))
+    service: Any = None
+    site, took = Site(bus, service), {}
+    try:
+        await processes.start()
+        await tell(bus, site.admitted(PROJECT, "demo"))
+        nodes = await servers(site, 20, gpus=2)
+        lacks = {"replicas": Replicas(min=4, max=5), "resources": Resources(gpus=1)}
+        for number in range(10):
+            await site.create(name=f"story-{number}", **lacks)
+        began = time.monotonic()
+        made = await submit(site, members=LARGEST, resources=Resources(memory_mib=1), restarts_max=0)
+        took["admitted"] = time.monotonic() - began
+        assert made.workloads_left == LARGEST - len(made.workloads)
+        there: list[tuple[Node, str]] = []
+        while len(there) < LARGEST:
+            there = [
+                (node, one.workload_id) for node in nodes for one in (await site.intent(node)).members
+            ]
+        for state in ("running", "succeeded"):
+            began, left = time.monotonic(), iter(there)
+            while some := list(islice(left, 256)):
+                if state == "running":
+                    await asyncio.gather(*(node.started(one) for node, one in some))
+                else:
+                    await asyncio.gather(*(node.stopped(one, exit_code=0) for node, one in some))
+
+            while (await job_of(site)).state != state:  # noqa: ASYNC110 - it is another process
+                # All members are read each time: whoever looks often is what it waits for.
+                await asyncio.sleep(LOOK_EVERY_S)
+            took[state] = time.monotonic() - began
+    finally:
+        processes.end()
+        await bus.close()
+    with capsys.disabled():
+        said = ", ".join(f"{state} after {seconds:.1f} s" for state, seconds in took.items())
+        sys.stdout.write(f"\na gang of {LARGEST} members, ten endpoints lack replicas: {said}\n")
