@@ -3,13 +3,16 @@
 import asyncio
 import sys
 import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mesh_contracts.ask import Problem
 from mesh_contracts.node import WorkloadStarted, WorkloadStopped
-from mesh_contracts.placement import Replicas, Resources, SubmitJob
+from mesh_contracts.placement import Resources, SubmitJob
 from meshkit.declare import declare
 from meshkit.testing import envelope, test_id, wish
 from meshkit.together import Asked
@@ -17,9 +20,9 @@ from placement import handlers, later, members, submitting
 from placement.domain.members import Member
 
 from tests.adapters.fleet import PROJECT, TENANT, Node, Site
-from tests.adapters.holdings import RUN, job_of, servers, submit
+from tests.adapters.holdings import RUN, cancel, job_of, servers, submit
 from tests.adapters.roads import connected, tell
-from tests.adapters.standby import Processes
+from tests.adapters.standby import Processes, beat
 from tests.adapters.watched import Hall
 from tests.servers_nats import NatsServer
 from tests.servers_postgres import PostgresServer
@@ -112,50 +115,90 @@ async def test_what_cannot_be_seen_to_takes_back_what_was_heard_with_it(
     assert ended.state in {"stopped", "failed"}
 
 
+async def tell_all(
+    there: Sequence[tuple[Node, str]], told: Callable[[Node, str], Awaitable[None]]
+) -> None:
+    """Have many nodes tell of what they have, some at a time."""
+    left = iter(there)
+    while some := list(islice(left, 256)):
+        await asyncio.gather(*(told(node, one) for node, one in some))
+
+
+async def intended(site: Site, nodes: Sequence[Node], owner: str) -> list[tuple[Node, str]]:
+    """Return all of a gang's members as its nodes are to run them, once they all are."""
+    there: list[tuple[Node, str]] = []
+    while len(there) < LARGEST:
+        found = [(node, await site.intent(node)) for node in nodes]
+        there = [
+            (node, one.workload_id)
+            for node, intent in found
+            for one in intent.members
+            if one.owner_id == owner
+        ]
+    return there
+
+
+async def becomes(site: Site, state: str, name: str = "train") -> None:
+    # All members are read each time: whoever looks often is what it waits for.
+    while (await job_of(site, name)).state != state:  # noqa: ASYNC110 - it is another process
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
 @pytest.mark.long
-@pytest.mark.timeout(180)
-async def test_the_largest_gang_runs_and_ends(
+@pytest.mark.timeout(300)
+async def test_the_largest_gang_begins_makes_way_begins_again_and_ends(
     nats_server: NatsServer,
     postgres: PostgresServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    took: dict[str, float] = {}
+
+    @contextmanager
+    def timed(what: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        took[what] = time.monotonic() - began
+
     bus = await connected(tmp_path, nats_server.url, "inference-gateway")
     await declare(bus)
     processes = Processes(tmp_path, nats_server.url, postgres.dsn("placement"))
     service: Any = None
-    site, took = Site(bus, service), {}
+    site, beats = Site(bus, service), None
+    shape = {"members": LARGEST, "resources": Resources(gpus=1, memory_mib=1), "restarts_max": 0}
     try:
         await processes.start()
         await tell(bus, site.admitted(PROJECT, "demo"))
-        nodes = await servers(site, 20, gpus=2)
-        lacks = {"replicas": Replicas(min=4, max=5), "resources": Resources(gpus=1)}
-        for number in range(10):
-            await site.create(name=f"story-{number}", **lacks)
-        began = time.monotonic()
-        made = await submit(site, members=LARGEST, resources=Resources(memory_mib=1), restarts_max=0)
-        took["admitted"] = time.monotonic() - began
+        nodes = await servers(site, LARGEST // 8, gpus=8)
+        beats = asyncio.create_task(beat(bus, nodes))
+        with timed("submitted"):
+            made = await submit(site, **shape)
         assert made.workloads_left == LARGEST - len(made.workloads)
-        there: list[tuple[Node, str]] = []
-        while len(there) < LARGEST:
-            there = [
-                (node, one.workload_id) for node in nodes for one in (await site.intent(node)).members
-            ]
-        for state in ("running", "succeeded"):
-            began, left = time.monotonic(), iter(there)
-            while some := list(islice(left, 256)):
-                if state == "running":
-                    await asyncio.gather(*(node.started(one) for node, one in some))
-                else:
-                    await asyncio.gather(*(node.stopped(one, exit_code=0) for node, one in some))
-
-            while (await job_of(site)).state != state:  # noqa: ASYNC110 - it is another process
-                # All members are read each time: whoever looks often is what it waits for.
-                await asyncio.sleep(LOOK_EVERY_S)
-            took[state] = time.monotonic() - began
+        there = await intended(site, nodes, made.id)
+        with timed("running"):
+            await tell_all(there, lambda node, one: node.started(one))
+            await becomes(site, "running")
+        with timed("another submitted, for which it makes way"):
+            urgent = await submit(site, "urgent", **shape, priority=500)
+        assert urgent.state == "admitted", urgent.reasons
+        with timed("gone"):
+            await tell_all(there, lambda node, one: node.stopped(one, exit_code=0))
+            others = await intended(site, nodes, urgent.id)
+        with timed("the other cancelled"):
+            assert not isinstance(await cancel(site, "urgent"), Problem)
+        with timed("running again"):
+            await tell_all(others, lambda node, one: node.stopped(one, exit_code=0))
+            there = await intended(site, nodes, made.id)
+            await tell_all(there, lambda node, one: node.started(one))
+            await becomes(site, "running")
+        with timed("succeeded"):
+            await tell_all(there, lambda node, one: node.stopped(one, exit_code=0))
+            await becomes(site, "succeeded")
     finally:
+        if beats is not None:
+            beats.cancel()
         processes.end()
         await bus.close()
     with capsys.disabled():
-        said = ", ".join(f"{state} after {seconds:.1f} s" for state, seconds in took.items())
-        sys.stdout.write(f"\na gang of {LARGEST} members, ten endpoints lack replicas: {said}\n")
+        said = ", ".join(f"{what} after {seconds:.1f} s" for what, seconds in took.items())
+        sys.stdout.write(f"\na gang of {LARGEST} members on {len(nodes)} nodes: {said}\n")

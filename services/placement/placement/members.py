@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 - statements are put together from constants of this file alone
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -185,18 +186,36 @@ async def move(
     tx: Transaction, item: Member, state: str, now: datetime, reasons: Sequence[Reason] = ()
 ) -> None:
     """Put a member in another state; a job's that has ended holds nothing any more."""
+    await move_all(tx, [(item, state, reasons)], now)
+
+
+async def move_all(
+    tx: Transaction, moves: Sequence[tuple[Member, str, Sequence[Reason]]], now: datetime
+) -> None:
+    """Put members in other states, each for reasons of its own."""
+    if not moves:
+        return
+    rows = [(item.workload_id, state, dumps(list(reasons))) for item, state, reasons in moves]
     await tx.change(
-        "UPDATE member SET since = CASE WHEN state = $2 THEN since ELSE $3 END, state = $2, reasons = $4,"
-        " holds = holds AND NOT (lease_id IS NULL AND $5) WHERE workload_id = $1",
-        *(item.workload_id, state, now, dumps(list(reasons)), state in ENDED),
+        "UPDATE member SET since = CASE WHEN state = moved.to_state THEN since ELSE $4 END,"
+        " state = moved.to_state, reasons = moved.why, holds = holds AND NOT"
+        "  (lease_id IS NULL AND moved.to_state = ANY($5::text[]))"
+        " FROM unnest($1::text[], $2::text[], $3::text[]) AS moved (id, to_state, why)"
+        " WHERE workload_id = moved.id",
+        *(list(column) for column in zip(*rows, strict=True)),
+        *(now, sorted(ENDED)),
     )
-    if state in ENDED and item.kind == "job" and item.holds:
-        await _give_back(tx, item)
+    ended = (item for item, state, _ in moves if state in ENDED and item.kind == "job")
+    await _give_back(tx, [item for item in ended if item.holds])
 
 
-async def stop(tx: Transaction, item: Member, now: datetime, reasons: Sequence[Reason] = ()) -> None:
-    """Have a member end; one that is held back has: its node has never heard of it."""
-    await move(tx, item, "stopped" if item.held_back else "stopping", now, reasons)
+async def stop_all(tx: Transaction, items: Sequence[Member], now: datetime) -> None:
+    """Have members end; one that is held back has: its node has never heard of it."""
+    await move_all(tx, [(one, _stopped(one), one.reasons) for one in items], now)
+
+
+def _stopped(item: Member) -> str:
+    return "stopped" if item.held_back else "stopping"
 
 
 async def come(tx: Transaction, item: Member, to: Came, now: datetime) -> None:
@@ -218,26 +237,37 @@ async def step(
         *(item.workload_id, to, now, item.holds and to != "done", dumps(list(reasons or item.reasons))),
     )
     if to == "done" and item.holds:
-        await _give_back(tx, item)
+        await _give_back(tx, [item])
 
 
-async def yield_place(tx: Transaction, item: Member, now: datetime, reason: Reason) -> None:
-    """Have a member end whose place another has got already."""
-    await stop(tx, item, now, (reason,))
-    if item.held_back:
-        return
-    await tx.change("UPDATE member SET holds = false WHERE workload_id = $1", item.workload_id)
-    if item.holds:
-        await _give_back(tx, item)
-
-
-async def _give_back(tx: Transaction, item: Member) -> None:
+async def yield_places(tx: Transaction, items: Sequence[Member], now: datetime, reason: Reason) -> None:
+    """Have a job's members end whose place another has got already."""
+    await move_all(tx, [(one, _stopped(one), (reason,)) for one in items], now)
+    leaving = [one for one in items if not one.held_back]
     await tx.change(
-        "UPDATE node SET memory_taken_mib = memory_taken_mib - $2, cpu_taken_milli = cpu_taken_milli - $3"
-        " WHERE node_id = $1",
-        *(item.node_id, item.memory_mib, item.cpu_milli),
+        "UPDATE member SET holds = false WHERE workload_id = ANY($1::text[])",
+        [one.workload_id for one in leaving],
     )
-    await give_back(tx, item.node_id, item.devices)
+    await _give_back(tx, [one for one in leaving if one.holds])
+
+
+async def _give_back(tx: Transaction, items: Sequence[Member]) -> None:
+    if not items:
+        return
+    memory: Counter[str] = Counter()
+    cpu: Counter[str] = Counter()
+    for one in items:
+        memory[one.node_id] += one.memory_mib
+        cpu[one.node_id] += one.cpu_milli
+    node_ids = sorted(memory)
+    await tx.change(
+        "UPDATE node SET memory_taken_mib = memory_taken_mib - given.memory_mib,"
+        " cpu_taken_milli = cpu_taken_milli - given.cpu_milli"
+        " FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS given (id, memory_mib, cpu_milli)"
+        " WHERE node_id = given.id",
+        *(node_ids, [memory[one] for one in node_ids], [cpu[one] for one in node_ids]),
+    )
+    await give_back(tx, [(one.node_id, held) for one in items for held in one.devices])
 
 
 def _member(row: Row) -> Member:

@@ -103,10 +103,10 @@ class Outcomes:
         self.todo.append(outcome.workload)
 
     async def _gives_way(self, job: WantedJob, to: Turn, *, queued: bool) -> None:
-        for item in await members.of_owner(self._tx, job.job_id, job.attempt):
-            if item.holds:
-                await members.yield_place(self._tx, item, self._now, to.reasons[0])
-                self.touched.add(item.node_id)
+        there = await members.of_owner(self._tx, job.job_id, job.attempt)
+        held = [one for one in there if one.holds]
+        await members.yield_places(self._tx, held, self._now, to.reasons[0])
+        self.touched.update(one.node_id for one in held)
         if job.over:
             # It ends as it was to, and does not come again.
             await jobstore.set_place(self._tx, job.job_id, "none")

@@ -173,8 +173,7 @@ async def begin_late(tx: Transaction, site: str, late: Sequence[Member], now: da
     there = {one.node_id for one in late}
     if not late or await crowded(tx, site, there):
         return set()
-    for item in late:
-        await members.move(tx, item, "assigned", now)
+    await members.move_all(tx, [(one, "assigned", ()) for one in late], now)
     return there
 
 

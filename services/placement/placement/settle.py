@@ -25,7 +25,7 @@ from placement.domain.fleet import WATTS_DRAWN, Placed, Wanted
 from placement.domain.plan import Plan, Seek, plan
 from placement.domain.show import route_of
 from placement.domain.wishes import milliseconds, wish_of
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.sitememory import Memory
 from placement.sums import Take
 
@@ -62,8 +62,8 @@ async def settle(
     for wanted in await reading.to_settle(tx, cause.site, endpoints, node_ids, held.refused):
         touched |= await _settle(tx, causes.get(wanted.endpoint_id, cause), now, wanted, draw)
     await nodes.know_late(tx, cause.site)
-    for touched_id in sorted(touched):
-        await put_intent(tx, touched_id)
+    if touched:
+        await put_intents(tx, sorted(touched))
     await work.advance(tx, cause, now, node_ids)
 
 

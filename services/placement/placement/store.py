@@ -208,7 +208,7 @@ async def move(
         " WHERE node_id = $1",
         *(item.node_id, item.memory_mib),
     )
-    await give_back(tx, item.node_id, item.devices)
+    await give_back(tx, [(item.node_id, held) for held in item.devices])
 
 
 async def drain(tx: Transaction, item: Placed, now: datetime, until: datetime) -> None:

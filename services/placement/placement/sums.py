@@ -92,10 +92,26 @@ def held_of(node_id: str, seat: Seat, devices: Devices) -> tuple[Held, ...]:
     return tuple(Held(devices[node_id, card], seat.milli_each, seat.slices) for card in seat.cards)
 
 
-async def give_back(tx: Transaction, node_id: str, held: Sequence[Held]) -> None:
-    """Have what one member held of its devices be free."""
-    await tx.change_many(
-        "UPDATE device SET taken_milli = taken_milli - $3, taken_slices = taken_slices & ~$4::integer,"
-        " slices_held = slices_held - $5 WHERE node_id = $1 AND device_id = $2",
-        [(node_id, one.device_id, one.milli, one.slices, one.slices.bit_count()) for one in held],
+async def give_back(tx: Transaction, given: Sequence[tuple[str, Held]]) -> None:
+    """Have what was held of devices, each named with its node, be free."""
+    milli: Counter[tuple[str, str]] = Counter()
+    slices: Counter[tuple[str, str]] = Counter()
+    many: Counter[tuple[str, str]] = Counter()
+    for node_id, held in given:
+        place = (node_id, held.device_id)
+        milli[place] += held.milli
+        slices[place] |= held.slices
+        many[place] += held.slices.bit_count()
+    if not milli:
+        return
+    places = sorted(milli)
+    await tx.change(
+        "UPDATE device SET taken_milli = taken_milli - given.milli, taken_slices = taken_slices & ~given.slices,"
+        " slices_held = slices_held - given.many"
+        " FROM unnest($1::text[], $2::text[], $3::integer[], $4::integer[], $5::integer[])"
+        "  AS given (node_id, device_id, milli, slices, many)"
+        " WHERE device.node_id = given.node_id AND device.device_id = given.device_id",
+        *([node_id for node_id, _ in places], [device_id for _, device_id in places]),
+        *([milli[place] for place in places], [slices[place] for place in places]),
+        [many[place] for place in places],
     )

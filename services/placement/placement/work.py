@@ -40,7 +40,7 @@ from placement.domain.leases import WantedLease
 from placement.domain.members import Turn, may_begin
 from placement.domain.telling import of_job, of_lease
 from placement.domain.wishes import milliseconds, reserved, wish_of_job
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.outcomes import Outcomes
 from placement.owners import Owner
 
@@ -69,8 +69,8 @@ class Work:
             await self._heed_all()
             if self._todo:
                 await self._look(self._todo.popleft())
-        for node_id in sorted(self._touched):
-            await put_intent(self._tx, node_id)
+        if self._touched:
+            await put_intents(self._tx, sorted(self._touched))
 
     async def _heed_all(self) -> None:
         """See to what followed from what the engine was told."""
@@ -137,14 +137,11 @@ class Work:
                 await self._let_go(lease.lease_id, to)
 
     async def _apply(self, to: Turn) -> None:
-        for item, reason in to.fails:
-            await members.move(self._tx, item, "failed", self._now, (reason,))
-            self._touched.add(item.node_id)
-        for item in to.stops:
-            await members.stop(self._tx, item, self._now, item.reasons)
-            if item.held_back:
-                self._todo.append(item.owner_id)
-            self._touched.add(item.node_id)
+        fails = [(item, "failed", (reason,)) for item, reason in to.fails]
+        await members.move_all(self._tx, fails, self._now)
+        await members.stop_all(self._tx, to.stops, self._now)
+        self._todo.extend(item.owner_id for item in to.stops if item.held_back)
+        self._touched.update(item.node_id for item in (*(one for one, _ in to.fails), *to.stops))
 
     async def _let_go(self, owner_id: str, to: Turn) -> None:
         at = milliseconds(self._now)
