@@ -21,7 +21,7 @@ class _Later:
         self.cause, self.now = cause, now
         self.owners: dict[str, Any] = {}
         self.endpoints: dict[str, Any] = {}
-        self.node_ids: dict[str, Any] = {}
+        self.node_ids: set[str] = set()
         self.settles = False
 
 
@@ -44,7 +44,7 @@ async def settle_later(
     later.settles = True
     later.endpoints |= dict.fromkeys(endpoints, cause)
     if node_id is not None:
-        later.node_ids[node_id] = cause
+        later.node_ids.add(node_id)
 
 
 async def _of(tx: Transaction, cause: Any, now: datetime) -> _Later:
@@ -71,5 +71,8 @@ async def _follow(tx: Transaction, later: _Later) -> None:
         await work.look_at(tx, cause, later.now, *owners)
     if later.settles:
         await settle(
-            tx, later.cause, later.now, endpoints=later.endpoints, node_ids=sorted(later.node_ids)
+            *(tx, later.cause, later.now),
+            endpoints=later.endpoints,
+            node_ids=sorted(later.node_ids),
+            seen=later.owners,
         )

@@ -1,7 +1,7 @@
 """From a change to its consequences: plan each endpoint it touches, apply, tell, put."""
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -46,11 +46,12 @@ async def settle(
     *,
     endpoints: Collection[str] = (),
     node_ids: Collection[str] = (),
+    seen: Container[str] = (),
     draw: Callable[[], str] = draw_key,
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_ids``, and at those that lack replicas.
 
-    Then at jobs and leases, those on ``node_ids`` and those that wait. Of those that lack replicas none is
+    Then at jobs and leases, those on ``node_ids`` that were not ``seen`` just now, and those that wait. Of those that lack replicas none is
     looked at for which there was no room, as long as nothing was decided that could have made some.
 
     What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion), of an endpoint that
@@ -64,7 +65,7 @@ async def settle(
     await nodes.know_late(tx, cause.site)
     if touched:
         await put_intents(tx, sorted(touched))
-    await work.advance(tx, cause, now, node_ids)
+    await work.advance(tx, cause, now, node_ids, seen)
 
 
 async def _settle(

@@ -3,7 +3,7 @@
 ``look_at``, ``advance`` and the others go on until nothing follows any more, and put what nodes should run.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -264,7 +264,13 @@ async def look_at(tx: Transaction, cause: Any, now: datetime, *named: str) -> No
     await Work(tx, cause, now).run(named)
 
 
-async def advance(tx: Transaction, cause: Any, now: datetime, node_ids: Collection[str] = ()) -> None:
-    """Begin what fits by now; look at what has anything on ``node_ids`` first."""
+async def advance(
+    tx: Transaction,
+    cause: Any,
+    now: datetime,
+    node_ids: Collection[str] = (),
+    seen: Container[str] = (),
+) -> None:
+    """Begin what fits by now; look at what has anything on ``node_ids`` first, but not at what was ``seen``."""
     there = await members.owners_on(tx, node_ids) if node_ids else []
-    await Work(tx, cause, now).run(there)
+    await Work(tx, cause, now).run(one for one in there if one not in seen)
