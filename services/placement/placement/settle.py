@@ -51,8 +51,8 @@ async def settle(
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_ids``, and at those that lack replicas.
 
-    Then at jobs and leases, those on ``node_ids`` that were not ``seen`` just now, and those that wait. Of those that lack replicas none is
-    looked at for which there was no room, as long as nothing was decided that could have made some.
+    Then at jobs and leases, those on ``node_ids`` that were not ``seen`` just now, and those that wait. Of those that
+    lack replicas none is looked at for which there was no room, as long as nothing was decided that could have made some.
 
     What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion), of an endpoint that
     ``endpoints`` maps to another from that.

@@ -54,12 +54,12 @@ class Cgroups:
             name = f"mesh-{sha256(str(agent.resolve()).encode()).hexdigest()[:12]}"
             tops = _tops_1(root, groups) if version == 1 else _tops_2(root, groups)
             made = {controller: top / name for controller, top in tops.items()}
-            groups_of_it = cls(made, version)
-            groups_of_it._begin(made.values())
-            groups_of_it._leave()
+            found = cls(made, version)
+            found._make(made.values())
+            found._leave()
         except OSError as fault:
             raise NoCgroups(f"it may make no control groups: {fault}") from fault
-        return groups_of_it
+        return found
 
     def make(self, name: str, memory_mib: int, cpu_milli: int) -> list[Path]:
         """Return the groups that bound one workload, made anew; none where nothing is to be bounded.
@@ -74,7 +74,7 @@ class Cgroups:
             quota = max(QUOTA_LEAST_US, cpu_milli * PERIOD_US // 1_000)
             bounds.setdefault(self.tops["cpu"] / name, {}).update(_cpu(self.version, quota))
         try:
-            self._make(bounds)
+            self._make([group.parent for group in bounds], bounds)
             for group, files in bounds.items():
                 for file, value in files.items():
                     _bound(group / file, value)
@@ -83,18 +83,14 @@ class Cgroups:
             raise
         return list(bounds)
 
-    def _begin(self, tops: Iterable[Path]) -> None:
-        """Have those of the agent's own groups."""
-        for top in set(tops):
-            top.mkdir(exist_ok=True)
-            if self.version == 2:
-                _enable(top)
-
-    def _make(self, groups: Collection[Path]) -> None:
-        """Have those groups, and the agent's own around them."""
+    def _make(self, tops: Iterable[Path], groups: Collection[Path] = ()) -> None:
+        """Have those of the agent's own groups, and those in them."""
         for again in range(MAKE_TRIES):
             try:
-                self._begin(group.parent for group in groups)
+                for top in set(tops):
+                    top.mkdir(exist_ok=True)
+                    if self.version == 2:
+                        _enable(top)
                 for group in groups:
                     group.mkdir(exist_ok=again > 0)
             except FileNotFoundError:
