@@ -195,6 +195,18 @@ def test_trying_one_by_one_finds_what_is_computed() -> None:
         assert relaxation(engine, wanted) == search(engine, wanted)
 
 
+def test_the_end_of_who_is_alone_in_a_rack_is_found_however_many_share_its_other_parts() -> None:
+    engine = site(
+        node("n0", place={"rack": "r0", "nvlink": "v0"}),
+        node("n1", place={"rack": "r1", "nvlink": "v0"}),
+    )
+    placed(engine, wish("alone", Size(gpus=4), Terms(tenant="ada", isolation="rack")))
+    for number in range(24):
+        assert placed(engine, wish(f"s{number}", Size(gpu_milli=300))).seats[0].node == "n1"
+    found = relaxation(engine, wish("b", Size(gpus=3), Terms(tenant="bob")))
+    assert found == Relaxation("workload", 1, ("alone",))
+
+
 def test_an_ask_that_is_only_weighed_takes_nothing() -> None:
     engine = full()
     before = engine.snapshot()

@@ -3,7 +3,7 @@
 import pytest
 from placement.domain.engine.site import ASSURANCES_MAX
 from placement.domain.engine.size import Size, Terms
-from placement.domain.engine.wish import NodePut, Released
+from placement.domain.engine.wish import Capped, NodePut, Released
 
 from tests.domain.placement_sites import node, placed, refused, site, wish
 from tests.domain.placement_twin import columns
@@ -60,3 +60,12 @@ def test_more_assurances_than_are_counted_are_refused() -> None:
         engine.apply(NodePut(spec=node("n0", assurances=many)))
     engine.apply(NodePut(spec=node("n0", assurances=many[1:])))
     assert placed(engine, wish("a", Size(gpus=1), Terms(assurances=many[1:])))
+
+
+def test_a_node_that_runs_something_may_be_put_into_a_rack_that_only_a_cap_has_named() -> None:
+    engine = site(node("n0", place={"rack": "r0"}))
+    placed(engine, wish("a", Size(gpus=1)))
+    for rack in ("r1", "r2"):
+        engine.apply(Capped(level="rack", domain=rack, watts=5_000))
+    engine.apply(NodePut(spec=node("n0", place={"rack": "r2"})))
+    assert engine.site.specs[0].place == {"rack": "r2"}

@@ -165,8 +165,9 @@ class Tenancy:
         for level in ISOLATING[1:]:
             before = int(self.at(level)[row])
             after = self._site.domains[level].get(place.get(level, ""), NOWHERE)
-            holder = np.append(self.holder[level], NOBODY)
-            if before != after and (holder[[before, after]] != NOBODY).any():
+            # A part that was only named, by a cap, is nobody's yet.
+            held = (one for one in (before, after) if 0 <= one < len(self.holder[level]))
+            if before != after and any(self.holder[level][one] != NOBODY for one in held):
                 return True
         return False
 
