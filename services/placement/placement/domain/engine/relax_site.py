@@ -15,10 +15,10 @@ from placement.domain.engine.power import ENDLESS
 from placement.domain.engine.relax_wish import Lack
 from placement.domain.engine.room import ROOM
 from placement.domain.engine.score import needed_w
-from placement.domain.engine.site import NOBODY, POWER, Bools, Ints
+from placement.domain.engine.site import POWER, Bools, Ints
 from placement.domain.engine.size import MILLI_PER_GPU
 from placement.domain.engine.slices import fits
-from placement.domain.engine.tenancy import ISOLATING, STRANGER
+from placement.domain.engine.tenancy import ISOLATING
 from placement.domain.engine.wish import Capped, Known, NodePut, NodeTurned, Relaxation, Released
 
 if TYPE_CHECKING:
@@ -224,24 +224,11 @@ def _relieves(lack: Lack, lines: Lines, around: Ints) -> Bools:
             does |= watts >= least[site.at(level)[row]]
     if not powered.all():
         for level in ISOLATING:
-            domain, parts = lack.engine.tenancy.at(level), _kept_from(lack, level, around[~powered])
-            does |= np.isin(domain[row], parts)
+            tenancy = lack.engine.tenancy
+            parts = tenancy.barring(lack.wish.terms, level, around[~powered])
+            does |= np.isin(tenancy.at(level)[row], parts)
     found[at] = does
     return found
-
-
-def _kept_from(lack: Lack, level: str, rows: Ints) -> Ints:
-    """Return the parts of the site at a level that keep a wish from ``rows``: another's alone, or to be its own."""
-    tenancy, terms = lack.engine.tenancy, lack.wish.terms
-    parts = tenancy.at(level)[rows]
-    if level == terms.isolation:
-        return parts
-    # The last stands for NOWHERE: what is in no part is nobody's alone.
-    holder = np.append(tenancy.holder[level], NOBODY)[parts]
-    kept: Ints = parts[
-        (holder != NOBODY) & (holder != lack.engine.site.tenants.get(terms.tenant, STRANGER))
-    ]
-    return kept
 
 
 def _admits(lack: Lack, workload: str, around: Ints) -> bool:

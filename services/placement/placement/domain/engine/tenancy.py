@@ -127,6 +127,19 @@ class Tenancy:
             found &= ~shared[at]
         return found
 
+    def barring(self, terms: Terms, level: str, rows: Ints) -> Ints:
+        """Return the parts at a level that may bar such a member from ``rows``: another's alone, or to be its own."""
+        self._size()
+        parts = self.at(level)[rows]
+        if level == terms.isolation:
+            return parts
+        # The last stands for NOWHERE: what is in no part is nobody's alone.
+        holder = np.append(self.holder[level], NOBODY)[parts]
+        bars: Ints = parts[
+            (holder != NOBODY) & (holder != self._site.tenants.get(terms.tenant, STRANGER))
+        ]
+        return bars
+
     def at(self, level: str) -> Ints:
         """Return the domain of each row at one of the levels that tenants may be alone at."""
         return np.arange(self._site.rows) if level == "node" else self._site.at(level)
