@@ -53,6 +53,11 @@ WORDS = {
         "this site would not hold it if it were empty: it has GPUs enough, but not such, or not so near to each other",
         "ask for others, or less near to each other, or have nodes added",
     ),
+    "places": (
+        "site_too_small",
+        "this site would not hold it if it were empty: its nodes have not so much memory or CPU, or take not so many members",
+        "ask for fewer members, or for less of each, or have nodes added",
+    ),
 }
 """What is lacking that no quota gives: the code of a reason, what it says, what helps."""
 
@@ -66,7 +71,9 @@ def short_of(short: Short) -> Reason:
     then = short.code == "capacity" and short.ever
     # GPUs enough may be of another model or in another mode, or stand too far from each other.
     kind = short.code == "capacity" and not short.ever and short.want <= have
-    known = WORDS.get("then" if then else "kind" if kind else short.code)
+    # What asks for no GPU lacks something else.
+    built = "kind" if short.want else "places"
+    known = WORDS.get("then" if then else built if kind else short.code)
     if known is not None:
         code, detail, unblock = known
         words = {"name": short.name, "have": have, "want": short.want, "by": by}
