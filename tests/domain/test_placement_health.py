@@ -5,7 +5,7 @@ from mesh_contracts.node import Check, HealthChanged
 from mesh_contracts.placement import Reason
 from meshkit.testing import envelope
 from msgspec.structs import replace
-from placement.domain.health import last_checks, on_checked, on_cordoned, on_joined, on_returned
+from placement.domain.health import HELD, last_checks, on_checked, on_cordoned, on_joined, on_returned
 
 from tests.domain.test_placement_decide import server
 
@@ -84,6 +84,19 @@ def test_what_could_not_be_checked_is_a_reason_until_a_check_passes() -> None:
     held = Reason(code="breaker_open", detail="too many at once")
     later = on_checked(server(state="ready", reasons=(*opened.reasons, held)), verdict())
     assert (later.state, later.reasons) == ("ready", (held,))
+
+
+def test_what_the_breaker_held_up_is_a_reason_until_the_check_wished_then_passes() -> None:
+    failed = Reason(code="health_fail", detail="gemm, row 17")
+    held = Reason(code=HELD, detail="2 nodes did within 10 minutes")
+    for reasons, number, left in (
+        ((failed, held), 8, (failed, held)),
+        ((failed,), 7, (failed,)),
+        ((failed,), 8, ()),
+    ):
+        now = server(state="ready", reasons=reasons, check_wished=8, check_needed=8)
+        turn = on_checked(now, replace(verdict(), check=number))
+        assert (turn.state, turn.reasons) == ("ready", left), (reasons, number)
 
 
 def test_a_check_of_one_device_leaves_what_is_known_of_the_others() -> None:

@@ -11,9 +11,9 @@ from meshkit.store import Transaction
 from meshkit.telemetry import METRICS
 
 from placement import memory, reading
-from placement.domain.breaker import HELD, WINDOW_S, counts, held, most
+from placement.domain.breaker import WINDOW_S, counts, held, most
 from placement.domain.fleet import Server
-from placement.domain.health import Turn, on_check_wished
+from placement.domain.health import HELD, Turn, on_check_wished
 from placement.intents import put_intent
 from placement.turns import turn_node
 

@@ -11,12 +11,11 @@ import msgspec
 from mesh_contracts.placement import Reason
 
 from placement.domain.fleet import LEAVING, Server
-from placement.domain.health import Turn
+from placement.domain.health import HELD, Turn
 
 WINDOW_S: Final = 600
 SHARE: Final = 10
 MOST: Final = 50
-HELD: Final = "quarantine_held"
 
 
 def most(gpu_nodes: int) -> int:

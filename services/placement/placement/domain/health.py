@@ -9,6 +9,8 @@ from mesh_contracts.placement import NodeState, Reason
 from placement.domain.fleet import LEAVING, MAINTENANCE, Held, Server
 
 REASONS_MAX = 16
+HELD = "quarantine_held"
+"""Why a node that failed its check takes work all the same: the breaker is open (``breaker``)."""
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
 
 STAY = "wait until it is empty; POST /api/v1/nodes/{id}:return takes it back before"
@@ -71,8 +73,11 @@ def on_checked(server: Server, fact: HealthChanged) -> Turn:
     if server.state == "validating" and fact.check >= server.check_needed:
         return _turn(server, "ready", faults(fact.checks, "warn") if fact.verdict == "warn" else ())
     if server.state == "ready" and fact.verdict == "pass":
-        left = tuple(one for one in server.reasons if one.code != "health_warn")
-        return _turn(server, "ready", left)
+        gone = {"health_warn"}
+        if fact.check >= server.check_needed and all(one.code != HELD for one in server.reasons):
+            # What the breaker held up has been looked at, and checked anew.
+            gone |= {"health_fail", "health_inconclusive"}
+        return _turn(server, "ready", tuple(one for one in server.reasons if one.code not in gone))
     return _turn(server, server.state, server.reasons)
 
 
