@@ -50,6 +50,8 @@ NOT_NOW = {503, 504}
 OWN_MAX = 5
 """Jobs, leases and endpoints that one caller lets be at a time."""
 PATIENCE_S = 90.0
+ASK_WAIT_S = 2.5
+"""How long a caller waits for an answer: of one who died, none comes."""
 
 Draw = tuple[float, Callable[["Caller"], Any]]
 
@@ -74,7 +76,6 @@ class Caller:
         while goes_on():
             (draw,) = self._chance.choices(draws, weights)
             await draw(self)
-            self._kept.asked += 1
 
     async def submit(self) -> None:
         one = self._chance.choice
@@ -256,10 +257,11 @@ class Caller:
     async def _ask(self, kind: Any, who: Principal | None = None, **fields: Any) -> Any:
         """Ask until there is an answer other than "not now", under one key."""
         self._serial += 1
+        self._kept.asked += 1
         key = f"{self._name}/{self._serial}" if kind.changes else None
         until = asyncio.get_running_loop().time() + PATIENCE_S
         while True:
-            wish = self._bus.wish(who or self._who, timeout_s=5.0, idempotency_key=key)
+            wish = self._bus.wish(who or self._who, timeout_s=ASK_WAIT_S, idempotency_key=key)
             answer = await self._bus.ask(kind(**wish, **fields))
             if not isinstance(answer, Problem):
                 self._kept.answers[f"{kind.__name__} ok"] += 1

@@ -64,7 +64,7 @@ async def test_what_the_end_of_all_members_leads_to_is_seen_to_once_for_those_he
     await hall.create("story", Resources(gpus=1))
     looks, settles = [], []
 
-    async def look_at(tx: Any, cause: Any, now: Any, *owners: str) -> None:
+    async def look_at(tx: Any, cause: Any, now: Any, *owners: str, **fields: Any) -> None:
         looks.append(owners)
         await of_work(tx, cause, now, *owners)
 

@@ -133,9 +133,8 @@ class Reader:
             rest = self._waiting.pop(key)
             self._queue.extendleft(reversed(rest))
             await self._work([self._queue.popleft()])
-        batch = self._take()
-        if batch:
-            await self._work(batch)
+        if batch := self._take([]):
+            await self._work(batch, more=True)
             return
         self._bell.clear()
         waits = [due for due, _ in self._due[:1]]
@@ -146,9 +145,9 @@ class Reader:
         except TimeoutError:
             pass
 
-    def _take(self) -> list[Heard]:
-        batch: list[Heard] = []
-        room = self._pace.room
+    def _take(self, batch: list[Heard]) -> list[Heard]:
+        """Return ``batch`` with what else is queued, as far as there is room."""
+        room = self._pace.room - sum(weight(heard.message.data) for heard in batch)
         while self._queue and room > 0:
             heard = self._queue[0]
             if heard.key in self._waiting:
@@ -163,16 +162,14 @@ class Reader:
                 break
         return batch
 
-    async def _work(self, batch: list[Heard]) -> None:
-        """See a batch through: to its effect, to a later try, or to a dead letter."""
+    async def _work(self, batch: list[Heard], *, more: bool = False) -> None:
+        """See a batch through, with what is heard until its turn where ``more`` may join it."""
         while True:
             await self._may_work.wait()
             try:
                 if batch[0].delivered > 1 and await self._deadly(batch[0]):
                     return
-                began = time.monotonic()
-                await self._transact(batch)
-                self._pace.took(len(batch), time.monotonic() - began)
+                await self._transact(batch, more=more and batch[0].delivered == 1)
             except Unavailable as fault:
                 METRICS.count("mesh_reader_waits_total", consumer=self.name)
                 logger.warning("%s waits: %s", self.name, fault)
@@ -200,16 +197,18 @@ class Reader:
             else:
                 await self._work([heard])
 
-    async def _transact(self, batch: list[Heard]) -> None:
-        facts = [heard.fact for heard in batch if heard.fact is not None]
-        newest: dict[str, int] = {}
-        for fact in facts:
-            newest[fact.key] = max(fact.version, newest.get(fact.key, 0))
-        settled = self._places.settled_with(batch)
+    async def _transact(self, batch: list[Heard], *, more: bool) -> None:
         if self._store.outbox_full:
             # What the handlers would tell has no room: the bus keeps the facts meanwhile.
             raise Unavailable("the outbox is full")
         async with self._store.transaction(changes=True) as tx:
+            began = time.monotonic()
+            if more:
+                self._take(batch)
+            newest: dict[str, int] = {}
+            for fact in (heard.fact for heard in batch if heard.fact is not None):
+                newest[fact.key] = max(fact.version, newest.get(fact.key, 0))
+            settled = self._places.settled_with(batch)
             ids = [heard.fact_id for heard in batch if heard.fate is not Fate.DROP]
             new = await tx.rows(
                 _HEAR, self.name, ids, tx.now, list(newest), list(newest.values()), settled
@@ -224,6 +223,7 @@ class Reader:
                 # The same fact may stand twice in one batch.
                 fresh.discard(heard.fact_id)
                 await self._effect(tx, heard)
+        self._pace.took(len(batch), time.monotonic() - began)
 
     async def _effect(self, tx: Transaction, heard: Heard) -> None:
         if heard.fact is None:

@@ -123,40 +123,53 @@ class TogetherDoor:
         while self._waiting:
             if len(self._waiting) < TOGETHER_MAX:
                 await asyncio.sleep(TOGETHER_WAIT_S)
-            batch: list[_Waiting] = []
-            while self._waiting and len(batch) < TOGETHER_MAX:
-                waiting = self._waiting.popleft()
-                if not waiting.answer.done():
-                    batch.append(waiting)
-            if batch:
-                await self._see_through(batch)
+            await self._see_through([])
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < TOGETHER_MAX:
+            waiting = self._waiting.popleft()
+            if not waiting.answer.done():
+                batch.append(waiting)
+        return batch
 
     async def _see_through(self, batch: list[_Waiting]) -> None:
-        """Answer a batch, whatever happens to its transaction."""
+        """Answer a batch, whatever happens to its transaction: where none is given, of all who wait once it begins."""
+        answers: Answers = ()
+        fault: Exception | None = None
+        try:
+            answers = await self._transacted(batch)
+        except Exception as met:  # noqa: BLE001 - whatever it is, it is its ask's own
+            fault = met
+            batch = batch or self._take()
+        if not batch:
+            return
         tag = tag_of(type(batch[0].asked.ask))
         METRICS.count("mesh_asks_together_total", len(batch), tag=tag)
         METRICS.count("mesh_asks_transactions_total", tag=tag)
-        try:
-            answers = await self._transacted(batch)
-        except StaleSnapshot:
-            answers = [_raced()] * len(batch)
-        except Unavailable as fault:
-            logger.warning("%d of %s were not answered: %s", len(batch), tag, fault)
-            answers = [_unavailable()] * len(batch)
-        except Exception as fault:  # noqa: BLE001 - whatever it is, it is its ask's own
-            if len(batch) > 1:
-                logger.warning("%d of %s failed together; each is tried alone", len(batch), tag)
-                for waiting in batch:
-                    await self._see_through([waiting])
-                return
-            if not batch[0].answer.done():
-                batch[0].answer.set_exception(fault)
+        if fault is not None:
+            await self._failed(batch, fault)
             return
         for waiting, answer in zip(batch, answers, strict=True):
             if isinstance(answer, NotHeardYet):
                 self._ask_again(waiting, answer)
             else:
                 waiting.say(answer)
+
+    async def _failed(self, batch: list[_Waiting], fault: Exception) -> None:
+        tag = tag_of(type(batch[0].asked.ask))
+        if isinstance(fault, StaleSnapshot | Unavailable):
+            away = isinstance(fault, Unavailable)
+            if away:
+                logger.warning("%d of %s were not answered: %s", len(batch), tag, fault)
+            for waiting in batch:
+                waiting.say(_unavailable() if away else _raced())
+        elif len(batch) > 1:
+            logger.warning("%d of %s failed together; each is tried alone", len(batch), tag)
+            for waiting in batch:
+                await self._see_through([waiting])
+        elif not batch[0].answer.done():
+            batch[0].answer.set_exception(fault)
 
     def _ask_again(self, waiting: _Waiting, unheard: NotHeardYet) -> None:
         """Ask once more in a moment, or say what was not heard of."""
@@ -175,7 +188,9 @@ class TogetherDoor:
         for left in reversed(range(ASK_TRIES_MAX)):
             try:
                 async with self._store.transaction(changes=True) as tx:
-                    return await self._in(tx, batch)
+                    # Who came while this waited for its turn is decided on with the others.
+                    batch += [] if batch else self._take()
+                    return await self._in(tx, batch) if batch else []
             except (StaleSnapshot, asyncpg.UniqueViolationError):
                 # Another process decides the same: what it wrote is there once we look again.
                 if not left:

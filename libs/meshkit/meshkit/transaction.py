@@ -141,9 +141,15 @@ class Transaction:
         )
         return told
 
-    async def put(self, bucket: str, key: str, value: msgspec.Struct) -> None:
-        """Have ``bucket[key]`` hold ``value`` once this commits (through the outbox, in order)."""
-        self._changes[bucket, key] = (_bounded(wire.encode(value)), telemetry.traceparent())
+    async def put(
+        self, bucket: str, key: str, value: msgspec.Struct, *, traceparent: str | None = None
+    ) -> None:
+        """Have ``bucket[key]`` hold ``value`` once this commits (through the outbox, in order).
+
+        It is of the trace that is under way, or else of ``traceparent``.
+        """
+        trace = telemetry.traceparent() or traceparent
+        self._changes[bucket, key] = (_bounded(wire.encode(value)), trace)
 
     async def drop(self, bucket: str, key: str) -> None:
         """Have ``bucket`` forget ``key`` once this commits."""

@@ -100,7 +100,7 @@ def assemble(settings: PlacementSettings, clock: Clock | None = None) -> Service
     service.answers_together(SubmitJob, submitting.submit_jobs)
     service.answers(ListJobs, job_asks.list_jobs)
     service.answers(GetJob, job_asks.get_job)
-    service.answers(CancelJob, job_asks.cancel_job)
+    service.answers_together(CancelJob, job_asks.cancel_jobs)
     service.answers(WishLog, log_asks.wish_log)
     service.answers(ReadLog, log_asks.read_log)
     service.answers(RequestLease, lease_asks.request_lease)

@@ -14,7 +14,7 @@ from placement import memory, reading
 from placement.domain.breaker import WINDOW_S, counts, held, most
 from placement.domain.fleet import Server
 from placement.domain.health import HELD, Turn, on_check_wished
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.turns import turn_node
 
 OPEN = "mesh_placement_breaker_open"
@@ -81,7 +81,7 @@ async def rearm_breaker(
                 state=to.state, reasons=kept, check_wished=to.check_wished, check_needed=to.check_needed
             ),
         )
-        await put_intent(tx, server.node_id)
+        put_intents(tx, server.node_id)
     born = born_of(ask, now, BreakerRearmed, key=ask.site)
     await tx.tell(
         BreakerRearmed(

@@ -31,7 +31,7 @@ from placement.domain.fleet import Placed, Server
 from placement.domain.health import last_checks, lost_of, on_checked, on_joined, on_unclean
 from placement.domain.leases import after_erasure
 from placement.domain.members import WorkloadFact, after
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.later import look_later, settle_later
 from placement.scaling import rescale
 from placement.turns import now_came, now_ended, now_ready, turn_node
@@ -53,7 +53,7 @@ async def on_node_enrolled(fact: NodeEnrolled, tx: Transaction, clock: Clock) ->
     await memory.hold(tx, fact.site)
     await store.keep_node(tx, fact.node_id, fact.name, fact.site, clock.now())
     await nodes.know(tx, await _server(tx, fact.node_id))
-    await put_intent(tx, fact.node_id)
+    put_intents(tx, fact.node_id)
 
 
 async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> None:
@@ -79,7 +79,7 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
     for member in await members.on_node(tx, fact.node_id):
         reason = lost_of(fact, member.devices, modes=member.kind == "job")
         if reason is not None and member.going:
-            await members.move(tx, member, "failed", now, (reason,))
+            await members.move_all(tx, [(member, "failed", (reason,))], now)
             await look_later(tx, fact, now, member.owner_id)
     await settle_later(tx, fact, now, endpoints=failed, node_id=fact.node_id)
 
@@ -110,7 +110,7 @@ async def on_workload_started(fact: WorkloadStarted, tx: Transaction, clock: Clo
     if item is not None and item.draining:
         # What it was to finish died with the process before.
         await replicas.move(tx, item, "stopping", clock.now(), item.reasons)
-        await put_intent(tx, item.node_id)
+        put_intents(tx, item.node_id)
     if item is not None and item.state in {"assigned", "ready"}:
         now = clock.now()
         await replicas.move(tx, item, "starting", now)
@@ -167,7 +167,7 @@ async def on_erasure_recorded(fact: ErasureRecorded, tx: Transaction, clock: Clo
     if not clean:
         await leasestore.spoil(tx, item.owner_id, why)
         await turn_node(tx, fact, now, server, on_unclean(server, why))
-    await put_intent(tx, fact.node_id)
+    put_intents(tx, fact.node_id)
     await look_later(tx, fact, now, item.owner_id)
     await settle_later(tx, fact, now, node_id=fact.node_id)
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from mesh_contracts.placement import Intent, MemberSpec
 from meshkit.store import Row, Transaction
+from meshkit.telemetry import traceparent
 
 from placement import jobstore, leasestore, logs, members, reading
 from placement.domain.fleet import Placed, Wanted
@@ -21,16 +22,29 @@ class _Known(dict[str, WantedJob]):
     """Jobs by id, as they were at some moment: only what never changes counts of them."""
 
 
-async def put_intent(tx: Transaction, node_id: str) -> None:
-    """Have the bucket hold all that a node should run."""
-    await put_intents(tx, [node_id])
+class _Touched(dict[str, str | None]):
+    """Nodes that should run other things once their transaction has committed, each with the trace it is of."""
 
 
-async def put_intents(tx: Transaction, node_ids: Sequence[str]) -> None:
-    """Have the bucket hold all that some nodes should run."""
-    nodes = {row["node_id"]: row for row in await reading.nodes_of(tx, node_ids)}
+def put_intents(tx: Transaction, *node_ids: str) -> None:
+    """Have the bucket hold all that some nodes should run, as the tables say it before ``tx`` commits."""
+    if not node_ids:
+        return
+    touched: _Touched | None = tx.own.get(_Touched)
+    if touched is None:
+        touched = tx.own[_Touched] = _Touched()
+
+        async def put() -> None:
+            await _put(tx, tx.own.pop(_Touched))
+
+        tx.before_commit(put)
+    touched |= dict.fromkeys(node_ids, traceparent())
+
+
+async def _put(tx: Transaction, touched: Mapping[str, str | None]) -> None:
+    nodes = {row["node_id"]: row for row in await reading.nodes_of(tx, sorted(touched))}
     for node_id, intent in (await _intents(tx, nodes, sorted(nodes))).items():
-        await tx.put("intents", node_id, intent)
+        await tx.put("intents", node_id, intent, traceparent=touched[node_id])
 
 
 async def all_intents(tx: Transaction) -> dict[str, Intent]:

@@ -79,12 +79,23 @@ async def load_all(tx: Transaction, ids: Sequence[str]) -> dict[str, WantedJob]:
 
 async def find(tx: Transaction, project: str | None, text: str) -> list[WantedJob]:
     """Return the job of that id, or the newest of that name in ``project`` (in each, where it is ``None``)."""
+    return (await find_all(tx, [(project, text)]))[0]
+
+
+async def find_all(tx: Transaction, wanted: Sequence[tuple[str | None, str]]) -> list[list[WantedJob]]:
+    """Return for each project and text what ``find`` does: one job, or two where there are several."""
+    found: list[list[WantedJob]] = [[] for _ in wanted]
+    projects, texts = (list(column) for column in zip(*wanted, strict=True))
     rows = await tx.rows(
-        f"SELECT DISTINCT ON (f.project) f.* FROM ({_JOB}) AS f WHERE (f.job_id = $2 OR f.name = $2)"
-        " AND ($1::text IS NULL OR f.project = $1) ORDER BY f.project, f.job_id DESC LIMIT 2",
-        *(project, text),
+        "SELECT found.*, wanted.nth FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (scope, text, nth),"
+        f" LATERAL (SELECT DISTINCT ON (f.project) f.* FROM ({_JOB}) AS f"
+        "  WHERE (f.job_id = wanted.text OR f.name = wanted.text)"
+        "  AND (wanted.scope IS NULL OR f.project = wanted.scope) ORDER BY f.project, f.job_id DESC LIMIT 2) AS found",
+        *(projects, texts),
     )
-    return [_job(row) for row in rows]
+    for row in rows:
+        found[row.pop("nth") - 1].append(_job(row))
+    return found
 
 
 async def listed(

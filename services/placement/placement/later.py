@@ -4,6 +4,7 @@ A gang of a thousand members ends in a thousand facts. Each moves its own rows w
 the room comes after the last of those that are decided together.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from meshkit.store import Transaction
 
 from placement import memory, work
+from placement.ahead import Ahead
 from placement.settle import settle
 
 
@@ -22,6 +24,7 @@ class _Later:
         self.owners: dict[str, Any] = {}
         self.endpoints: dict[str, Any] = {}
         self.node_ids: set[str] = set()
+        self.freed: set[str] = set()
         self.settles = False
 
 
@@ -38,13 +41,16 @@ async def settle_later(
     *,
     endpoints: Iterable[str] = (),
     node_id: str | None = None,
+    freed: str | None = None,
 ) -> None:
-    """Have ``settle`` look at endpoints, and at what is on a node, before ``tx`` commits."""
+    """Have ``settle`` look at endpoints, at what is on a node, and on one where something was freed, before the commit."""
     later = await _of(tx, cause, now)
     later.settles = True
     later.endpoints |= dict.fromkeys(endpoints, cause)
     if node_id is not None:
         later.node_ids.add(node_id)
+    if freed is not None:
+        later.freed.add(freed)
 
 
 async def _of(tx: Transaction, cause: Any, now: datetime) -> _Later:
@@ -67,12 +73,17 @@ async def _follow(tx: Transaction, later: _Later) -> None:
     causes: dict[int, tuple[Any, list[str]]] = {}
     for owner, cause in later.owners.items():
         causes.setdefault(id(cause), (cause, []))[1].append(owner)
+    coming = deque(one for _, owners in causes.values() for one in owners)
+    ahead = Ahead(tx, coming)
     for cause, owners in causes.values():
-        await work.look_at(tx, cause, later.now, *owners)
+        for _ in owners:
+            coming.popleft()
+        await work.look_at(tx, cause, later.now, *owners, ahead=ahead)
     if later.settles:
         await settle(
             *(tx, later.cause, later.now),
             endpoints=later.endpoints,
             node_ids=sorted(later.node_ids),
+            freed=sorted(later.freed),
             seen=later.owners,
         )

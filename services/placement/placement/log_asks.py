@@ -6,7 +6,7 @@ from meshkit.clock import Clock
 from meshkit.store import Transaction
 
 from placement import logs, memory
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.logs import Whose
 from placement.naming import missing
 
@@ -22,7 +22,7 @@ async def wish_log(
         return LogWished(workload_id=whose.workload_id, number=0)
     await memory.hold(tx, ask.site)
     number = await logs.wish(tx, whose.workload_id, clock.now())
-    await put_intent(tx, whose.node_id)
+    put_intents(tx, whose.node_id)
     return LogWished(workload_id=whose.workload_id, number=number)
 
 

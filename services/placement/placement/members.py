@@ -26,6 +26,12 @@ _MEMBER = (
 )
 Seating = tuple[str, Taken, tuple[Reason, ...]]
 """The job or lease that a member is of, what it takes, and why it does not begin yet, if so."""
+_LAST = (
+    "(m.replaced_by IS NULL OR EXISTS (SELECT FROM member AS next"
+    " WHERE next.workload_id = m.replaced_by AND next.replaced_by IS NULL))"
+)
+_IN_ORDER = "ORDER BY m.attempt, m.number, m.created_at, m.workload_id"
+_HELD_BACK = "m.holds AND m.state = 'assigned' AND m.reasons <> '[]'"
 _THERE = "(m.holds OR m.state NOT IN ('stopped', 'failed'))"
 
 
@@ -37,12 +43,23 @@ async def of_owner(tx: Transaction, owner_id: str, attempt: int = 0) -> list[Mem
     column = "job_id" if owner_id.startswith("job_") else "lease_id"
     rows = await tx.rows(
         f"{_MEMBER} WHERE m.{column} = $1 AND ({_THERE} OR m.attempt = $2 OR m.lease_id IS NOT NULL)"
-        " AND (m.replaced_by IS NULL OR EXISTS (SELECT FROM member AS next"
-        "   WHERE next.workload_id = m.replaced_by AND next.replaced_by IS NULL))"
-        " ORDER BY m.attempt, m.number, m.created_at, m.workload_id",
+        f" AND {_LAST} {_IN_ORDER}",
         *(owner_id, attempt),
     )
     return [_member(row) for row in rows]
+
+
+async def of_jobs(tx: Transaction, jobs: Iterable[WantedJob]) -> dict[str, list[Member]]:
+    """Return what ``of_owner`` does of each of some jobs and its last attempt, by the job's id."""
+    found: dict[str, list[Member]] = {one.job_id: [] for one in jobs}
+    rows = await tx.rows(
+        f"{_MEMBER} JOIN job j USING (job_id) WHERE m.job_id = ANY($1::text[])"
+        f" AND ({_THERE} OR m.attempt = j.attempt) AND {_LAST} {_IN_ORDER}",
+        list(found),
+    )
+    for row in rows:
+        found[row["owner_id"]].append(_member(row))
+    return found
 
 
 async def of_attempt(tx: Transaction, job: WantedJob) -> list[Member]:
@@ -102,12 +119,12 @@ async def rehearsed(tx: Transaction, lease_id: str) -> bool:
     return bool(found)
 
 
-async def owners_on(tx: Transaction, node_ids: Iterable[str]) -> list[str]:
-    """Return the jobs and leases that have anything on any of these nodes."""
+async def owners_on(tx: Transaction, node_ids: Iterable[str], freed: Iterable[str] = ()) -> list[str]:
+    """Return the jobs and leases that have anything on any of these nodes, or are held back on those ``freed``."""
     rows = await tx.rows(
-        f"SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m WHERE {_THERE}"
-        " AND m.node_id = ANY($1::text[]) ORDER BY owner",
-        list(node_ids),
+        f"SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m WHERE {_THERE} AND ("
+        f"  m.node_id = ANY($1::text[]) OR (m.node_id = ANY($2::text[]) AND {_HELD_BACK})) ORDER BY owner",
+        *(list(node_ids), list(freed)),
     )
     return [row["owner"] for row in rows]
 
@@ -145,7 +162,7 @@ async def owners_held_back(tx: Transaction, site: str) -> list[str]:
     """Return the jobs and leases with members that have their seats and are not begun, as something is to end first."""
     rows = await tx.rows(
         "SELECT DISTINCT coalesce(m.job_id, m.lease_id) AS owner FROM member m JOIN node n USING (node_id)"
-        " WHERE n.site = $1 AND m.holds AND m.state = 'assigned' AND m.reasons <> '[]' ORDER BY owner",
+        f" WHERE n.site = $1 AND {_HELD_BACK} ORDER BY owner",
         site,
     )
     return [row["owner"] for row in rows]
@@ -182,17 +199,10 @@ async def replaced(tx: Transaction, pairs: Sequence[tuple[Member, Taken]]) -> No
     )
 
 
-async def move(
-    tx: Transaction, item: Member, state: str, now: datetime, reasons: Sequence[Reason] = ()
-) -> None:
-    """Put a member in another state; a job's that has ended holds nothing any more."""
-    await move_all(tx, [(item, state, reasons)], now)
-
-
 async def move_all(
     tx: Transaction, moves: Sequence[tuple[Member, str, Sequence[Reason]]], now: datetime
 ) -> None:
-    """Put members in other states, each for reasons of its own."""
+    """Put members in other states, each for reasons of its own; a job's that has ended holds nothing any more."""
     if not moves:
         return
     rows = [(item.workload_id, state, dumps(list(reasons))) for item, state, reasons in moves]
@@ -220,12 +230,16 @@ def _stopped(item: Member) -> str:
 
 async def come(tx: Transaction, item: Member, to: Came, now: datetime) -> None:
     """Note what a member has come to, as its node tells it."""
-    await move(tx, item, to.state, now, to.reasons)
+    gives_back = to.state in ENDED and item.kind == "job"
     await tx.change(
-        "UPDATE member SET exit_code = $2, started_at = CASE WHEN $3 THEN coalesce(started_at, $4)"
-        " ELSE started_at END WHERE workload_id = $1",
-        *(item.workload_id, to.exit_code, to.begun, now),
+        "UPDATE member SET since = CASE WHEN state = $2 THEN since ELSE $7 END, state = $2, reasons = $3,"
+        " holds = holds AND NOT $4, exit_code = $5,"
+        " started_at = CASE WHEN $6 THEN coalesce(started_at, $7) ELSE started_at END WHERE workload_id = $1",
+        *(item.workload_id, to.state, dumps(list(to.reasons)), gives_back),
+        *(to.exit_code, to.begun, now),
     )
+    if gives_back and item.holds:
+        await _give_back(tx, [item])
 
 
 async def step(

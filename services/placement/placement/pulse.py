@@ -34,7 +34,7 @@ from placement.domain.wishes import milliseconds
 from placement.figures import show
 from placement.forgetting import forget
 from placement.heartbeats import Heartbeats
-from placement.intents import put_intent
+from placement.intents import put_intents
 from placement.logs import Tails
 from placement.repair import NOTHING, Differs, differing, repair
 from placement.scaling import rescale
@@ -175,7 +175,7 @@ class Pulse:
         if due:
             await settle(tx, self._occasion(), self._clock.now(), endpoints=due)
         for node_id in await demands.end_drains(tx, seen.drained) if seen.drained else ():
-            await put_intent(tx, node_id)
+            put_intents(tx, node_id)
         await work.look_at(tx, self._occasion(), self._clock.now(), *seen.owners)
         await work.tick(tx, self._occasion(), self._clock.now())
         await replicas.begin_late(tx, self._site, seen.late, self._clock.now())

@@ -10,7 +10,7 @@ from placement import memory, owners, reading, store
 from placement.domain.engine.wish import Released
 from placement.domain.fleet import ENDED, Placed
 from placement.domain.wishes import milliseconds
-from placement.intents import put_intent
+from placement.intents import put_intents
 
 LATE_MAX = 64
 """Replicas that are looked at at once; the others next time."""
@@ -49,4 +49,4 @@ async def begin_late(tx: Transaction, site: str, ids: Sequence[str], now: dateti
         if item is None or not item.held_back or await owners.crowded(tx, site, {item.node_id}):
             continue
         await move(tx, item, "assigned", now)
-        await put_intent(tx, item.node_id)
+        put_intents(tx, item.node_id)

@@ -46,26 +46,27 @@ async def settle(
     *,
     endpoints: Collection[str] = (),
     node_ids: Collection[str] = (),
+    freed: Collection[str] = (),
     seen: Container[str] = (),
     draw: Callable[[], str] = draw_key,
 ) -> None:
     """Look again at ``endpoints``, at those with work on ``node_ids``, and at those that lack replicas.
 
-    Then at jobs and leases, those on ``node_ids`` that were not ``seen`` just now, and those that wait. Of those that
-    lack replicas none is looked at for which there was no room, as long as nothing was decided that could have made some.
+    Then at jobs and leases, those on ``node_ids`` that were not ``seen`` just now, and those that wait. On nodes where
+    something was ``freed`` only at endpoints, and at what is held back there. Of those that lack replicas none is looked
+    at for which there was no room, as long as nothing was decided that could have made some.
 
     What is started, stopped and told follows from ``cause`` (a fact, an ask or an occasion), of an endpoint that
     ``endpoints`` maps to another from that.
     """
     held = await memory.hold(tx, cause.site)
     causes = endpoints if isinstance(endpoints, Mapping) else {}
-    touched = set(node_ids)
-    for wanted in await reading.to_settle(tx, cause.site, endpoints, node_ids, held.refused):
+    touched = {*node_ids, *freed}
+    for wanted in await reading.to_settle(tx, cause.site, endpoints, sorted(touched), held.refused):
         touched |= await _settle(tx, causes.get(wanted.endpoint_id, cause), now, wanted, draw)
     await nodes.know_late(tx, cause.site)
-    if touched:
-        await put_intents(tx, sorted(touched))
-    await work.advance(tx, cause, now, node_ids, seen)
+    put_intents(tx, *touched)
+    await work.advance(tx, cause, now, node_ids=node_ids, freed=freed, seen=seen)
 
 
 async def _settle(

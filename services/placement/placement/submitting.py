@@ -160,7 +160,7 @@ class _Batch:
         await members.seat(tx, seats, attempt=1, now=self._now)
         await tx.tell_all(facts)
         intents.know(tx, kept)
-        await intents.put_intents(tx, sorted({item.node_id for _, item, _ in seats}))
+        intents.put_intents(tx, *(item.node_id for _, item, _ in seats))
 
     def _become(self, one: _Decided, devices: Devices) -> tuple[WantedJob, list[Taken], Any]:
         """Return a job as it is once it was decided about, its members, and what is told."""

@@ -44,7 +44,7 @@ async def now_ended(tx: Transaction, cause: Any, now: datetime, item: Placed, re
         assert wanted is not None, "the table's foreign key holds"
         failures, retry_at = after_failure(wanted.failures, item.ready_at, now)
         await store.note_failure(tx, item.endpoint_id, failures, retry_at)
-    await settle_later(tx, cause, now, endpoints=[item.endpoint_id], node_id=item.node_id)
+    await settle_later(tx, cause, now, endpoints=[item.endpoint_id], freed=item.node_id)
 
 
 async def now_came(tx: Transaction, cause: Any, now: datetime, item: Member, came: Came) -> None:
@@ -52,7 +52,7 @@ async def now_came(tx: Transaction, cause: Any, now: datetime, item: Member, cam
     await members.come(tx, item, came, now)
     await look_later(tx, cause, now, item.owner_id)
     if came.state in ENDED:
-        await settle_later(tx, cause, now, node_id=item.node_id)
+        await settle_later(tx, cause, now, freed=item.node_id)
 
 
 async def now_lost(tx: Transaction, cause: Any, now: datetime, server: Server, silent_ms: int) -> None:

@@ -11,6 +11,7 @@ from mesh_contracts.placement import Reason
 from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, memory, owners
+from placement.ahead import Ahead
 from placement.domain import jobs, leases
 from placement.domain.engine.notice import (
     Cancelled,
@@ -51,11 +52,12 @@ ROUNDS_MAX = 10_000
 class Work:
     """One transaction's look at jobs and leases; what follows is from ``cause``."""
 
-    def __init__(self, tx: Transaction, cause: Any, now: datetime) -> None:
+    def __init__(self, tx: Transaction, cause: Any, now: datetime, ahead: Ahead | None = None) -> None:
         self._tx, self._cause, self._now = tx, cause, now
         self._site: str = cause.site
         self._outcomes = Outcomes(tx, cause, now)
         self._todo, self._touched = self._outcomes.todo, self._outcomes.touched
+        self._ahead = ahead or Ahead(tx, self._todo)
         self.curbed = self._outcomes.curbed
 
     async def run(self, looked_at: Iterable[str] = ()) -> None:
@@ -66,13 +68,12 @@ class Work:
         while held.followed or self._todo:
             rounds += 1
             assert rounds < ROUNDS_MAX, "what follows comes to an end"
-            await self._heed_all()
+            await self.heed_all()
             if self._todo:
                 await self._look(self._todo.popleft())
-        if self._touched:
-            await put_intents(self._tx, sorted(self._touched))
+        put_intents(self._tx, *self._touched)
 
-    async def _heed_all(self) -> None:
+    async def heed_all(self) -> None:
         """See to what followed from what the engine was told."""
         held = await memory.hold(self._tx, self._site)
         while held.followed:
@@ -80,24 +81,23 @@ class Work:
 
     async def decided(self, outcome: Outcome, wish: Wish) -> None:
         """See to what was decided about one who asked, and to what followed: that comes before it."""
-        await self._heed_all()
+        await self.heed_all()
         await self._heed(outcome, wish)
 
     async def _look(self, owner_id: str) -> None:
-        job, lease = None, None
         if owner_id.startswith("job_"):
-            job = await jobstore.load(self._tx, owner_id)
-        else:
-            lease = await leasestore.load(self._tx, owner_id)
-        there = await members.of_owner(self._tx, owner_id, job.attempt if job else 0)
-        if job is not None:
+            job, there = await self._ahead.take(owner_id)
+            if job is None:
+                return
             to = jobs.judge(job, there, self._now)
             await self.turn_job(job, to)
-        elif lease is not None:
+        else:
+            lease = await leasestore.load(self._tx, owner_id)
+            if lease is None:
+                return
+            there = await members.of_owner(self._tx, owner_id)
             to = leases.judge(lease, there, self._now)
             await self.turn_lease(lease, to)
-        else:
-            return
         late = may_begin(there, to)
         self._touched.update(await owners.begin_late(self._tx, self._site, late, self._now))
 
@@ -183,7 +183,7 @@ class Work:
 
     async def _ask(self, wish: Wish) -> None:
         outcome = await memory.apply(self._tx, self._site, Asked(wish=wish, at=milliseconds(self._now)))
-        await self._heed_all()
+        await self.heed_all()
         await self._heed(outcome, wish)
 
     async def give(self, given: Input) -> None:
@@ -191,6 +191,7 @@ class Work:
         await self._outcomes.give(given)
 
     async def _heed(self, outcome: Outcome | Followed, wish: Wish | None = None) -> None:
+        self._ahead.forget(getattr(outcome, "workload", ""))
         match outcome:
             case Placed():
                 await self._outcomes.seat(outcome)
@@ -259,18 +260,25 @@ async def tick(tx: Transaction, cause: Any, now: datetime) -> None:
         await give(tx, cause, now, Ticked(at=milliseconds(now)))
 
 
-async def look_at(tx: Transaction, cause: Any, now: datetime, *named: str) -> None:
-    """Look at jobs and leases, and at all that follows."""
-    await Work(tx, cause, now).run(named)
+async def look_at(
+    tx: Transaction, cause: Any, now: datetime, *named: str, ahead: Ahead | None = None
+) -> None:
+    """Look at jobs and leases, and at all that follows; ``ahead`` may have been read before."""
+    await Work(tx, cause, now, ahead).run(named)
 
 
 async def advance(
     tx: Transaction,
     cause: Any,
     now: datetime,
+    *,
     node_ids: Collection[str] = (),
+    freed: Collection[str] = (),
     seen: Container[str] = (),
 ) -> None:
-    """Begin what fits by now; look at what has anything on ``node_ids`` first, but not at what was ``seen``."""
-    there = await members.owners_on(tx, node_ids) if node_ids else []
+    """Begin what fits by now; look at what has anything on ``node_ids`` first, but not at what was ``seen``.
+
+    On nodes where something was ``freed``, at what is held back there.
+    """
+    there = await members.owners_on(tx, node_ids, freed) if node_ids or freed else []
     await Work(tx, cause, now).run(one for one in there if one not in seen)
