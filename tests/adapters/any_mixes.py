@@ -25,10 +25,13 @@ CROWDED: list[Draw] = [
 
 BRISK: list[Draw] = [
     (100, Caller.submit_one),
-    (90, Caller.cancel),
+    (100, Caller.cancel),
     (20, Caller.look),
+    (4, Caller.release),
+    (4, Caller.delete),
+    (3, Caller.bring_back),
     *((weight / 20, draw) for weight, draw in CROWDED),
 ]
-"""Mostly what is small and soon ended, with some of all the rest among it: many more in the same time."""
+"""Mostly what is small and soon ended, with some of all the rest among it that is let go of soon: many more in the same time."""
 
 MIXES = {"crowded": CROWDED, "brisk": BRISK}
