@@ -171,9 +171,15 @@ class Caller:
             self._kept.quota(answer)
 
     async def set_cap(self) -> None:
-        one = self._chance.choice
-        level, domain, full_w = one(self._world.parts)
-        watts = one([None, full_w, self._chance.randint(full_w // 3, full_w)])
+        level, domain, full_w = self._chance.choice(self._world.parts)
+        watts = self._chance.choice([None, full_w, self._chance.randint(full_w // 3, full_w)])
+        await self._cap(level, domain, watts)
+
+    async def lift_cap(self) -> None:
+        level, domain, _ = self._chance.choice(self._world.parts)
+        await self._cap(level, domain, None)
+
+    async def _cap(self, level: str, domain: str, watts: int | None) -> None:
         answer = await self._ask(SetCap, self._world.admin, level=level, domain=domain, watts=watts)
         if isinstance(answer, PowerCap):
             self._kept.cap(answer)

@@ -30,8 +30,9 @@ BRISK: list[Draw] = [
     (4, Caller.release),
     (4, Caller.delete),
     (3, Caller.bring_back),
+    (4, Caller.lift_cap),
     *((weight / 20, draw) for weight, draw in CROWDED),
 ]
-"""Mostly what is small and soon ended, with some of all the rest among it that is let go of soon: many more in the same time."""
+"""Mostly what is small and soon ended, with some of all the rest among it that is soon undone: many more in the same time."""
 
 MIXES = {"crowded": CROWDED, "brisk": BRISK}
