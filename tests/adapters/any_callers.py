@@ -199,8 +199,7 @@ class Caller:
     async def maintain(self) -> None:
         """Plan that somebody works on nodes, or cancel what this caller planned last."""
         if self._window is not None:
-            await self._ask(CancelMaintenance, self._world.admin, window=self._window)
-            self._window = None
+            await self.end_window()
             return
         one = self._chance.choice
         start = SystemClock().now() + timedelta(seconds=one([-1, 1, 3, 60]))
@@ -210,6 +209,11 @@ class Caller:
         answer = await self._ask(PlanMaintenance, self._world.admin, **wished)
         if isinstance(answer, Maintenance):
             self._window = answer.id
+
+    async def end_window(self) -> None:
+        if self._window is not None:
+            window, self._window = self._window, None
+            await self._ask(CancelMaintenance, self._world.admin, window=window)
 
     async def check(self) -> None:
         await self._ask(CheckNode, self._world.admin, node=self._node())

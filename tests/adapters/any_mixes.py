@@ -31,6 +31,7 @@ BRISK: list[Draw] = [
     (4, Caller.delete),
     (3, Caller.bring_back),
     (4, Caller.lift_cap),
+    (4, Caller.end_window),
     *((weight / 20, draw) for weight, draw in CROWDED),
 ]
 """Mostly what is small and soon ended, with some of all the rest among it that is soon undone: many more in the same time."""
