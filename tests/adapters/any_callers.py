@@ -97,7 +97,8 @@ class Caller:
 
     async def submit_one(self) -> None:
         """Submit what is alone and small, and would be anywhere."""
-        card = self._chance.choice([{"gpus": 1}, {"gpu_milli": 250}, {"gpu_milli": 600}, {}])
+        cards = [{"gpus": 1}, {"gpu_milli": 600}, *[{"gpu_milli": 250}] * 4, *[dict[str, int]()] * 4]
+        card = self._chance.choice(cards)
         wished = {
             "resources": Resources(**card, memory_mib=1),
             "run_max_s": self._chance.choice([0, 0, 5]),
