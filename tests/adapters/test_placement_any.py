@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from mesh_contracts.placement import Intent
 from meshkit.bucket import Watched
 from meshkit.declare import declare
@@ -102,7 +103,7 @@ class Run:
             for caller in callers:
                 asking.create_task(caller.run(goes_on))
             if large:
-                async with _beside(self.trouble.any(5, 40)):
+                async with _beside(self.trouble.any(5, 60)):
                     while goes_on():  # noqa: ASYNC110 - nobody announces it
                         await asyncio.sleep(LOOK_EVERY_S)
             else:
@@ -165,22 +166,22 @@ async def sound(run: Run, operations: int, within_s: float, *, large: bool) -> N
     assert "otherwise" not in run.logs()
 
 
-async def test_whatever_is_asked_and_befalls_nothing_is_given_twice_lost_or_left(
+def test_whatever_is_asked_and_befalls_nothing_is_given_twice_lost_or_left(
     nats_server: NatsServer, postgres: PostgresServer, tmp_path: Path
 ) -> None:
     run = Run(tmp_path, nats_server.url, postgres.dsn("placement"), SEED)
-    await sound(run, 600, 25.0, large=False)
+    uvloop.run(sound(run, 600, 25.0, large=False))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(MINUTES * 60 + 600)
-async def test_a_million_operations_and_all_that_befalls_lose_and_double_nothing(
+def test_a_million_operations_and_all_that_befalls_lose_and_double_nothing(
     nats_server: NatsServer,
     postgres: PostgresServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run(tmp_path, nats_server.url, postgres.dsn("placement"), SEED, MIX)
-    await sound(run, OPERATIONS, MINUTES * 60, large=True)
+    uvloop.run(sound(run, OPERATIONS, MINUTES * 60, large=True))
     with capsys.disabled():
         sys.stdout.write(run.figures())

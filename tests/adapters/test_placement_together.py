@@ -10,7 +10,7 @@ import pytest
 from mesh_contracts.ask import Principal, Problem
 from mesh_contracts.identity import ProjectAdmitted
 from mesh_contracts.node import Device, HealthChanged, NodeJoined
-from mesh_contracts.placement import Command, Job, Resources, SubmitJob
+from mesh_contracts.placement import CancelJob, Command, Job, Resources, SubmitJob
 from mesh_contracts.units import derived_id
 from meshkit.clock import SystemClock
 from meshkit.config import Secret
@@ -19,6 +19,7 @@ from meshkit.testing import envelope, test_id
 from meshkit.together import TogetherDoor
 from placement import handlers, memory
 from placement.app import MIGRATIONS
+from placement.job_asks import cancel_jobs
 from placement.submitting import submit_jobs
 
 from tests.servers_postgres import PostgresServer
@@ -36,7 +37,9 @@ class Hall:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.door = TogetherDoor(submit_jobs, clock=CLOCK, store=store)
+        self.door = TogetherDoor(
+            {SubmitJob: submit_jobs, CancelJob: cancel_jobs}, clock=CLOCK, store=store
+        )
 
     async def join(self) -> None:
         project = test_id("project")

@@ -6,8 +6,8 @@ from mesh_contracts import wire
 from mesh_contracts.fact import subject_of
 from mesh_contracts.identity import CreateProject, KeyRevoked, ProjectAdmitted
 from meshkit.consumer import Pulled
-from meshkit.doors import body_hash
 from meshkit.ears import Ears, Fate, parent_of
+from meshkit.idempotency import body_hash
 from meshkit.testing import envelope, test_id, wish
 
 EARS = Ears([ProjectAdmitted])

@@ -1,19 +1,17 @@
 """An ask's handler within its transaction: idempotent, retried where it raced, refused where it must be."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, Final
 
-import msgspec
 from mesh_contracts import wire
 from mesh_contracts.ask import Ask, Principal, Problem
 from mesh_contracts.fact import tag_of
 
 from meshkit.clock import Clock
 from meshkit.errors import NotHeardYet, StaleSnapshot, Unavailable
+from meshkit.idempotency import REPLY_KEPT, at_rest, body_hash, name_of
 from meshkit.relay import Relay
 from meshkit.store import Store
 from meshkit.transaction import Transaction
@@ -24,10 +22,6 @@ HEARD_WITHIN_S: Final = 2.0
 """How long an ask waits for what it names to be heard of (``NotHeardYet``); a typo waits as long."""
 HEARD_POLL_S: Final = 0.05
 ANSWER_EARLY_S: Final = 0.1
-REPLY_KEPT: Final = timedelta(hours=24)
-
-ENVELOPE: Final = ("ask_id", "asked_at", "deadline", "principal", "traceparent", "idempotency_key")
-"""What may differ between an ask and its repetition."""
 
 AskHandler = Callable[[Any, Principal, Any, Clock], Awaitable[Any]]
 
@@ -124,11 +118,10 @@ class AskDoor:
         if isinstance(reply, Problem):
             raise _Refused(reply)
         if keyed:
-            at_rest = getattr(reply, "at_rest", None)
             await tx.change(
                 "UPDATE reply SET reply = $4 WHERE principal = $1 AND ask = $2 AND idempotency_key = $3",
                 *name_of(ask, principal),
-                wire.encode(reply if at_rest is None else at_rest()),
+                at_rest(reply),
             )
         return reply, False
 
@@ -156,20 +149,6 @@ async def _given_before(tx: Transaction, ask: Ask, principal: Principal) -> Any 
         detail = "this idempotency key was used for another request; draw a new one"
         raise _Refused(problem(422, "idempotency_key_reused", detail))
     return wire.decode(row["reply"], type(ask).reply)
-
-
-def body_hash(ask: Ask) -> bytes:
-    """Return the SHA-256 of what an ask wishes, without its envelope."""
-    body = msgspec.json.decode(wire.encode(ask))
-    for name in ENVELOPE:
-        body.pop(name, None)
-    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
-
-
-def name_of(ask: Ask, principal: Principal) -> tuple[str, str, str]:
-    """Return under which name the reply to an ask with an idempotency key is kept."""
-    assert ask.idempotency_key is not None
-    return principal.principal_id, tag_of(type(ask)), ask.idempotency_key
 
 
 def problem(status: int, code: str, detail: str, *, retry_after_s: int | None = None) -> Problem:

@@ -7,8 +7,8 @@ from typing import Final
 
 from mesh_contracts.streams import STREAMS
 
-from meshkit.doors import REPLY_KEPT
 from meshkit.errors import Unavailable
+from meshkit.idempotency import REPLY_KEPT
 from meshkit.store import Store
 
 KEEP_EVERY_S: Final = 60.0

@@ -63,6 +63,7 @@ class Service:
         self._stored = isinstance(settings, StoreSettings)
         self._reads: dict[type[Fact], FactHandler[Any]] = {}
         self._answers: dict[type[Ask], Callable[[], Handler]] = {}
+        self._together: dict[type[Ask], TogetherHandler] = {}
         self._writes: dict[str, Snapshot] = {}
         self._watches: dict[str, Watched[Any] | None] = {}
         self._turns = False
@@ -102,9 +103,9 @@ class Service:
         )
 
     def answers_together(self, kind: type[A], handler: TogetherHandler) -> None:
-        """Answer asks of ``kind`` that come within a few milliseconds in one transaction."""
+        """Answer asks of ``kind`` that come within a few milliseconds, with others so answered, in one transaction."""
         assert self._stored, "only a service with a database has transactions"
-        self._answers[kind] = lambda: TogetherDoor(handler, clock=self.clock, store=self.store)
+        self._together[kind] = handler
 
     def decides_alone(self) -> None:
         """Have facts and asks that change something wait for their turn: one decision at a time is all there is."""
@@ -239,6 +240,9 @@ class Service:
             self.answers(ListDeadLetters, door.listed)
             self.answers(RedriveDeadLetter, door.redriven)
         doors = {kind: door() for kind, door in self._answers.items()}
+        if self._together:
+            together = TogetherDoor(self._together, clock=self.clock, store=self.store)
+            doors |= dict.fromkeys(self._together, together)
         if doors:
             self._served = await serve(self.bus, self.owner, self.settings.mesh_site, doors)
         for name, work in self._runs:

@@ -1,4 +1,4 @@
-"""Asks that arrive within a few milliseconds, decided in one transaction: the group commit of a door.
+"""Asks that arrive within a few milliseconds, decided in one transaction: the group commit of a service's doors.
 
 The commit is what an ask waits for longest, and a hundred wait for one as long as one does. While a
 transaction is under way the next asks gather; each is answered once what was decided on it has
@@ -9,8 +9,8 @@ is tried alone, so that only the one it fails on has to say so.
 import asyncio
 import contextvars
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import asyncpg
@@ -26,15 +26,13 @@ from meshkit.doors import (
     HEARD_POLL_S,
     HEARD_WITHIN_S,
     RACE_WAIT_S,
-    REPLY_KEPT,
-    body_hash,
-    name_of,
     problem,
 )
 from meshkit.errors import NotHeardYet, StaleSnapshot, Unavailable
+from meshkit.idempotency import Name, body_hash, given_before, keep, name_of
 from meshkit.store import Store
 from meshkit.telemetry import METRICS
-from meshkit.transaction import Row, Transaction
+from meshkit.transaction import Transaction
 
 TOGETHER_MAX: Final = 128
 """Asks of one transaction."""
@@ -53,8 +51,6 @@ class Asked(NamedTuple):
     principal: Principal
 
 
-Name = tuple[str, str, str]
-"""Under which a reply is kept: the principal, the ask, the idempotency key."""
 Answers = Sequence[Any]
 """One for each ask, in their order: the reply, a ``Problem``, or ``NotHeardYet`` to be asked again."""
 TogetherHandler = Callable[[Sequence[Asked], Transaction, Clock], Awaitable[Answers]]
@@ -77,10 +73,12 @@ class _Waiting(msgspec.Struct, eq=False):
 
 
 class TogetherDoor:
-    """Answers one kind of ask with its handler, many to a transaction, one transaction at a time."""
+    """Answers asks of some kinds, each kind with its handler, many to a transaction, one transaction at a time."""
 
-    def __init__(self, handler: TogetherHandler, *, clock: Clock, store: Store) -> None:
-        self._handler = handler
+    def __init__(
+        self, handlers: Mapping[type[Ask], TogetherHandler], *, clock: Clock, store: Store
+    ) -> None:
+        self._handlers = handlers
         self._clock = clock
         self._store = store
         self._waiting: deque[_Waiting] = deque()
@@ -144,9 +142,9 @@ class TogetherDoor:
             batch = batch or self._take()
         if not batch:
             return
-        tag = tag_of(type(batch[0].asked.ask))
-        METRICS.count("mesh_asks_together_total", len(batch), tag=tag)
-        METRICS.count("mesh_asks_transactions_total", tag=tag)
+        for tag, many in Counter(_tags(batch)).items():
+            METRICS.count("mesh_asks_together_total", many, tag=tag)
+        METRICS.count("mesh_asks_transactions_total")
         if fault is not None:
             await self._failed(batch, fault)
             return
@@ -157,15 +155,15 @@ class TogetherDoor:
                 waiting.say(answer)
 
     async def _failed(self, batch: list[_Waiting], fault: Exception) -> None:
-        tag = tag_of(type(batch[0].asked.ask))
+        tags = " and ".join(sorted(set(_tags(batch))))
         if isinstance(fault, StaleSnapshot | Unavailable):
             away = isinstance(fault, Unavailable)
             if away:
-                logger.warning("%d of %s were not answered: %s", len(batch), tag, fault)
+                logger.warning("%d of %s were not answered: %s", len(batch), tags, fault)
             for waiting in batch:
                 waiting.say(_unavailable() if away else _raced())
         elif len(batch) > 1:
-            logger.warning("%d of %s failed together; each is tried alone", len(batch), tag)
+            logger.warning("%d of %s failed together; each is tried alone", len(batch), tags)
             for waiting in batch:
                 await self._see_through([waiting])
         elif not batch[0].answer.done():
@@ -200,7 +198,8 @@ class TogetherDoor:
 
     async def _in(self, tx: Transaction, batch: list[_Waiting]) -> list[Any]:
         """Return the answers, in order: as given before under the same key, or as the handler decides."""
-        given = await _given_before(tx, batch)
+        names = {waiting.name for waiting in batch if waiting.name is not None}
+        given = await given_before(tx, sorted(names))
         answers: dict[int, Any] = {}
         # Of several under one key the first is decided, and answers for those with the same body.
         first: dict[Name, int] = {}
@@ -210,15 +209,28 @@ class TogetherDoor:
             if name is not None and name in given:
                 digest, reply = given[name]
                 same = digest == waiting.digest
-                kind = type(waiting.asked.ask).reply
-                answers[number] = wire.decode(reply, kind) if same else _reused()
+                answers[number] = (
+                    wire.decode(reply, type(waiting.asked.ask).reply) if same else _reused()
+                )
             elif name is None or first.setdefault(name, number) == number:
                 fresh.append(number)
-        asked = [batch[number].asked for number in fresh]
-        decided = await self._handler(asked, tx, self._clock) if asked else []
-        assert len(decided) == len(fresh), "each ask is answered"
-        answers |= dict(zip(fresh, decided, strict=True))
-        await _keep(tx, [(batch[number], answers[number]) for number in fresh])
+        kinds: dict[type[Ask], list[int]] = {}
+        for number in fresh:
+            kinds.setdefault(type(batch[number].asked.ask), []).append(number)
+        for kind, numbers in kinds.items():
+            asked = [batch[number].asked for number in numbers]
+            decided = await self._handlers[kind](asked, tx, self._clock)
+            assert len(decided) == len(numbers), "each ask is answered"
+            answers |= dict(zip(numbers, decided, strict=True))
+        await keep(
+            tx,
+            [
+                (waiting.name, waiting.digest, answers[number])
+                for number in fresh
+                if (waiting := batch[number]).name is not None
+                and not isinstance(answers[number], Problem | NotHeardYet)
+            ],
+        )
         for number, waiting in enumerate(batch):
             if number not in answers:
                 assert waiting.name is not None
@@ -228,56 +240,8 @@ class TogetherDoor:
         return [answers[number] for number in range(len(batch))]
 
 
-async def _given_before(tx: Transaction, batch: list[_Waiting]) -> dict[Name, tuple[bytes, bytes]]:
-    """Return what was answered under a batch's keys, and on which body."""
-    names = sorted({waiting.name for waiting in batch if waiting.name is not None})
-    if not names:
-        return {}
-    rows = await tx.rows(
-        "SELECT principal, ask, idempotency_key, body_hash, reply FROM reply"
-        " JOIN unnest($1::text[], $2::text[], $3::text[]) AS named (principal, ask, idempotency_key)"
-        " USING (principal, ask, idempotency_key) WHERE at >= $4",
-        *(list(column) for column in zip(*names, strict=True)),
-        tx.now - REPLY_KEPT,
-    )
-    return {_named(row): (row["body_hash"], row["reply"]) for row in rows}
-
-
-async def _keep(tx: Transaction, answered: list[tuple[_Waiting, Any]]) -> None:
-    """Keep the replies under their keys, but not what was refused.
-
-    Raises ``StaleSnapshot`` where another has answered under one of them meanwhile.
-    """
-    kept = [
-        (*waiting.name, waiting.digest, _at_rest(reply))
-        for waiting, reply in answered
-        if waiting.name is not None and not isinstance(reply, Problem | NotHeardYet)
-    ]
-    if not kept:
-        return
-    # In one order everywhere, so that two transactions never wait for each other.
-    kept.sort(key=lambda one: one[:3])
-    count = await tx.change(
-        "INSERT INTO reply (principal, ask, idempotency_key, body_hash, reply, at)"
-        " SELECT principal, ask, idempotency_key, body_hash, reply, $6::timestamptz"
-        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bytea[]) WITH ORDINALITY"
-        "  AS kept (principal, ask, idempotency_key, body_hash, reply, place) ORDER BY place"
-        " ON CONFLICT (principal, ask, idempotency_key) DO UPDATE"
-        " SET body_hash = excluded.body_hash, reply = excluded.reply, at = excluded.at WHERE reply.at < $7",
-        *(list(column) for column in zip(*kept, strict=True)),
-        *(tx.now, tx.now - REPLY_KEPT),
-    )
-    if count < len(kept):
-        raise StaleSnapshot("an idempotency key was used by another meanwhile")
-
-
-def _named(row: Row) -> Name:
-    return row["principal"], row["ask"], row["idempotency_key"]
-
-
-def _at_rest(reply: Any) -> bytes:
-    at_rest = getattr(reply, "at_rest", None)
-    return wire.encode(reply if at_rest is None else at_rest())
+def _tags(batch: Sequence[_Waiting]) -> list[str]:
+    return [tag_of(type(waiting.asked.ask)) for waiting in batch]
 
 
 def _reused() -> Problem:

@@ -63,6 +63,7 @@ class _Ends:
         self._tx, self._now = tx, now
         self._coming = deque(ids)
         self._ahead = Ahead(tx, self._coming)
+        self._wished: list[WantedJob] = []
         self._works: dict[str, work.Work] = {}
 
     async def cancel(self, ask: CancelJob, job_id: str) -> str | Problem:
@@ -75,7 +76,7 @@ class _Ends:
         fault = moved_on("job", job.generation, ask.generation)
         if fault is not None:
             return fault
-        await jobstore.wished(self._tx, job)
+        self._wished.append(job)
         self._works[job_id] = one = work.Work(self._tx, ask, self._now, self._ahead)
         await one.turn_job(job, cancelled(job))
         # Another of these may have its seats by now, and is read again then.
@@ -84,6 +85,8 @@ class _Ends:
 
     async def shown(self, ids: Collection[str]) -> dict[str, Job]:
         """See to all that follows; return some of the jobs as they are by then, by id."""
+        if self._wished:
+            await jobstore.wished(self._tx, self._wished)
         self._coming.extend(self._works)
         for job_id, one in self._works.items():
             self._coming.popleft()

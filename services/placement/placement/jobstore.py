@@ -182,14 +182,15 @@ async def wait(
     )
 
 
-async def wished(tx: Transaction, job: WantedJob) -> None:
-    """Count one change that somebody asked for. Raises StaleSnapshot where it moved since it was read."""
+async def wished(tx: Transaction, jobs: Sequence[WantedJob]) -> None:
+    """Count for each job one change that somebody asked for. Raises StaleSnapshot where one moved since it was read."""
     changed = await tx.change(
-        "UPDATE job SET generation = generation + 1 WHERE job_id = $1 AND generation = $2",
-        *(job.job_id, job.generation),
+        "UPDATE job SET generation = job.generation + 1 FROM unnest($1::text[], $2::bigint[]) AS read (id, generation)"
+        " WHERE job_id = read.id AND job.generation = read.generation",
+        *([job.job_id for job in jobs], [job.generation for job in jobs]),
     )
-    if changed == 0:
-        raise StaleSnapshot(job.job_id)
+    if changed < len(jobs):
+        raise StaleSnapshot("a job was changed since it was read")
 
 
 async def forget(tx: Transaction, before: datetime, batch: int) -> int:
