@@ -16,7 +16,7 @@ from mesh_contracts.placement import Resources, SubmitJob
 from meshkit.declare import declare
 from meshkit.testing import envelope, test_id, wish
 from meshkit.together import Asked
-from placement import handlers, later, members, submitting
+from placement import handlers, later, members, submitting, work
 from placement.domain.members import Member
 
 from tests.adapters.fleet import PROJECT, TENANT, Node, Site
@@ -34,11 +34,11 @@ LARGEST = 4_096
 LOOK_EVERY_S = 0.5
 
 
-async def gang(hall: Hall) -> list[Member]:
+async def gang(hall: Hall, name: str = "train") -> list[Member]:
     """Return the members of a job on one node."""
     ask = SubmitJob(
-        **wish(ask_id=test_id("ask", "train")),
-        name="train",
+        **wish(ask_id=test_id("ask", name)),
+        name=name,
         project=PROJECT,
         members=MEMBERS,
         resources=Resources(memory_mib=1),
@@ -90,6 +90,31 @@ async def test_what_the_end_of_all_members_leads_to_is_seen_to_once_for_those_he
     assert row == {"state": "succeeded", "place": "none"}
     assert await hall.told("placement.job.started") == 1
     assert await hall.told("placement.job.succeeded") == 1
+
+
+async def test_whoever_ends_has_no_neighbour_looked_at_that_has_begun(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await hall.join("n1")
+    [first, *_], [neighbour, *_] = await gang(hall), await gang(hall, "other")
+    looked: list[str] = []
+
+    def judge(job: Any, *args: Any) -> Any:
+        looked.append(job.job_id)
+        return of_jobs(job, *args)
+
+    of_jobs = work.jobs.judge
+    monkeypatch.setattr(work.jobs, "judge", judge)
+    async with hall.store.transaction() as tx:
+        await handlers.on_workload_stopped(fact(WorkloadStopped, first), tx, hall.clock)
+    assert set(looked) == {first.owner_id}
+    # What is held back there may begin by now.
+    async with hall.store.transaction() as tx:
+        await tx.change("UPDATE member SET reasons = '[{}]' WHERE job_id = $1", neighbour.owner_id)
+        assert await members.owners_on(tx, (), [first.node_id]) == [neighbour.owner_id]
+        assert await members.owners_on(tx, [first.node_id]) == sorted(
+            [first.owner_id, neighbour.owner_id]
+        )
 
 
 async def test_what_cannot_be_seen_to_takes_back_what_was_heard_with_it(

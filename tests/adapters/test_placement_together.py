@@ -16,7 +16,7 @@ from meshkit.clock import SystemClock
 from meshkit.config import Secret
 from meshkit.store import Store
 from meshkit.testing import envelope, test_id
-from meshkit.together import TogetherDoor
+from meshkit.together import Asked, TogetherDoor
 from placement import handlers, memory
 from placement.app import MIGRATIONS
 from placement.job_asks import cancel_jobs
@@ -71,21 +71,40 @@ class Hall:
                 await handlers.on_node_joined(joined, tx, CLOCK)
                 await handlers.on_health_changed(passed, tx, CLOCK)
 
-    async def ask(self, number: int, *, within_s: float = 10.0, **shape: Any) -> Any:
+    async def ask(self, number: int, *, members: int = 1, run_max_s: int = 0, **shape: Any) -> Any:
         now = CLOCK.now()
         wish = SubmitJob(
             ask_id=derived_id("ask", now, f"{number}"),
             asked_at=now,
-            deadline=now + timedelta(seconds=within_s),
+            deadline=now + timedelta(seconds=10),
             site=SITE,
             idempotency_key=f"key {number}",
             name=f"job-{number}",
             project="demo",
             command=Command(image="i"),
+            members=members,
+            run_max_s=run_max_s,
             resources=Resources(**(shape or {"gpus": 1})),
             preemptible=False,
         )
         return await self.door(wish, NOBODY)
+
+    async def cancel(self, *wishes: tuple[str, int | None]) -> list[Any]:
+        """Cancel jobs, by id or name and from a generation, in one transaction."""
+        asked = []
+        for number, (job, generation) in enumerate(wishes):
+            now = CLOCK.now()
+            ask = CancelJob(
+                ask_id=derived_id("ask", now, f"cancel {number}"),
+                asked_at=now,
+                deadline=now + timedelta(seconds=10),
+                site=SITE,
+                job=job,
+                generation=generation,
+            )
+            asked.append(Asked(ask, NOBODY))
+        async with self.store.transaction(changes=True) as tx:
+            return await cancel_jobs(asked, tx, CLOCK)
 
     async def sound(self, answers: list[Any]) -> None:
         """Look that tables, memory and answers say the same, and no card is given twice."""
@@ -162,3 +181,37 @@ async def test_one_whose_transaction_is_refused_leaves_the_memory_as_it_was(hall
     async with hall.store.transaction() as tx:
         await tx.change("UPDATE device SET taken_milli = 0")
         assert (await memory.hold(tx, SITE)).engine.snapshot() == before
+
+
+async def test_of_those_cancelled_together_each_is_answered_for_itself(hall: Hall) -> None:
+    sits, waits, other = await hall.ask(0, members=3, gpus=8), await hall.ask(1), await hall.ask(2)
+    answers = await hall.cancel(
+        *((sits.id, 7), (waits.id, 1), ("nobody", None), (waits.name, 1), (sits.id, 1), (sits.id, 1))
+    )
+    codes = [one.code if isinstance(one, Problem) else one.state for one in answers]
+    assert codes == ["generation_mismatch", "cancelled", "job_not_found", *["cancelled"] * 3]
+    assert answers[1] == answers[3]
+    assert [one.state for one in answers[4].workloads] == ["stopping"] * 3
+    assert [one.generation for one in answers[3:5]] == [2, 2]
+    assert (await hall.cancel((waits.id, None)))[0] == answers[1], "it has ended"
+    async with hall.store.transaction() as tx:
+        held = await memory.hold(tx, SITE)
+        assert set(held.engine.holdings) == {sits.id}, "until its members have stopped"
+        assert set(held.engine.turns.queue.entries) == {other.id}
+        told = await tx.value("SELECT count(*) FROM outbox WHERE subject LIKE '%job.cancelled%'")
+    assert told == 2
+
+
+async def test_one_that_begins_as_another_is_cancelled_is_cancelled_with_it(hall: Hall) -> None:
+    await hall.ask(0, members=2, run_max_s=600, gpus=8)
+    large, small = await hall.ask(1, members=3, gpus=8), await hall.ask(2, gpus=8)
+    assert (large.state, small.state) == ("queued", "queued"), "room that is kept for the large one"
+    answers = await hall.cancel((large.id, None), (small.id, None))
+    assert [one.state for one in answers] == ["cancelled", "cancelled"]
+    [member] = answers[1].workloads
+    assert member.state == "stopping", "it had its seat"
+    async with hall.store.transaction() as tx:
+        held = await memory.hold(tx, SITE)
+        taken = await tx.value("SELECT sum(taken_milli) FROM device")
+        assert (small.id in held.engine.holdings, not held.engine.turns.queue.entries) == (True, True)
+    assert taken == NODES * GPUS * 1_000

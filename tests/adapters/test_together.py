@@ -131,6 +131,20 @@ async def test_asks_that_come_together_share_a_transaction_and_each_is_answered(
     assert sorted(keys) == sorted(reply.id for reply in replies)
 
 
+async def test_who_comes_until_a_transaction_has_its_turn_is_decided_on_in_it(
+    bus: Bus, registry: Registry
+) -> None:
+    store = registry.service.store
+    store.take_turns()
+    async with store.transaction(changes=True):
+        asking = []
+        for name in ("a", "b", "c"):
+            asking.append(asyncio.create_task(create(bus, name)))
+            await asyncio.sleep(0.05)
+    assert [(await one).name for one in asking] == ["a", "b", "c"]
+    assert registry.batches == [["a", "b", "c"]]
+
+
 async def test_one_that_is_refused_leaves_nothing_behind_and_holds_nobody_up(
     bus: Bus, registry: Registry
 ) -> None:
