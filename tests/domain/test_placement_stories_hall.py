@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from placement.domain.engine.engine import Engine
+from placement.domain.engine.mix import ONE
+from placement.domain.engine.prefer import watt_costs
 from placement.domain.engine.site import NodeSpec
 from placement.domain.engine.size import Size
 from placement.domain.engine.wish import (
@@ -141,3 +143,12 @@ def test_no_whole_node_is_broken_into_for_the_sake_of_watts() -> None:
     placed(engine, wish("a", Size(gpus=1), avoid=("thrifty",)))
     engine.apply(Weighed(watt=10_000))
     assert placed(engine, wish("b", Size(gpus=1))).seats[0].node == "dear"
+
+
+@pytest.mark.parametrize(("used", "percent"), [(7, 6), (8, 100), (48, 100), (49, 0), (80, 0)])
+def test_watts_count_while_some_of_the_site_is_in_use_and_some_is_free(used: int, percent: int) -> None:
+    engine = site(*(node(f"n{number}", gpu_w=500) for number in range(10)))
+    engine.apply(Weighed(watt=1_000))
+    for number in range(used):
+        placed(engine, wish(f"w{number}", Size(gpus=1)))
+    assert watt_costs(engine.site, engine.watt_weight) == ONE * percent // 100

@@ -117,7 +117,7 @@ def everything(
         found |= _lists(data, specs, seeds, say)
     if "power" in needing:
         say("power ...")
-        found["power"] = watts.saving(specs, pods, seeds[0])
+        found["power"] = watts.saving(specs, pods, seeds)
     for gpus in (18_000, 45_000) if "speed" in needing else ():
         say(f"{gpus:,} GPUs to saturation ...")
         found.setdefault("speed", {})[str(gpus)] = speed(gpus, pods, seeds[0])

@@ -50,14 +50,17 @@ def _show_lists(found: dict[str, Any]) -> None:
 
 
 def _show_power(one: dict[str, Any]) -> None:
-    print(f"\npower of GPUs by plan at {one['load']:.0%} load, default list")
+    seeds = len(one["saved_pcts"])
+    print(
+        f"\npower of GPUs by plan at {one['load']:.0%} load, default list, {seeds} seed{'s' * (seeds > 1)}"
+    )
     print(
         f"  published FGD {one['fgd_kw']:,.0f} kW, ours {one['ours_kw']:,.0f} kW, with thrift {one['thrifty_kw']:,.0f} kW:"
-        f" {one['saved_pct']:.1f} % less than FGD (must be 10)"
+        f" {one['saved_pct']:.1f} % less than FGD, {min(one['saved_pcts']):.1f} to {max(one['saved_pcts']):.1f} (must be 10)"
     )
     print(
         f"  at saturation {one['full_pct']:.2f} % in use, with thrift {one['full_thrifty_pct']:.2f} %"
-        " (must cost no more than 0.3)"
+        f": {one['full_pct'] - one['full_thrifty_pct']:.2f} less (must be no more than 0.3)"
     )
 
 

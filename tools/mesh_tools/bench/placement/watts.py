@@ -1,5 +1,6 @@
 """What thrift saves: planned watts of GPUs at part load, and what it costs when the site is full."""
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,36 +14,49 @@ from mesh_tools.bench.placement.yardstick import Fgd, drive_fgd
 
 LOAD = 0.6
 FULL = 1.3
-WATT = 240
+WATT = 1_000
 """Thousandths of a milli of fragments that a watt costs."""
 
 
 def saving(
-    specs: Sequence[NodeSpec], pods: Sequence[openb.Pod], seed: int, watt: int = WATT
+    specs: Sequence[NodeSpec], pods: Sequence[openb.Pod], seeds: Sequence[int], watt: int = WATT
 ) -> dict[str, Any]:
-    """Return planned kW at ``LOAD`` under published FGD, ours and ours with thrift; and the full site's allocation."""
+    """Return planned kW at ``LOAD`` under published FGD, ours and ours with thrift; and the full site's allocation.
+
+    Each is the mean of all ``seeds``; ``saved_pcts`` and ``costs_pcts`` are what each of them saves and costs.
+    """
+    found = [_one(specs, pods, seed, watt) for seed in seeds]
+    fgd, ours, thrifty, full, full_thrifty = (
+        statistics.mean(one[place] for one in found) for place in range(5)
+    )
+    return {
+        "load": LOAD,
+        "fgd_kw": round(fgd / 1_000, 1),
+        "ours_kw": round(ours / 1_000, 1),
+        "thrifty_kw": round(thrifty / 1_000, 1),
+        "saved_pct": round(100 * (1 - thrifty / fgd), 2),
+        "saved_pcts": [round(100 * (1 - one[2] / one[0]), 2) for one in found],
+        "full_pct": round(full, 3),
+        "full_thrifty_pct": round(full_thrifty, 3),
+        "costs_pcts": [round(one[3] - one[4], 2) for one in found],
+    }
+
+
+def _one(
+    specs: Sequence[NodeSpec], pods: Sequence[openb.Pod], seed: int, watt: int
+) -> tuple[int, int, int, float, float]:
+    """Return the watts of FGD, ours, ours with thrift, and ours and thrift's percent in use when full."""
     milli = sum(spec.gpus for spec in specs) * 1_000
-    part = openb.arrivals(pods, seed, milli, LOAD)
+    part, full = (openb.arrivals(pods, seed, milli, load) for load in (LOAD, FULL))
     fgd = Fgd(specs, pods)
     drive_fgd(fgd, part)
     idle = np.array([spec.idle_w for spec in specs])
     each = np.array([spec.gpu_w for spec in specs])
     cards = np.array([spec.gpus for spec in specs])
     theirs = int((idle + (cards - (fgd.free >= 1_000).sum(1)) * each).sum())
-    plain, _ = _run(specs, pods, part, 0)
-    thrifty, _ = _run(specs, pods, part, watt)
-    full = openb.arrivals(pods, seed, milli, FULL)
-    _, plain_pct = _run(specs, pods, full, 0)
-    _, thrifty_pct = _run(specs, pods, full, watt)
-    return {
-        "load": LOAD,
-        "fgd_kw": round(theirs / 1_000, 1),
-        "ours_kw": round(plain / 1_000, 1),
-        "thrifty_kw": round(thrifty / 1_000, 1),
-        "saved_pct": round(100 * (1 - thrifty / theirs), 2),
-        "full_pct": round(plain_pct, 3),
-        "full_thrifty_pct": round(thrifty_pct, 3),
-    }
+    plain, thrifty = (_run(specs, pods, part, weight)[0] for weight in (0, watt))
+    plain_pct, thrifty_pct = (_run(specs, pods, full, weight)[1] for weight in (0, watt))
+    return theirs, plain, thrifty, plain_pct, thrifty_pct
 
 
 def _run(

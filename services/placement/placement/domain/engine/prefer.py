@@ -15,8 +15,12 @@ CROWDED = 1_000_000 * ONE
 HOME = 200 * ONE
 """What a node that holds the weights already is worth: 200 milli of fragments."""
 
-THRIFTY_TO, THRIFTY_END = 60, 65
-"""Percent of GPUs in use: up to the one watts count in full, from the other only fragmentation does."""
+THRIFTY_FROM, THRIFTY_TO, THRIFTY_END = 10, 60, 61
+"""Percent of GPUs in use: between the first two watts count in full, from the last on only fragmentation does."""
+EARLY_PERCENT = 6
+"""Percent of the weight that counts before the first of them. Where all is free every kind of work would take the GPUs
+of fewest watts, and what can use no others comes later: on openb that cost half as much again in a full site.
+"""
 
 
 def bias(site: Site, wish: Wish, crowd: Mapping[int, int] | None) -> Ints | None:
@@ -50,13 +54,15 @@ def bias(site: Site, wish: Wish, crowd: Mapping[int, int] | None) -> Ints | None
 
 
 def watt_costs(site: Site, weight: int) -> int:
-    """Return what a watt more costs in a score now; ``weight`` is what it costs where there is room."""
+    """Return what a watt more costs in a score now; ``weight`` is what it costs at most, in thousandths of a milli."""
     if not weight:
         return 0
     total = int(site.cards[: site.rows].sum()) * MILLI_PER_GPU
     used = total - int(site.free[: site.rows].sum())
     if site.any_mig:
         used -= int(idle_milli(site, site.every).sum())
+    if 100 * used < THRIFTY_FROM * total:
+        return weight * ONE * EARLY_PERCENT // (100 * 1_000)
     fade = (THRIFTY_END - THRIFTY_TO) * total
     left = min(max(THRIFTY_END * total - 100 * used, 0), fade)
     return weight * ONE * left // (max(fade, 1) * 1_000)
