@@ -19,7 +19,7 @@ THRIFTY_FROM, THRIFTY_TO, THRIFTY_END = 10, 60, 61
 """Percent of GPUs in use: between the first two watts count in full, from the last on only fragmentation does."""
 EARLY_PERCENT = 6
 """Percent of the weight that counts before the first of them. Where all is free every kind of work would take the GPUs
-of fewest watts, and what can use no others comes later: on openb that cost half as much again in a full site.
+of fewest watts, and what can use no others comes later: on openb a full site then held 0.8 points less, not 0.2.
 """
 
 
