@@ -243,3 +243,23 @@ def test_every_command_explains_itself_and_loads_little_to_do_so() -> None:
         loaded = re.findall(r"^import time: .*\| *(\S+)$", done.stderr, re.MULTILINE)
         assert 0 < len(loaded) <= MODULES_MAX, name
         assert not {module.partition(".")[0] for module in loaded} & HEAVY, name
+
+
+def test_what_cannot_be_asked_now_is_asked_again_under_the_same_key(door: Door) -> None:
+    away = {"code": "unavailable", "detail": "placement cannot be asked now", "retry_after_s": 1}
+    job = {"id": "job_1", "name": "train", "state": "running", "generation": 3}
+    door.answers = [(200, job), (503, away), (200, {**job, "state": "cancelled"})]
+    done = mesh(door, "job", "cancel", "train")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "mesh: placement cannot be asked now (503 unavailable); asking again ...\n"
+    _, first, second = door.asked
+    assert first[:3] == second[:3]
+    assert first[3]["idempotency-key"] == second[3]["idempotency-key"]
+
+
+def test_a_refusal_that_is_not_for_now_alone_is_told_at_once(door: Door) -> None:
+    full = {"code": "outbox_full", "detail": "too much waits to be told", "retry_after_s": 5}
+    door.answers = [(503, full)]
+    done = mesh(door, "job", "cancel", "train")
+    assert (done.returncode, len(door.asked)) == (1, 1)
+    assert "too much waits to be told" in done.stderr

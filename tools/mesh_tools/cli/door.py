@@ -1,6 +1,7 @@
 """Calls the mesh's HTTP API; a refusal becomes one line that says what to do."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -9,17 +10,24 @@ from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
 TIMEOUT_S = 30.0
+TRY_FOR_S = 8.0
+"""How long what cannot be asked now is asked again: a service that was killed is back, or replaced, within seconds."""
+PASSING = {"unavailable", "deadline_exceeded"}
+"""Codes of refusals after which the very same may be asked again."""
 PAGES_MAX = 100
 EVENT_SILENCE_MAX_S = 60.0
 """The gateway sends a comment every 10 s: longer silence means that it is gone."""
 
 
 class Refused(Exception):
-    """The mesh said no, or nobody answered. ``again_s`` is set where waiting may help."""
+    """The mesh said no, or nobody answered.
 
-    def __init__(self, text: str, *, again_s: float | None = None) -> None:
+    ``again_s`` is set where waiting may help, and ``passing`` where the very same may be asked again then.
+    """
+
+    def __init__(self, text: str, *, again_s: float | None = None, passing: bool = False) -> None:
         super().__init__(text)
-        self.again_s = again_s
+        self.again_s, self.passing = again_s, passing
 
 
 class Door:
@@ -46,7 +54,24 @@ class Door:
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Any:
-        """Return the answer's JSON. Raises ``Refused``."""
+        """Return the answer's JSON; what cannot be asked now is asked again for ``TRY_FOR_S``. Raises ``Refused``."""
+        sent = dict(headers or {})
+        if method != "GET":
+            sent["idempotency-key"] = str(uuid4())
+        until, told = time.monotonic() + TRY_FOR_S, False
+        while True:
+            try:
+                return self._called(method, path, body, sent)
+            except Refused as refusal:
+                wait_s = refusal.again_s or 1.0
+                if not refusal.passing or time.monotonic() + wait_s > until:
+                    raise
+                if not told:
+                    print(f"mesh: {refusal}; asking again ...", file=sys.stderr)
+                told = True
+                time.sleep(wait_s)
+
+    def _called(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         connection, response = self.open(method, path, body, headers)
         try:
             raw = response.read()
@@ -66,8 +91,8 @@ class Door:
         kind = HTTPSConnection if self._address.scheme == "https" else HTTPConnection
         connection = kind(self._address.hostname or "", self._port, timeout=TIMEOUT_S)
         sent = {"authorization": f"Bearer {self._key}", "accept": "application/json", **(headers or {})}
-        if method == "POST":
-            sent["idempotency-key"] = str(uuid4())
+        if method != "GET":
+            sent.setdefault("idempotency-key", str(uuid4()))
         raw = None
         if body is not None:
             raw, sent["content-type"] = json.dumps(body).encode(), "application/json"
@@ -166,4 +191,5 @@ def _refusal(response: HTTPResponse) -> Refused:
     after = told.get("retry_after_s") or response.getheader("retry-after")
     waits = response.status in {409, 503} and str(code).endswith("_pending")
     again = float(after) if after and str(after).isdigit() else (0.5 if waits else None)
-    return Refused(f"{said}{reasons} ({response.status} {code})", again_s=again)
+    text = f"{said}{reasons} ({response.status} {code})"
+    return Refused(text, again_s=again, passing=code in PASSING)
