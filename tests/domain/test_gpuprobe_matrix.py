@@ -34,6 +34,7 @@ def test_the_matrix_holds_and_comparing_a_device_with_itself_does_not() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_800)
 def test_the_matrix_holds_in_full() -> None:
     report = told(FAULTS_IN_FULL, SOUND_IN_FULL)
     assert report.holds, matrix.table(report)
