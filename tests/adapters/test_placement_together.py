@@ -71,7 +71,9 @@ class Hall:
                 await handlers.on_node_joined(joined, tx, CLOCK)
                 await handlers.on_health_changed(passed, tx, CLOCK)
 
-    async def ask(self, number: int, *, members: int = 1, run_max_s: int = 0, **shape: Any) -> Any:
+    async def ask(
+        self, number: int, *, members: int = 1, terms: dict[str, Any] | None = None, **shape: Any
+    ) -> Any:
         now = CLOCK.now()
         wish = SubmitJob(
             ask_id=derived_id("ask", now, f"{number}"),
@@ -83,9 +85,8 @@ class Hall:
             project="demo",
             command=Command(image="i"),
             members=members,
-            run_max_s=run_max_s,
             resources=Resources(**(shape or {"gpus": 1})),
-            preemptible=False,
+            **({"preemptible": False} | (terms or {})),
         )
         return await self.door(wish, NOBODY)
 
@@ -203,7 +204,7 @@ async def test_of_those_cancelled_together_each_is_answered_for_itself(hall: Hal
 
 
 async def test_one_that_begins_as_another_is_cancelled_is_cancelled_with_it(hall: Hall) -> None:
-    await hall.ask(0, members=2, run_max_s=600, gpus=8)
+    await hall.ask(0, members=2, gpus=8, terms={"run_max_s": 600})
     large, small = await hall.ask(1, members=3, gpus=8), await hall.ask(2, gpus=8)
     assert (large.state, small.state) == ("queued", "queued"), "room that is kept for the large one"
     answers = await hall.cancel((large.id, None), (small.id, None))
@@ -214,4 +215,31 @@ async def test_one_that_begins_as_another_is_cancelled_is_cancelled_with_it(hall
         held = await memory.hold(tx, SITE)
         taken = await tx.value("SELECT sum(taken_milli) FROM device")
         assert (small.id in held.engine.holdings, not held.engine.turns.queue.entries) == (True, True)
+    assert taken == NODES * GPUS * 1_000
+
+
+async def test_one_that_gets_its_seats_and_loses_them_by_what_follows_has_them_first(
+    hall: Hall,
+) -> None:
+    # It was seated in the tables after another had its seats: the submission failed, on a card that was taken twice.
+    async def submit(number: int, priority: int, min_run_s: int = 0) -> Any:
+        terms = {"preemptible": True, "priority": priority, "min_run_s": min_run_s}
+        return await hall.ask(number, members=NODES, gpus=GPUS, terms=terms)
+
+    first = await submit(0, 50, min_run_s=1)
+    best = await submit(1, 200)
+    assert (first.state, best.state) == ("admitted", "queued"), "it may run for a second"
+    await hall.cancel((first.id, None))
+    await asyncio.sleep(1.1)
+    # It has the first give way, which is over and waits no more: so the best is looked at again.
+    middle = await submit(2, 100)
+    assert getattr(middle, "state", middle) == "preempted"
+    async with hall.store.transaction() as tx:
+        held = await memory.hold(tx, SITE)
+        assert set(held.engine.holdings) == {best.id}
+        assert set(held.engine.turns.queue.entries) == {middle.id}
+        rows = await tx.rows("SELECT job_id, place FROM job")
+        taken = await tx.value("SELECT sum(taken_milli) FROM device")
+    places = {row["job_id"]: row["place"] for row in rows}
+    assert places == {first.id: "none", best.id: "sits", middle.id: "waits"}
     assert taken == NODES * GPUS * 1_000

@@ -163,7 +163,9 @@ class TogetherDoor:
             for waiting in batch:
                 waiting.say(_unavailable() if away else _raced())
         elif len(batch) > 1:
-            logger.warning("%d of %s failed together; each is tried alone", len(batch), tags)
+            # The type alone: a message may quote what must not be logged.
+            kind = type(fault).__name__
+            logger.warning("%d of %s failed together (%s): each is tried alone", len(batch), tags, kind)
             for waiting in batch:
                 await self._see_through([waiting])
         elif not batch[0].answer.done():

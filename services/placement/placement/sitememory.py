@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, deque
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from meshkit.store import Transaction
@@ -35,6 +35,7 @@ from placement.domain.engine.wish import (
     Preempted,
     Refused,
     Ticked,
+    Wish,
 )
 from placement.domain.kept import snapshot_of
 from placement.domain.standing import is_due, positions
@@ -58,6 +59,13 @@ _encode = msgspec.json.Encoder().encode
 logger = logging.getLogger(__name__)
 
 
+class Answer(NamedTuple):
+    """What was decided about one who asked, in its place among what followed from before, and what follows from it."""
+
+    outcome: Outcome
+    wish: Wish
+
+
 class Memory:
     """One site's engine, and up to which decision it is committed."""
 
@@ -73,7 +81,7 @@ class Memory:
         """Nodes that are known as they were, as somebody still has what they lack."""
         self.asked: Counter[Size] = Counter()
         """Members that were asked for since somebody emptied this, by what each takes."""
-        self.followed: deque[Followed] = deque()
+        self.followed: deque[Followed | Answer] = deque()
         self.refused: set[str] = set()
         """Endpoints for which there was no room, and nothing was decided since that could have made some."""
         self.differs: str | None = None

@@ -44,6 +44,7 @@ from placement.domain.wishes import milliseconds, reserved, wish_of_job
 from placement.intents import put_intents
 from placement.outcomes import Outcomes
 from placement.owners import Owner
+from placement.sitememory import Answer
 
 ROUNDS_MAX = 10_000
 """Looks at jobs and leases in one transaction: each leads to few others, and there is an end to it."""
@@ -74,15 +75,20 @@ class Work:
         put_intents(self._tx, *self._touched)
 
     async def heed_all(self) -> None:
-        """See to what followed from what the engine was told."""
+        """See to what followed from what the engine was told, in the order in which it was decided."""
         held = await memory.hold(self._tx, self._site)
         while held.followed:
-            await self._heed(held.followed.popleft())
+            one = held.followed.popleft()
+            if isinstance(one, Answer):
+                await self._heed(one.outcome, one.wish)
+            else:
+                await self._heed(one)
 
     async def decided(self, outcome: Outcome, wish: Wish) -> None:
-        """See to what was decided about one who asked, and to what followed: that comes before it."""
+        """See to what was decided about one who asked: after those who gave way to it, and before what follows from that."""
+        held = await memory.hold(self._tx, self._site)
+        held.followed.append(Answer(outcome, wish))
         await self.heed_all()
-        await self._heed(outcome, wish)
 
     async def _look(self, owner_id: str) -> None:
         if owner_id.startswith("job_"):
@@ -183,8 +189,7 @@ class Work:
 
     async def _ask(self, wish: Wish) -> None:
         outcome = await memory.apply(self._tx, self._site, Asked(wish=wish, at=milliseconds(self._now)))
-        await self.heed_all()
-        await self._heed(outcome, wish)
+        await self.decided(outcome, wish)
 
     async def give(self, given: Input) -> None:
         """Give the engine one input; ``run`` sees to what follows."""
