@@ -75,7 +75,8 @@ class Outcomes:
     async def curb(self, outcome: Curbed) -> None:
         """Have a replica stop; its endpoint is to be settled by whoever gave the input (``curbed``)."""
         item = await reading.load_workload(self._tx, outcome.workload)
-        if item is None or not item.living:
+        # One that drains might be taken back: it is to end now.
+        if item is None or not (item.living or item.draining):
             return
         await replicas.stop(self._tx, item, self._now, (jobs.shed_by(outcome.by),))
         self.touched.add(item.node_id)
