@@ -32,6 +32,13 @@ CLOCK = SystemClock()
 NOBODY = Principal(principal_id="test", role="admin", expires_at=CLOCK.now() + timedelta(hours=1))
 
 
+def asked_now(name: str) -> dict[str, Any]:
+    """Return the envelope of an ask that waits ten seconds for its answer."""
+    now = CLOCK.now()
+    deadline = now + timedelta(seconds=10)
+    return {"ask_id": derived_id("ask", now, name), "asked_at": now, "deadline": deadline, "site": SITE}
+
+
 class Hall:
     """A store with nodes, and a door that reserves seats on them."""
 
@@ -74,12 +81,8 @@ class Hall:
     async def ask(
         self, number: int, *, members: int = 1, terms: dict[str, Any] | None = None, **shape: Any
     ) -> Any:
-        now = CLOCK.now()
         wish = SubmitJob(
-            ask_id=derived_id("ask", now, f"{number}"),
-            asked_at=now,
-            deadline=now + timedelta(seconds=10),
-            site=SITE,
+            **asked_now(f"{number}"),
             idempotency_key=f"key {number}",
             name=f"job-{number}",
             project="demo",
@@ -94,15 +97,7 @@ class Hall:
         """Cancel jobs, by id or name and from a generation, in one transaction."""
         asked = []
         for number, (job, generation) in enumerate(wishes):
-            now = CLOCK.now()
-            ask = CancelJob(
-                ask_id=derived_id("ask", now, f"cancel {number}"),
-                asked_at=now,
-                deadline=now + timedelta(seconds=10),
-                site=SITE,
-                job=job,
-                generation=generation,
-            )
+            ask = CancelJob(**asked_now(f"cancel {number}"), job=job, generation=generation)
             asked.append(Asked(ask, NOBODY))
         async with self.store.transaction(changes=True) as tx:
             return await cancel_jobs(asked, tx, CLOCK)

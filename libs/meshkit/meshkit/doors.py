@@ -112,7 +112,7 @@ class AskDoor:
 
     async def _in(self, tx: Transaction, ask: Ask, principal: Principal) -> tuple[Any, bool]:
         keyed = ask.changes and ask.idempotency_key is not None
-        if keyed and (given := await _given_before(tx, ask, principal)) is not None:
+        if keyed and (given := await _claim(tx, ask, principal)) is not None:
             return given, True
         reply = await self._handler(ask, principal, tx, self._clock)
         if isinstance(reply, Problem):
@@ -126,7 +126,7 @@ class AskDoor:
         return reply, False
 
 
-async def _given_before(tx: Transaction, ask: Ask, principal: Principal) -> Any | None:
+async def _claim(tx: Transaction, ask: Ask, principal: Principal) -> Any | None:
     """Claim the key for this transaction, or return what was answered under it.
 
     Whoever claims the same key meanwhile waits here for the first one's end.

@@ -10,7 +10,7 @@ Start with ``memory.py``: the engine is one site in memory; what it was given an
 table ``decision``, in commit order, and comes out the same when it is decided again. Then ``settle.py``, in
 which every change of a node or an endpoint ends, and ``work.py``, which sees to jobs and leases and to all that
 follows from a decision. What follows from facts that are heard together is seen to once (``later.py``), and jobs that are
-submitted together are decided together (``submitting.py``).
+submitted or cancelled together are decided together (``submitting.py``, ``job_asks.py``).
 
 How many replicas run follows demand, as the gateways tell it (``domain.scale``, ``scaling.py``); power caps and
 quota are what operators set (``site_asks.py``).
