@@ -268,6 +268,8 @@ async def test_moves_that_would_make_room_are_shown_and_none_is_made(site: Site)
     (move,) = shown.items
     assert (move.kind, shown.before, shown.after, shown.gain_gpu_milli) == ("endpoint", 0, 1, 4_000)
     assert {move.from_node, move.to_node} == {"n1", "n2"}
+    alone = await site.ask(PlanMoves, resources=Resources(gpus=3), isolation="node")
+    assert (len(alone.items), alone.before, alone.after) == (1, 0, 1)
     assert not (await explain(site, resources=Resources(gpus=4))).fits, "it was only shown"
     denied = await site.ask(PlanMoves, TENANT, resources=Resources(gpus=4))
     assert (denied.status, denied.code) == (403, "forbidden")

@@ -2,6 +2,7 @@
 
 import pytest
 from placement.domain.engine.defrag import plan
+from placement.domain.engine.engine import Engine
 from placement.domain.engine.room import members
 from placement.domain.engine.size import Size, Terms
 from placement.domain.engine.wish import Asked, Capped, Moved, Placed, Released, Seat
@@ -11,6 +12,14 @@ from tests.domain.placement_sites import node, placed, refused, site, wish
 from tests.domain.placement_twin import Twin
 
 WHOLE = Size(gpus=8)
+ALONE = Terms(tenant="explained", isolation="node")
+
+
+def _fit(engine: Engine, size: Size, terms: Terms) -> int:
+    """Count the members that the nodes take: with ``ALONE`` those that are empty."""
+    found = members(engine.site, size, terms)
+    taken = {part.row for held in engine.holdings.values() for part in held.parts}
+    return sum(int(count) for row, count in enumerate(found) if not (terms.isolation and row in taken))
 
 
 def test_one_replica_that_stands_alone_moves_so_that_a_whole_node_comes_free() -> None:
@@ -96,10 +105,36 @@ def test_a_move_that_would_break_a_cap_on_the_way_is_refused() -> None:
     engine.apply(Moved(workload="b", member=0, to=Seat("n0", (2,), 300)))
 
 
+def test_a_node_is_emptied_for_who_needs_one_alone_and_no_empty_one_is_spoilt_for_it() -> None:
+    engine = site(node("n0"), node("n1"), node("n2"))
+    for name, at in (("a", "n0"), ("b", "n0"), ("c", "n1"), ("d", "n1"), ("e", "n1")):
+        placed(engine, wish(name, Size(gpus=1), kind="endpoint", only=at))
+    assert plan(engine, Size(gpus=5)).moves == ()
+    found = plan(engine, Size(gpus=5), ALONE)
+    assert [(one.workload, one.to.node) for one in found.moves] == [("a", "n1"), ("b", "n1")]
+    assert (found.before, found.after, found.gain_milli) == (1, 2, 5_000)
+    for one in found.moves:
+        engine.apply(one)
+    for name in ("lease", "another"):
+        placed(engine, wish(name, Size(gpus=5), Terms(tenant=name, isolation="node"), kind="lease"))
+
+
+def test_no_node_is_emptied_on_which_somebody_stays() -> None:
+    engine = site(node("n0"), node("n1"))
+    for name, at in (("a", "n0"), ("b", "n1")):
+        placed(engine, wish(name, Size(gpus=1), kind="endpoint", only=at))
+    assert len(plan(engine, WHOLE, ALONE).moves) == 1
+    placed(engine, wish("job", Size(), kind="job", only="n1"))
+    assert [one.to.node for one in plan(engine, WHOLE, ALONE).moves] == ["n1"]
+    placed(engine, wish("lease", Size(), kind="lease", only="n0"))
+    assert plan(engine, WHOLE, ALONE).moves == ()
+
+
+@pytest.mark.parametrize("terms", [Terms(), ALONE], ids=["beside others", "alone"])
 @pytest.mark.parametrize("flavour", FLAVOURS)
 @pytest.mark.parametrize("seed", range(4))
 def test_doing_the_moves_in_order_is_possible_breaks_nothing_and_gains_what_was_said(
-    seed: int, flavour: Flavour
+    seed: int, flavour: Flavour, terms: Terms
 ) -> None:
     draws, twin = Draws(seed, flavour), Twin()
     for given in draws.site():
@@ -114,17 +149,17 @@ def test_doing_the_moves_in_order_is_possible_breaks_nothing_and_gains_what_was_
     for _ in range(3):
         size = draws.size()
         before = twin.engine.snapshot()
-        found = plan(twin.engine, size, moves_max=4)
+        found = plan(twin.engine, size, terms, moves_max=4)
         assert twin.engine.snapshot() == before
         assert len(found.moves) <= 4
         assert found.before <= found.after
-        assert found.before == members(twin.engine.site, size, Terms()).sum()
+        assert found.before == _fit(twin.engine, size, terms)
         for move in found.moves:
             twin.tell(move)
             twin.check_promises()
             twin.check_counts()
             assert twin.world.short(move.to.node, 0) == {}
-        assert found.after == members(twin.engine.site, size, Terms()).sum()
+        assert found.after == _fit(twin.engine, size, terms)
         assert found.gain_milli == (found.after - found.before) * size.milli
     twin.check_replay()
 

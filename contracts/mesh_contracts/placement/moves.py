@@ -11,6 +11,7 @@ from mesh_contracts.units import Count, Text, Time
 
 MOVES_MAX = 32
 MovesMax = Annotated[int, Meta(ge=1, le=MOVES_MAX)]
+MovesIsolation = Literal["none", "node"]
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,13 +37,17 @@ class Moves(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanMoves(Ask, frozen=True, kw_only=True, tag="placement.moves.plan"):
-    """Ask which moves would make room for more members of a shape; none is made."""
+    """Ask which moves would make room for more members of a shape; none is made.
+
+    With the isolation ``node`` each needs a node that nobody else is on, as a lease does.
+    """
 
     permission: ClassVar[str] = "moves.read"
     reply: ClassVar[Any] = Moves
 
     resources: Resources = msgspec.field(default_factory=Resources)
     residency: Residency = msgspec.field(default_factory=Residency)
+    isolation: MovesIsolation = "none"
     moves_max: MovesMax = 8
 
 

@@ -99,7 +99,7 @@ async def plan_moves(
     found = plan(
         held.engine,
         size_of(ask.resources),
-        terms_of(ask.residency.jurisdictions, (), "", "none"),
+        terms_of(ask.residency.jurisdictions, (), "", ask.isolation),
         moves_max=ask.moves_max,
     )
     return moves_of(held.engine, found, held.called)

@@ -53,6 +53,12 @@ def verbs(noun: str) -> Verbs:
             argument("--mig", "a MIG instance, by its profile, like 3g.40gb"),
             argument("--gpu-model", "of which model"),
             argument("--memory-mib", "memory (256)", type=int, default=256),
+            argument(
+                "--isolation",
+                "node: each on a node that nobody else is on, as a lease needs (none)",
+                default="none",
+                choices=["none", "node"],
+            ),
             argument("--most", "moves at most (8)", type=int, default=8),
             argument("--make", "have these moves made now", action="store_true"),
         )
@@ -146,6 +152,8 @@ def show_moves(wanted: argparse.Namespace) -> None:
     if wanted.gpu_model:
         resources["gpu_model"] = wanted.gpu_model
     body = {"resources": resources, "moves_max": wanted.most}
+    if wanted.isolation != "none":
+        body["isolation"] = wanted.isolation
     found = door(wanted).call("POST", f"/api/v1/sites/{part(wanted.site)}/moves", body)
     asked = [{"id": one["id"], "to_node": one["to_node"]} for one in found["items"]]
     if wanted.make and asked:

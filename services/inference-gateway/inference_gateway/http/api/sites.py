@@ -79,6 +79,7 @@ class Sites(Controller):
             placement.PlanMoves,
             resources=data.resources,
             residency=data.residency,
+            isolation=data.isolation,
             moves_max=data.moves_max,
         )
         return found

@@ -6,6 +6,7 @@ from mesh_contracts.placement import (
     Command,
     Isolation,
     Members,
+    MovesIsolation,
     MovesMax,
     MovesToMake,
     Names,
@@ -91,6 +92,7 @@ class Room(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     resources: Resources = msgspec.field(default_factory=Resources)
     residency: Residency = msgspec.field(default_factory=Residency)
+    isolation: MovesIsolation = "none"
     moves_max: MovesMax = 8
 
 

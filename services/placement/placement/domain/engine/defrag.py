@@ -14,7 +14,7 @@ from placement.domain.engine.gang import gathers
 from placement.domain.engine.mig import MASKS, table
 from placement.domain.engine.prefer import bias
 from placement.domain.engine.room import ROOM, Left, counts, members
-from placement.domain.engine.site import Ints, Part, Site
+from placement.domain.engine.site import NOBODY, Ints, Part, Site
 from placement.domain.engine.size import MILLI_PER_GPU, Size, Terms
 from placement.domain.engine.wish import Moved
 
@@ -39,10 +39,20 @@ class Plan(NamedTuple):
 
 
 class _Goal(NamedTuple):
-    """For members of which size, on which terms."""
+    """For members of which size, on which terms; with the isolation ``node`` each where nobody is, as a lease's are."""
 
     size: Size
     terms: Terms
+
+    @property
+    def alone(self) -> bool:
+        """Whether a node counts only while it is empty."""
+        return self.terms.isolation == "node"
+
+    def taken(self, site: Site) -> Ints:
+        """Return how many such members each node takes: int[row]."""
+        found = members(site, self.size, self.terms)
+        return np.where(site.tenant[: site.rows] == NOBODY, found, 0) if self.alone else found
 
 
 class _Seated(NamedTuple):
@@ -56,13 +66,15 @@ class _Seated(NamedTuple):
 def plan(engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: int = MOVES_MAX) -> Plan:
     """Return moves after which more members of ``size`` fit; the engine stays as it is.
 
+    With the isolation ``node`` in ``terms`` whole nodes are emptied: a member fits where nobody is at all.
+
     Each move is an input that the engine takes as it is by then: the member fits where it goes while it still
     holds what it had, so that nothing is broken on the way. Replicas of endpoints move: their successors can
     answer before they end. Leases stay, and jobs, which would lose what they computed. The nodes are cleared
     first that take the fewest moves; no move makes another node take fewer members of the size.
     """
     goal = _Goal(size, terms or Terms())
-    before = int(members(engine.site, *goal).sum())
+    before = int(goal.taken(engine.site).sum())
     trial = engine.copy()
     moves: list[Moved] = []
     targets = _targets(trial, goal)
@@ -70,7 +82,7 @@ def plan(engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: i
         if not targets:
             break
         needed, row = heappop(targets)
-        leaving = _leaving(trial.site, row, _movable(trial, row).get(row, []), size)
+        leaving = _leaving(trial.site, row, _movable(trial, goal, row).get(row, []), goal)
         if len(leaving) > needed:
             # Others have moved here since: those go first that still take fewer.
             heappush(targets, (len(leaving), row))
@@ -79,7 +91,7 @@ def plan(engine: Engine, size: Size, terms: Terms | None = None, *, moves_max: i
             if cleared is not None:
                 trial, made = cleared
                 moves += made
-    after = int(members(trial.site, *goal).sum())
+    after = int(goal.taken(trial.site).sum())
     return Plan(tuple(moves), before, after, amount(size, after - before).gpu)
 
 
@@ -88,17 +100,21 @@ def _targets(engine: Engine, goal: _Goal) -> list[tuple[int, int]]:
     site = engine.site
     may = fit(site, goal.size, goal.terms, site.every) & ~ROOM == 0
     found = []
-    for row, seated in _movable(engine).items():
+    for row, seated in _movable(engine, goal).items():
         if may[row]:
-            leaving = _leaving(site, row, seated, goal.size)
+            leaving = _leaving(site, row, seated, goal)
             if leaving:
                 found.append((len(leaving), row))
     return sorted(found)
 
 
-def _movable(engine: Engine, only: int | None = None) -> dict[int, list[_Seated]]:
-    """Return by row (all, or only one) the members that may move, in the order in which they were placed."""
+def _movable(engine: Engine, goal: _Goal, only: int | None = None) -> dict[int, list[_Seated]]:
+    """Return by row (all, or only one) the members that may move, in the order in which they were placed.
+
+    None of a node that is to be empty and has one that may not.
+    """
     found: dict[int, list[_Seated]] = {}
+    stays = set[int]()
     rows = np.full(engine.site.rows, only is None)
     if only is not None:
         rows[only] = True
@@ -109,11 +125,16 @@ def _movable(engine: Engine, only: int | None = None) -> dict[int, list[_Seated]
             for member, part in enumerate(holding.parts):
                 if rows[part.row]:
                     found.setdefault(part.row, []).append(_Seated(holding, member, part))
-    return found
+        elif goal.alone:
+            stays.update(part.row for part in holding.parts)
+    return {row: seated for row, seated in found.items() if row not in stays}
 
 
-def _leaving(site: Site, row: int, seated: Sequence[_Seated], size: Size) -> list[_Seated]:
+def _leaving(site: Site, row: int, seated: Sequence[_Seated], goal: _Goal) -> list[_Seated]:
     """Return members without whom a node takes one member of the size more: one where one is enough, else few."""
+    size = goal.size
+    if goal.alone:
+        return list(seated) if _left_without(site, row, seated, size) else []
     wanted = _left_without(site, row, (), size) + 1
     alone = [one for one in seated if _left_without(site, row, (one,), size) >= wanted]
     if alone:
@@ -156,7 +177,7 @@ def _cleared(
     engine: Engine, row: int, leaving: Sequence[_Seated], goal: _Goal
 ) -> tuple[Engine, list[Moved]] | None:
     """Return the site with some gone from a node, and the moves; ``None`` where one cannot go elsewhere."""
-    before = members(engine.site, goal.size, goal.terms)
+    before = goal.taken(engine.site)
     trial = engine
     moves: list[Moved] = []
     for one in leaving:
@@ -168,7 +189,7 @@ def _cleared(
         (seat,) = trial.seats((part,))
         moves.append(Moved(workload=one.holding.wish.workload, member=one.member, to=seat))
         trial.apply(moves[-1])
-    after = members(trial.site, goal.size, goal.terms)
+    after = goal.taken(trial.site)
     return (trial, moves) if after[row] > before[row] and (after >= before).all() else None
 
 
@@ -180,7 +201,7 @@ def _elsewhere(engine: Engine, one: _Seated, goal: _Goal) -> Part | None:
     left = _left_beside(site, wish.size, scored.card, goal.size)
     cpu, memory = site.cpu[rows] - wish.size.cpu_milli, site.memory[rows] - wish.size.memory_mib
     after = counts(site, goal.size, Left(left, cpu, memory, site.slots[rows] - 1))
-    costs = np.where(after < members(site, goal.size, goal.terms), FORBIDDEN, 0)
+    costs = np.where((0 if goal.alone else after) < goal.taken(site), FORBIDDEN, 0)
     costs[[one.part.row, *(site.row_of[node] for node in wish.avoid if node in site.row_of)]] = (
         FORBIDDEN
     )
