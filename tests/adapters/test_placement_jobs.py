@@ -161,8 +161,12 @@ async def test_one_member_that_fails_stops_all_and_the_gang_begins_anew_elsewher
     again = await job_is(site, "admitted")
     assert (again.attempt, again.failures, len(again.workloads)) == (2, 1, 2)
     assert {item.id for item in again.workloads}.isdisjoint({one.id, other.id})
+    paused = again.workloads[0].reasons[0]
+    assert (paused.code, paused.count) == ("backing_off", 1)
     (spec,) = await intended(site, nodes[0])
     assert spec.attempt == 2
+    codes = {why.code for item in (await job_of(site)).workloads for why in item.reasons}
+    assert codes == {"waiting_for_agent"}
     await by_id[again.workloads[0].node_id].failed(again.workloads[0].id)
     dead = await job_is(site, "failed")
     assert [reason.code for reason in dead.reasons] == ["member_failed", "restarts_used_up"]

@@ -77,7 +77,7 @@ def test_one_that_is_not_begun_and_must_leave_is_seated_elsewhere_at_once() -> N
     items = gang(waits)
     turn = judge(elastic("admitted"), items, NOW)
     assert ([one for one, _ in turn.fails], turn.stops, turn.lost) == ([waits], (), (waits,))
-    assert may_begin(items, turn) == []
+    assert may_begin(items, turn, NOW) == []
 
 
 def test_where_nobody_is_left_it_restarts_whole_as_any_job_does() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_contracts.placement import EndpointState, Engine, Replicas
 from meshkit.testing import NOW
-from placement.domain.plan import BACKOFF_MAX_S, after_failure
+from placement.domain.backoff import BACKOFF_MAX_S
+from placement.domain.plan import after_failure
 
 from tests.domain.plans import placed, plan, wanted
 from tests.domain.test_placement_decide import server

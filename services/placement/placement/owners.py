@@ -12,6 +12,7 @@ from meshkit.store import Transaction
 
 from placement import jobstore, leasestore, members, memory, nodes, reading
 from placement.domain import watts
+from placement.domain.backoff import backing_off
 from placement.domain.engine.wish import Placed, Reseated, Seat, Wish
 from placement.domain.fleet import WATTS_DRAWN
 from placement.domain.jobs import WantedJob
@@ -73,7 +74,7 @@ async def seat(
     ]
     devices = await nodes.take(tx, owner.site, takes)
     taken = taken_of(cause, outcome, attempt, devices, needs)
-    why = await _first(tx, owner, attempt, {one.node_id for one in taken})
+    why = await _first(tx, owner, attempt, {one.node_id for one in taken}, now)
     seats = [(outcome.workload, one, why) for one in taken]
     await members.seat(tx, seats, attempt=attempt, now=now)
     await tell(tx, cause, now, owner, begun(owner, attempt, taken))
@@ -96,7 +97,7 @@ async def reseat(
     pairs = [
         (before, _taken(cause, before, seat, devices)) for before, seat in zip(lost, seats, strict=True)
     ]
-    why = await _first(tx, job, job.attempt, {one.node_id for _, one in pairs})
+    why = await _first(tx, job, job.attempt, {one.node_id for _, one in pairs}, now)
     await members.seat(tx, [(job.job_id, one, why) for _, one in pairs], attempt=job.attempt, now=now)
     await members.replaced(tx, pairs)
     moved = [reseat_of(before, one) for before, one in pairs]
@@ -178,12 +179,16 @@ async def begin_late(tx: Transaction, site: str, late: Sequence[Member], now: da
 
 
 async def _first(
-    tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str]
+    tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str], now: datetime
 ) -> tuple[Reason, ...]:
-    """Return what has to end before members begin that have just got their seats; nothing where they may."""
+    """Return what members wait for that have just got their seats; nothing where they may begin."""
     there = await members.of_owner(tx, name_of(owner), attempt) if attempt > 1 else ()
     if any(one.living and one.attempt < attempt for one in there):
         return (LAST_ENDS,)
+    if isinstance(owner, WantedJob) and owner.failures:
+        paused = backing_off(owner, await members.of_attempt(tx, owner), now)
+        if paused is not None:
+            return (paused,)
     return (WATTS_DRAWN,) if await crowded(tx, owner.site, nodes) else ()
 
 

@@ -104,7 +104,7 @@ class Work:
             there = await members.of_owner(self._tx, owner_id)
             to = leases.judge(lease, there, self._now)
             await self.turn_lease(lease, to)
-        late = may_begin(there, to)
+        late = may_begin(there, to, self._now)
         self._touched.update(await owners.begin_late(self._tx, self._site, late, self._now))
 
     async def turn_job(self, job: WantedJob, to: Turn) -> None:

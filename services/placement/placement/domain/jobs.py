@@ -19,7 +19,16 @@ from mesh_contracts.units import is_id
 
 from placement.domain import limits
 from placement.domain.limits import stuck
-from placement.domain.members import Member, Owned, Turn, is_lost, lost, must_leave, show_members
+from placement.domain.members import (
+    BACKING_OFF,
+    Member,
+    Owned,
+    Turn,
+    is_lost,
+    lost,
+    must_leave,
+    show_members,
+)
 
 OVER: tuple[str, ...] = ("succeeded", "failed", "cancelled")
 """States of a job that has ended."""
@@ -157,8 +166,9 @@ def _at_work(job: WantedJob, mine: Sequence[Member], turn: Turn, now: datetime) 
     reason = Reason(
         code="members_starting", detail=f"{waits} of {len(mine)} members do not run yet", count=waits
     )
+    paused = [why for one in mine for why in one.reasons if why.code == BACKING_OFF and one.held_back]
     # One that ran and begins anew on its node has not ended: the job runs on meanwhile.
-    return msgspec.structs.replace(turn, reasons=(reason,))
+    return msgspec.structs.replace(turn, reasons=(reason, *paused[:1]))
 
 
 def _gone(job: WantedJob, mine: Sequence[Member], turn: Turn) -> list[Gone]:

@@ -38,6 +38,10 @@ LAST_ENDS = Reason(
 """Why a member is not begun yet, though it has its seat, beside ``WATTS_DRAWN``: a job does not run twice."""
 
 
+BACKING_OFF = "backing_off"
+"""Why a member is not begun yet whose job failed by itself a moment ago; its ``count`` are the seconds from its seat on."""
+
+
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
     """What jobs and leases have in common: whose it is, what it is worth, how it stands in line, until when.
 
@@ -100,9 +104,15 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def held_back(self) -> bool:
-        """Whether its node is not told of it yet, as something has to end first."""
+        """Whether its node is not told of it yet, as something has to end first, or time to pass."""
         waits = LAST_ENDS in self.reasons or WATTS_DRAWN in self.reasons
-        return self.state == "assigned" and waits
+        return self.state == "assigned" and (waits or self.begins_at is not None)
+
+    @property
+    def begins_at(self) -> datetime | None:
+        """When it begins, where it waits for nothing but that."""
+        paused = (one.count or 0 for one in self.reasons if one.code == BACKING_OFF)
+        return next((self.created_at + timedelta(seconds=count) for count in paused), None)
 
     @property
     def going(self) -> bool:
@@ -182,13 +192,15 @@ def _begun(member: Member, *, ready: bool) -> Came | None:
     return Came(state=state, begun=True) if goes else None
 
 
-def may_begin(members: Sequence[Member], turn: Turn) -> list[Member]:
-    """Return the members that were held back and that no earlier attempt, where there is one, is in the way of."""
+def may_begin(members: Sequence[Member], turn: Turn, now: datetime) -> list[Member]:
+    """Return the members that were held back long enough, and that no earlier attempt is in the way of."""
     over = {one.workload_id for one in turn.stops} | {one.workload_id for one, _ in turn.fails}
     late = [one for one in members if one.going and one.held_back and one.workload_id not in over]
     given_up = {one.workload_id for one, _ in turn.fails}
     earlier = [one for one in members if late and one.living and one.attempt < late[0].attempt]
-    return late if all(one.workload_id in given_up for one in earlier) else []
+    if not all(one.workload_id in given_up for one in earlier):
+        return []
+    return [one for one in late if one.begins_at is None or now >= one.begins_at]
 
 
 def is_lost(member: Member, now: datetime) -> bool:

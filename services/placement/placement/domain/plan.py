@@ -6,11 +6,10 @@ from datetime import datetime, timedelta
 import msgspec
 from mesh_contracts.placement import EndpointState, Reason
 
+from placement.domain.backoff import pause_s
 from placement.domain.decide import Grant, Refusal
 from placement.domain.fleet import Placed, Wanted
 
-BACKOFF_FIRST_S = 1.0
-BACKOFF_MAX_S = 60.0
 STEADY_AFTER_S = 60.0
 """A replica that served this long before it failed starts the count of failures anew."""
 CRASH_LOOP_AFTER = 3
@@ -105,11 +104,11 @@ def plan(wanted: Wanted, workloads: Sequence[Placed], seek: Seek, now: datetime)
 def after_failure(failures: int, ready_at: datetime | None, now: datetime) -> tuple[int, datetime]:
     """Return the failures in a row including this one, and when the next try may begin.
 
-    The first is tried again at once; then after 1 s, 2 s, 4 s … ``BACKOFF_MAX_S``.
+    The first is tried again at once; then after 1 s, 2 s, 4 s …, a minute at most.
     """
     if ready_at is not None and (now - ready_at).total_seconds() >= STEADY_AFTER_S:
         failures = 0
-    wait_s = 0.0 if failures == 0 else min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures - 1, 10))
+    wait_s = pause_s(failures)
     return failures + 1, now + timedelta(seconds=wait_s)
 
 
