@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,7 @@ class Host:
     def __init__(self, folder: Path, models: Path) -> None:
         self.folder = folder
         self.models = models
-        self.jobs = Runs(runtime="process")
-        self.vllm: Sequence[str] = ()
+        self.runs = Runs(runtime="process")
         self.ended: Callable[[str], None] = lambda _: None
         self.make_way: MakeWay = nobody_there
         self.cgroups: Cgroups | None = None
@@ -122,8 +121,7 @@ class Host:
         looking_after = LookingAfter(
             self.models,
             self.told.teller(),
-            jobs=self.jobs,
-            vllm=self.vllm,
+            runs=self.runs,
             lifeline=self.lifeline,
             ended=self.ended,
             make_way=self.make_way,
@@ -131,7 +129,7 @@ class Host:
             devices=devices,
         )
         made = Workloads(
-            self.folder, looking_after, lifeline=self.lifeline, jobs=self.jobs, job_stop_s=2.0
+            self.folder, looking_after, lifeline=self.lifeline, runs=self.runs, job_stop_s=2.0
         )
         made.adopt()
         self.agents.append(made)

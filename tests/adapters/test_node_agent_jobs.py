@@ -2,10 +2,8 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,9 @@ from node_agent.runtimes import process
 from node_agent.tails import Tails
 
 from tests.adapters.engines import NODE, Host, host, member, spec, until
+from tests.adapters.podman import PODMAN_MORE, containers, image
+
+__all__ = ["image"]
 
 pytestmark = pytest.mark.slow
 
@@ -213,32 +214,6 @@ async def test_what_is_left_of_a_kept_file_of_an_earlier_version_is_an_engine(he
     (here.folder / "workload.json").unlink()
 
 
-PODMAN_MORE = ("--runtime", "runc", "--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000")
-"""What podman needs where a machine is itself a container: no limits above its own."""
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Make an image of one program, with podman, where that and the program are there and containers run."""
-    podman, busybox = shutil.which("podman"), shutil.which("busybox")
-    if podman is None or busybox is None:
-        pytest.skip("podman and busybox are not installed here")
-    root = tmp_path_factory.mktemp("root") / "image"
-    (root / "bin").mkdir(parents=True)
-    (root / "tmp").mkdir()
-    shutil.copy2(busybox, root / "bin" / "busybox")
-    (root / "bin" / "sh").symlink_to("busybox")
-    name = "localhost/mesh-test:1"
-    tar = subprocess.run(["tar", "-C", str(root), "-c", "."], capture_output=True, check=True).stdout
-    subprocess.run([podman, "import", "-", name], input=tar, capture_output=True, check=True)
-    tried = [podman, "run", "--rm", "--network=host", *PODMAN_MORE, name, "/bin/sh", "-c", "exit 0"]
-    ran = subprocess.run(tried, capture_output=True, text=True, check=False)
-    if ran.returncode != 0:
-        pytest.skip(f"podman runs no containers here: {ran.stderr.strip()[-200:]}")
-    yield name
-    subprocess.run([podman, "rmi", "--force", name], capture_output=True, check=False)
-
-
 def in_container(image: str, program: str, **env: str) -> Any:
     return member(command=Command(image=image, argv=["/bin/sh", "-c", program], env=env))
 
@@ -246,7 +221,7 @@ def in_container(image: str, program: str, **env: str) -> Any:
 async def test_a_member_runs_in_a_container_of_its_image_and_its_exit_code_is_kept(
     here: Host, image: str
 ) -> None:
-    here.jobs = Runs(runtime="podman", more=PODMAN_MORE)
+    here.runs = Runs(runtime="podman", more=PODMAN_MORE)
     program = "busybox test $RANK = 0 && busybox test $EPOCHS = 3 && exit 7"
     wished = in_container(image, program, EPOCHS="3")
     here.agent().wish([wished])
@@ -254,14 +229,8 @@ async def test_a_member_runs_in_a_container_of_its_image_and_its_exit_code_is_ke
     assert failed.exit_code == 7
 
 
-def containers() -> str:
-    """Return the containers that are there, running or not."""
-    ps = ["podman", "ps", "--all", "--quiet"]
-    return subprocess.run(ps, capture_output=True, text=True, check=True).stdout
-
-
 async def test_a_container_is_told_to_stop_and_none_is_left(here: Host, image: str) -> None:
-    here.jobs = Runs(runtime="podman", more=PODMAN_MORE)
+    here.runs = Runs(runtime="podman", more=PODMAN_MORE)
     wished = in_container(image, "trap 'exit 0' TERM; echo begun; while :; do busybox sleep 0.1; done")
     agent = here.agent()
     agent.wish([wished])
@@ -283,7 +252,7 @@ async def test_a_container_is_told_to_stop_and_none_is_left(here: Host, image: s
 async def test_without_podman_a_member_says_what_to_do(
     here: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here.jobs = Runs(runtime="podman")
+    here.runs = Runs(runtime="podman")
     monkeypatch.setenv("PATH", "/nowhere")
     here.agent().wish([runs(TELL)])
     failed = await here.told.said("failed")

@@ -178,8 +178,7 @@ class Agent:
         looking_after = LookingAfter(
             settings.models_dir,
             self.teller,
-            jobs=settings.job_runs,
-            vllm=settings.agent_vllm,
+            runs=settings.runs,
             lifeline=lifeline,
             devices=self.devices,
             make_way=self._make_way,
@@ -190,7 +189,7 @@ class Agent:
             folder,
             looking_after,
             lifeline=lifeline,
-            jobs=settings.job_runs,
+            runs=settings.runs,
             job_stop_s=settings.agent_job_stop_s,
         )
         self.workloads.adopt()

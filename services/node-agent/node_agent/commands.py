@@ -1,22 +1,28 @@
-"""What a member of a job is started with: its command, and all it needs to find the others."""
+"""What workloads are run with here; of a member of a job its command, and all it needs to find the others."""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from mesh_contracts.placement import MemberSpec
+from mesh_contracts.placement import MemberSpec, WorkloadSpec
 
-from node_agent.runtimes.surroundings import REAL, NotServed, clean, visible
+from node_agent.runtimes import containers
+from node_agent.runtimes.surroundings import NotServed, clean, visible
 
 Runtime = Literal["off", "process", "podman"]
 
 
 class Runs(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs the members of jobs here; ``more`` are words of the operator's for ``podman run``."""
+    """What runs the members of jobs here, and vLLM: the command ``vllm``, in the image ``vllm_image`` where one is named.
+
+    ``more`` are words of the operator's for each ``podman run``.
+    """
 
     runtime: Runtime
     more: tuple[str, ...] = ()
+    vllm: tuple[str, ...] = ()
+    vllm_image: str = ""
 
 
 def program(spec: MemberSpec, runs: Runs) -> list[str]:
@@ -37,9 +43,13 @@ def program(spec: MemberSpec, runs: Runs) -> list[str]:
     )
 
 
-def container(spec: MemberSpec, runs: Runs) -> str:
-    """Return the name of a member's container; empty where it has none."""
-    return f"mesh-{spec.workload_id}" if runs.runtime == "podman" else ""
+def container(spec: WorkloadSpec | MemberSpec, runs: Runs) -> str:
+    """Return the name of a workload's container; empty where it has none."""
+    if isinstance(spec, MemberSpec):
+        contained = runs.runtime == "podman"
+    else:
+        contained = spec.engine.kind == "vllm" and bool(runs.vllm_image)
+    return containers.name_of(spec.workload_id) if contained else ""
 
 
 def environment(spec: MemberSpec, ours: Mapping[str, str]) -> dict[str, str]:
@@ -81,22 +91,12 @@ def _process(spec: MemberSpec) -> list[str]:
 
 
 def _podman(spec: MemberSpec, more: Sequence[str]) -> list[str]:
-    found = shutil.which("podman")
-    if found is None:
-        raise NotServed(
-            "there is no podman on this server: install it, or start the agent with AGENT_JOBS=process"
-        )
+    run = containers.run(
+        spec.workload_id,
+        resources=spec.resources,
+        devices=spec.devices,
+        known=_own(spec),
+        more=more,
+    )
     assert spec.command is not None, "a job has a command"
-    limits: list[str] = []
-    if spec.resources is not None and spec.resources.memory_mib:
-        limits += ["--memory", f"{spec.resources.memory_mib}m"]
-    if spec.resources is not None and spec.resources.cpu_milli:
-        limits += ["--cpus", f"{spec.resources.cpu_milli / 1_000:g}"]
-    devices = [f"--device=nvidia.com/gpu={one}" for one in spec.devices if one.startswith(REAL)]
-    # By name alone: the values are in podman's own environment, and in no command line.
-    known = [f"--env={name}" for name in sorted(_own(spec))]
-    name = f"mesh-{spec.workload_id}"
-    return [
-        *(found, "run", "--rm", "--replace", "--name", name, "--network=host", "--pull=missing"),
-        *(*limits, *devices, *known, *more, spec.command.image, *spec.command.argv),
-    ]
+    return [*run, spec.command.image, *spec.command.argv]

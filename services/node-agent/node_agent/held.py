@@ -67,7 +67,7 @@ class Held:
         return self.found
 
 
-def kept_of(spec: wishes.Spec, incarnation: int, jobs: Runs, job_stop_s: float) -> process.Kept:
+def kept_of(spec: wishes.Spec, incarnation: int, runs: Runs, job_stop_s: float) -> process.Kept:
     """Return what is kept of a workload that is about to start for the ``incarnation``-th time."""
     job = isinstance(spec, MemberSpec)
     return process.Kept(
@@ -80,7 +80,7 @@ def kept_of(spec: wishes.Spec, incarnation: int, jobs: Runs, job_stop_s: float) 
         whole=wishes.whole(spec),
         start_within_s=LOADS_WITHIN_S if _loads_long(spec) else START_WITHIN_S,
         stop_within_s=job_stop_s if job else STOP_WITHIN_S,
-        container=container(spec, jobs) if isinstance(spec, MemberSpec) else "",
+        container=container(spec, runs),
     )
 
 

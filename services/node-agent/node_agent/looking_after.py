@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from mesh_contracts.node import WorkloadFailed, WorkloadReady, WorkloadStarted, WorkloadStopped
@@ -62,8 +62,7 @@ class LookingAfter:
         models: Path,
         teller: Teller,
         *,
-        jobs: commands.Runs,
-        vllm: Sequence[str] = (),
+        runs: commands.Runs,
         lifeline: int | None,
         devices: Devices | None = None,
         make_way: MakeWay = nobody_there,
@@ -72,8 +71,7 @@ class LookingAfter:
     ) -> None:
         self._models = models
         self._teller = teller
-        self._jobs = jobs
-        self._vllm = vllm
+        self._runs = runs
         self._lifeline = lifeline
         self._devices = devices
         self._make_way = make_way
@@ -138,11 +136,11 @@ class LookingAfter:
             name = await asyncio.to_thread(self._devices.instance, spec.devices[0], spec.mig)
             spec = replace(spec, devices=[name])
         if isinstance(spec, MemberSpec):
-            return commands.program(spec, self._jobs), commands.environment(spec, os.environ)
+            return commands.program(spec, self._runs), commands.environment(spec, os.environ)
         async with self._making:
             model = await start.model_file(spec, self._models)
-        program = start.program(spec, model, self._vllm)
-        return program, start.environment(spec, os.environ, self._models)
+        program = start.program(spec, model, self._runs, self._models)
+        return program, start.environment(spec, os.environ, self._models, self._runs)
 
     def _groups(self, held: Held, spec: WorkloadSpec | MemberSpec) -> list[Path]:
         """Return the control groups that bound a workload; podman bounds its own. Raises ``OSError``."""

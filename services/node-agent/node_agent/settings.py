@@ -86,7 +86,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     ``agent_job_stop_s`` how long a member may take to write its checkpoint and end, from SIGTERM on.
     ``agent_disk_least_mib``: with less room where its data is the node takes no new work.
     ``agent_limits``: whether the kernel keeps each workload within its memory and CPU (``required``: or the agent does not
-    start). ``agent_vllm`` is the command that serves with vLLM here (``vllm serve``, and what options it is always to have).
+    start). ``agent_vllm`` is the command that serves with vLLM here (``vllm serve``, and what options it is always to have), on the
+    server itself or, with podman, in the image ``agent_vllm_image``.
     ``agent_kernel_log`` is where XIDs are read beside the driver's events. ``agent_check_enrolment`` is the level of the
     first health check, ``agent_check_every_s`` how often an idle device is checked after it (0: never).
 
@@ -126,6 +127,7 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_podman_more: Words = Words()
     agent_job_stop_s: Seconds = 30.0
     agent_vllm: Words = Words()
+    agent_vllm_image: str = ""
     agent_bmc_url: str | None = None
     agent_bmc_credentials_file: Path | None = None
     agent_bmc_account: Literal["rotated", "fixed"] = "rotated"
@@ -144,9 +146,14 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
         return self.agent_data_dir / "bus.nk" if held == NOT_HELD else held
 
     @property
-    def job_runs(self) -> Runs:
-        """What runs the members of jobs here."""
-        return Runs(runtime=self.agent_jobs, more=self.agent_podman_more)
+    def runs(self) -> Runs:
+        """What runs the members of jobs here, and vLLM."""
+        return Runs(
+            runtime=self.agent_jobs,
+            more=self.agent_podman_more,
+            vllm=self.agent_vllm,
+            vllm_image=self.agent_vllm_image,
+        )
 
     @property
     def models_dir(self) -> Path:

@@ -31,13 +31,13 @@ class Workloads:
         looking_after: LookingAfter,
         *,
         lifeline: int | None,
-        jobs: Runs,
+        runs: Runs,
         job_stop_s: float,
     ) -> None:
         self._folder = folder.resolve()
         self._looking_after = looking_after
         self._lifeline = lifeline
-        self._jobs, self._job_stop_s = jobs, job_stop_s
+        self._runs, self._job_stop_s = runs, job_stop_s
         self._held: dict[WorkloadId, Held] = {}
         self._wanted: list[wishes.Spec] | None = None
 
@@ -165,7 +165,7 @@ class Workloads:
     def _start(self, spec: wishes.Spec) -> None:
         before = self._held.get(spec.workload_id)
         incarnation = 1 if before is None else before.kept.incarnation + 1
-        kept = kept_of(spec, incarnation, self._jobs, self._job_stop_s)
+        kept = kept_of(spec, incarnation, self._runs, self._job_stop_s)
         folder = self._folder / spec.workload_id
         try:
             process.remember(folder, kept)

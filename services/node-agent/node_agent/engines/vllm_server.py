@@ -31,6 +31,7 @@ DIES_WITH_PARENT = 1
 STOP_WITHIN_S = 2.0
 """Then vLLM is killed: the shim kills us a little later."""
 RUNNING = "vllm:num_requests_running"
+VLLM_KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def command(options: argparse.Namespace, port: int) -> list[str]:
@@ -71,7 +72,7 @@ def serve(options: argparse.Namespace, key: str) -> int:
     environ = {name: value for name, value in os.environ.items() if name != KEY_VARIABLE}
     vllm = subprocess.Popen(  # noqa: S603 - the operator's own words
         command(options, port),
-        env={**environ, "VLLM_API_KEY": key},
+        env={**environ, VLLM_KEY_VARIABLE: key},
         process_group=0,
         preexec_fn=dies_with_us,  # noqa: PLW1509 - no thread was begun yet
     )

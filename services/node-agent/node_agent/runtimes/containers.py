@@ -1,15 +1,55 @@
-"""Containers that are to be gone: what podman started outlives a podman that was killed."""
+"""Containers: what podman is started with, and that nothing is left of one that was killed."""
 
 import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 
-from node_agent.runtimes.surroundings import clean
+from mesh_contracts.placement import Resources
+
+from node_agent.runtimes.surroundings import REAL, NotServed, clean
 
 WITHIN_S = 20.0
 
 logger = logging.getLogger(__name__)
+
+
+def name_of(workload_id: str) -> str:
+    """Return what the container of a workload is called."""
+    return f"mesh-{workload_id}"
+
+
+def run(
+    workload_id: str,
+    *,
+    resources: Resources | None,
+    devices: Sequence[str],
+    known: Iterable[str],
+    more: Sequence[str],
+) -> list[str]:
+    """Return a ``podman run`` up to its image: with its devices by CDI, its memory and its CPU bounded.
+
+    ``known`` are the variables that it gets, by name alone: their values are in podman's own environment,
+    and in no command line. Raises ``NotServed`` where there is no podman.
+    """
+    found = shutil.which("podman")
+    if found is None:
+        raise NotServed(
+            "there is no podman on this server: install it, or start the agent without what needs it"
+            " (AGENT_JOBS=process; AGENT_VLLM without AGENT_VLLM_IMAGE)"
+        )
+    limits: list[str] = []
+    if resources is not None and resources.memory_mib:
+        limits += ["--memory", f"{resources.memory_mib}m"]
+    if resources is not None and resources.cpu_milli:
+        limits += ["--cpus", f"{resources.cpu_milli / 1_000:g}"]
+    cards = [f"--device=nvidia.com/gpu={one}" for one in devices if one.startswith(REAL)]
+    return [
+        *(found, "run", "--rm", "--replace", "--name", name_of(workload_id)),
+        *("--network=host", "--pull=missing", *limits, *cards),
+        *(*(f"--env={name}" for name in sorted(known)), *more),
+    ]
 
 
 async def remove(name: str) -> None:
