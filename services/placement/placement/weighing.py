@@ -16,6 +16,8 @@ from placement.sitememory import Memory
 
 FRESH_S = 10.0
 """What a meter said longer ago is not what is drawn now."""
+MIX_EVERY_S = 10.0
+"""Seconds at least from one telling what is usually asked for to the next: every node is scored anew for it."""
 NODES_MAX = 100_000
 """Nodes whose meters are heard; of further ones the plan counts."""
 
@@ -29,6 +31,7 @@ class Weighing:
         self._key, self._watched = f"intensity.{site}", watched
         self._clock, self._watt_weight = clock, watt_weight
         self._drawn: dict[str, tuple[float, int]] = {}
+        self._told_mix_at = float("-inf")
 
     def on_power(self, sample: Power) -> None:
         """Note what a node draws by its own meter; what is only estimated is no better than the plan."""
@@ -50,7 +53,9 @@ class Weighing:
             grid = engine.turns.trying.grid.foreseen
             foreseen = foresee(grid, signal.factor.carbon_mg_per_kwh, now)
             found += [foreseen] if foreseen is not None else []
-        if held.asked.total() >= ASKED_LEAST:
+        since_s = self._clock.monotonic() - self._told_mix_at
+        if since_s >= MIX_EVERY_S and held.asked.total() >= ASKED_LEAST:
+            self._told_mix_at = self._clock.monotonic()
             found.append(usual(engine.expected, held.asked))
             held.asked.clear()
         return found + (self._beyond(engine) if compares else [])
