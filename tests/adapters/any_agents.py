@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 from mesh_contracts import wire
 from mesh_contracts.node import WorkloadStatus
 from mesh_contracts.placement import Intent, MemberSpec, WorkloadSpec
+from meshkit.bus import Bus
+from meshkit.errors import Unavailable
 
 from tests.adapters.fleet import Node
 from tests.adapters.holdings import recorded
@@ -17,6 +19,7 @@ from tests.adapters.standby import SITE
 
 LOOK_EVERY_S = 0.05
 BEAT_EVERY_S = 1.0
+TOLD_WITHIN_S = 120.0
 CARD_MILLI = 1_000
 FAILS, UNCLEAN, SICK = 0.02, 0.03, 0.1
 """How often a member or a replica fails, a leased server is not clean, a check does not pass."""
@@ -31,11 +34,33 @@ class Had(NamedTuple):
     ends_at: float
 
 
+class Patient:
+    """A bus as an agent has it, whose journal tells a fact again until its stream has it."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def store(self, subject: str, data: bytes, *, msg_id: str) -> int:
+        until = time.monotonic() + TOLD_WITHIN_S
+        while True:
+            try:
+                return await self._bus.store(subject, data, msg_id=msg_id)
+            except Unavailable:
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(LOOK_EVERY_S)
+
+
 class Agent:
     """One node's agent."""
 
     def __init__(self, node: Node, chance: Random, run_max_s: float) -> None:
         self.node, self._chance, self._run_max_s = node, chance, run_max_s
+        bus: Any = Patient(node.bus)
+        node.bus = bus
         self.silent_until = 0.0
         self.returns = False
         self.has: dict[str, Had] = {}

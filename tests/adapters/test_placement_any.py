@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,15 +145,11 @@ class Run:
 
 @asynccontextmanager
 async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have something go on meanwhile; what it raises is raised."""
-    task = asyncio.create_task(work)
-    try:
+    """Have something go on meanwhile; where it fails, so does all beside it, at once."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
         yield
-    finally:
-        if not task.done():
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        task.cancel()
 
 
 async def sound(run: Run, operations: int, within_s: float, *, large: bool) -> None:
