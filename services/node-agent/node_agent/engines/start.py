@@ -69,6 +69,9 @@ def _vllm(spec: WorkloadSpec, runs: Runs, models: Path) -> list[str]:
 def _contained(spec: WorkloadSpec, runs: Runs, models: Path) -> list[str]:
     """Return vLLM's command in a container: of the server it sees the models' folder, and what it is to load."""
     loads = {one for one in (spec.model.id, *spec.engine.loras.values()) if Path(one).is_absolute()}
+    odd = next((one for one in sorted(loads) if ":" in one), None)
+    if odd is not None:
+        raise NotServed(f"{odd!r} cannot be mounted into a container: name a path without a colon")
     more = [
         # Its workers share memory, as much as they need: the bound on all that it takes holds for that, too.
         "--shm-size=0",

@@ -37,7 +37,6 @@ LAST_ENDS = Reason(
 )
 """Why a member is not begun yet, though it has its seat, beside ``WATTS_DRAWN``: a job does not run twice."""
 
-
 BACKING_OFF = "backing_off"
 """Why a member is not begun yet whose job failed by itself a moment ago; its ``count`` are the seconds from its seat on."""
 
