@@ -1,6 +1,7 @@
 """The matrix of injected faults: found, placed, and nothing sound called wrong; small here, full on request."""
 
 import json
+import sys
 
 import pytest
 from gpuprobe import matrix, matrix_checks, matrix_gemm
@@ -37,6 +38,7 @@ def test_the_matrix_holds_and_comparing_a_device_with_itself_does_not() -> None:
 @pytest.mark.timeout(1_800)
 def test_the_matrix_holds_in_full() -> None:
     report = told(FAULTS_IN_FULL, SOUND_IN_FULL)
+    sys.stdout.write(f"\n{matrix.table(report)}\n")
     assert report.holds, matrix.table(report)
 
 
