@@ -204,8 +204,8 @@ def _words(code: str, wish: Wish) -> Words:
         "isolation": Words(
             alone,
             "nowhere_alone",
-            "wait until the others there have ended, have replicas moved (POST /api/v1/sites/{site}/moves "
-            "shows which), add a node, or ask for less isolation",
+            "wait until the others there have ended, have an operator move replicas (POST "
+            "/api/v1/sites/{site}/moves shows which), add a node, or ask for less isolation",
         ),
         "power": Words(
             "with watts left under every cap",
