@@ -182,11 +182,13 @@ async def _first(
     tx: Transaction, owner: Owner, attempt: int, nodes: Collection[str], now: datetime
 ) -> tuple[Reason, ...]:
     """Return what members wait for that have just got their seats; nothing where they may begin."""
-    there = await members.of_owner(tx, name_of(owner), attempt) if attempt > 1 else ()
+    job = owner if isinstance(owner, WantedJob) and (attempt > 1 or owner.failures) else None
+    there = await members.of_owner(tx, job.job_id, job.attempt) if job is not None else ()
     if any(one.living and one.attempt < attempt for one in there):
         return (LAST_ENDS,)
-    if isinstance(owner, WantedJob) and owner.failures:
-        paused = backing_off(owner, await members.of_attempt(tx, owner), now)
+    if job is not None and job.failures:
+        last = [one for one in there if one.attempt == job.attempt and one.replaced_by is None]
+        paused = backing_off(job, last, now)
         if paused is not None:
             return (paused,)
     return (WATTS_DRAWN,) if await crowded(tx, owner.site, nodes) else ()
