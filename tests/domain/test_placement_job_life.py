@@ -293,6 +293,6 @@ def holds(world: World) -> None:
     else:
         assert not any(one.going for one in mine), "what is not at work has nobody at work"
     if held.over:
-        assert held.place == "none" or any(one.living for one in mine)
+        assert held.place == "none" or any(one.living for one in world.members)
     assert held.failures <= held.wished.restarts_max + len(mine)
     assert judge(held, world.mine(), world.at).tell == "", "nothing is left to be told"
