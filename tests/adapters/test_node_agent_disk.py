@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from mesh_contracts.node import HealthChanged
 from meshkit.testing import test_id
@@ -11,7 +12,7 @@ from node_agent.devices.rehearsal import Rehearsal
 from node_agent.disk import MIB, RESERVE, RESERVE_BYTES, Disk
 from node_agent.health import Health
 from node_agent.runtimes import process
-from node_agent.runtimes.kept import keep
+from node_agent.runtimes.kept import SPACE, keep, write_over
 
 from tests.adapters.engines import Told, host, member, until
 
@@ -110,3 +111,22 @@ async def test_counters_that_cannot_be_kept_are_left_as_they_were(
     assert not keep(file, b"3")
     assert file.read_bytes() == b"1"
     assert caplog.text.count("stays as it was") == 1
+
+
+def test_what_is_written_over_is_whole_and_never_ends_with_what_was_longer(tmp_path: Path) -> None:
+    file = tmp_path / "energy.json"
+    long, short = {"a": "x" * SPACE}, {"a": "y"}
+    for content in (long, short, long):
+        assert keep(file, msgspec.json.encode(content), write_over)
+        assert msgspec.json.decode(file.read_bytes()) == content
+    assert [found.name for found in tmp_path.iterdir()] == ["energy.json"]
+
+
+def test_what_cannot_be_written_over_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "energy.json"
+    assert keep(file, b"1", write_over)
+    monkeypatch.setattr("os.pwrite", lambda *_: 0)
+    assert not keep(file, b"2", write_over)
+    assert msgspec.json.decode(file.read_bytes()) == 1

@@ -14,7 +14,7 @@ from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.domain.energy import Meter, Use, add, busy_since, of_devices, resume, watts
-from node_agent.runtimes.kept import keep
+from node_agent.runtimes.kept import keep, write_over
 from node_agent.runtimes.process import boot_id
 from node_agent.telling import Teller
 
@@ -89,7 +89,7 @@ class NodeMeter:
 
     def _keep(self) -> None:
         # Where it cannot be kept it is counted on all the same; a restart counts from what was kept last.
-        keep(self._file, msgspec.json.encode(self._meter))
+        keep(self._file, msgspec.json.encode(self._meter), write_over)
 
     def _recall(self) -> Meter | None:
         try:

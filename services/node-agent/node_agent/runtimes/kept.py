@@ -1,10 +1,15 @@
-"""Files that are written whole, by an agent whose disk may be full."""
+"""Files that an agent keeps whose disk may be full: written whole, or over what was there."""
 
+import errno
 import logging
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SAY_EVERY_S = 60.0
+SPACE = 512
+"""What is written over has so many bytes, or so many times as many."""
 
 logger = logging.getLogger(__name__)
 _said: dict[Path, float] = {}
@@ -17,10 +22,25 @@ def write_whole(path: Path, content: bytes) -> None:
     partial.rename(path)
 
 
-def keep(path: Path, content: bytes) -> bool:
-    """Write a file whole; where that cannot be, leave it as it was and say so (once a minute at most)."""
+def write_over(path: Path, content: bytes) -> None:
+    """Write over what a file holds, with one call and without making another: for what is written each second.
+
+    Spaces follow to the end of what was longer. A kill leaves the one or the other. Where the machine itself goes down
+    a mixture of both may be left: only what the next boot does not go on with is kept so. Raises ``OSError``.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        write_whole(path, content)
+        size = max(os.fstat(file).st_size, -(-len(content) // SPACE) * SPACE)
+        if os.pwrite(file, content.ljust(size), 0) < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(file)
+
+
+def keep(path: Path, content: bytes, write: Callable[[Path, bytes], None] = write_whole) -> bool:
+    """Write a file; where that cannot be, leave it as it was and say so (once a minute at most)."""
+    try:
+        write(path, content)
     except OSError as fault:
         now = time.monotonic()
         if now - _said.get(path, -SAY_EVERY_S) >= SAY_EVERY_S:
