@@ -14,6 +14,7 @@ from meshkit import wireform
 from meshkit.natspy import Client, Subscription, TcpTransport, errors
 from meshkit.parsing import LineParser, Plain
 from meshkit.telemetry import METRICS
+from meshkit.ticks import tick
 
 BACKOFF_MIN_S = 0.05
 BACKOFF_MAX_S = 1.0
@@ -106,6 +107,22 @@ class Connection(Client):
             self._pending = []
             self._pending_data_size = 0
         await super()._send_ping(future)
+
+    async def _ping_interval(self) -> None:
+        # nats-py's loop, in step with whatever else of this process looks each second.
+        while True:
+            await tick(self.options["ping_interval"])
+            if not self.is_connected:
+                continue
+            self._pings_outstanding += 1
+            if self._pings_outstanding > self.options["max_outstanding_pings"]:
+                await self._process_op_err(errors.StaleConnectionError())
+                return
+            try:
+                await self._send_ping()
+            except (RuntimeError, AttributeError):
+                # The socket is gone: whoever reads from it says so.
+                return
 
     async def _process_pong(self) -> None:
         # nats-py resolves a PONG whose waiter has given up, which ends its reading loop.

@@ -18,6 +18,7 @@ from meshkit.clock import Clock, SystemClock
 from meshkit.journal import Journal
 from meshkit.ops import Ops, serve_ops
 from meshkit.tasks import Supervised
+from meshkit.ticks import tick
 
 from node_agent.described import described
 from node_agent.devices import Devices, open_devices
@@ -263,7 +264,7 @@ class Agent:
     async def _alone(self) -> None:
         """End members of jobs once placement may count this node as lost: it gives their work to others."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await tick(LOOK_EVERY_S)
             if self._wishes and time.monotonic() - self._wishes.heard_at > ALONE_AFTER_S:
                 self.workloads.stop_jobs(f"placement was not heard here for {ALONE_AFTER_S:g} s")
 

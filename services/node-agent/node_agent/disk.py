@@ -1,6 +1,5 @@
 """Room where the agent keeps its data: too little is told of while there is some left to tell it with."""
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from mesh_contracts.node import HealthChanged
 from meshkit.telemetry import METRICS
+from meshkit.ticks import tick
 
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
@@ -48,7 +48,7 @@ class Disk:
         """Look for ever."""
         while True:
             self.look(teller)
-            await asyncio.sleep(LOOK_EVERY_S)
+            await tick(LOOK_EVERY_S)
 
     def look(self, teller: Teller) -> None:
         """Look once: keep the reserve, or give it up and tell.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mesh_contracts.node import Check, HealthChanged, Verdict
 from meshkit.telemetry import METRICS
+from meshkit.ticks import tick
 
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
@@ -67,7 +68,7 @@ class Faults:
     async def watch_driver(self, teller: Teller) -> None:
         """Tell, for ever, when the driver does not answer: what hangs in it may never come back."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await tick(LOOK_EVERY_S)
             stuck_s = self._devices.stuck_s
             if stuck_s > STUCK_AFTER_S and not self._stuck:
                 detail = f"the driver has not answered for {stuck_s:.0f} s"

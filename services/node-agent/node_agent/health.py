@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from mesh_contracts.node import Check, Device, HealthChanged
 from meshkit.telemetry import METRICS
+from meshkit.ticks import next_tick
 
 from node_agent.devices import Devices
 from node_agent.domain.dues import Dues, at_work
@@ -111,11 +112,12 @@ class Health:
         if not self._first_told:
             self._tell(self.last, await first, teller, self._first_level)
             self._first_told = True
+        loop = asyncio.get_running_loop()
         while True:
             self._more.clear()
             if not await self._once(teller, in_use):
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY_S):
+                    async with asyncio.timeout_at(next_tick(LOOK_EVERY_S, loop.time())):
                         await self._more.wait()
 
     async def check(self, level: Level = "quick") -> list[Check]:

@@ -9,6 +9,7 @@ from mesh_contracts.node import Heartbeat, LogTail, WorkloadStatus
 from mesh_contracts.units import NodeId, Site
 from meshkit.bus import Bus
 from meshkit.clock import Clock
+from meshkit.ticks import tick
 
 from node_agent.health import Health
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
@@ -38,12 +39,12 @@ class Samples:
                 workloads=statuses(),
             )
             await self._say("heartbeat", beat)
-            await asyncio.sleep(HEARTBEAT_EVERY_S)
+            await tick(HEARTBEAT_EVERY_S)
 
     async def power(self, meter: NodeMeter) -> None:
         """Say for ever what the node draws."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await tick(LOOK_EVERY_S)
             await self._say("power", meter.look(self._node_id))
 
     async def log(self, tails: "asyncio.Queue[LogTail]") -> None:
