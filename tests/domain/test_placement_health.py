@@ -1,13 +1,35 @@
 """A node takes work only while its last check shows that it is sound."""
 
+from typing import Any
+
 import pytest
 from mesh_contracts.node import Check, HealthChanged
 from mesh_contracts.placement import Reason
 from meshkit.testing import envelope
 from msgspec.structs import replace
-from placement.domain.health import HELD, last_checks, on_checked, on_cordoned, on_joined, on_returned
+from placement.domain.fleet import MAINTENANCE, Server
+from placement.domain.health import (
+    HELD,
+    Turn,
+    last_checks,
+    on_checked,
+    on_cordoned,
+    on_drained,
+    on_draining,
+    on_heard,
+    on_joined,
+    on_lost,
+    on_returned,
+    on_unclean,
+)
 
 from tests.domain.test_placement_decide import server
+
+
+def then(before: Server, turn: Turn) -> Server:
+    """Return a node once it has turned."""
+    told = {field: getattr(turn, field) for field in Turn.__struct_fields__}
+    return replace(before, **told)
 
 
 def verdict(kind: str = "pass", check: int = 0) -> HealthChanged:
@@ -26,7 +48,7 @@ def verdict(kind: str = "pass", check: int = 0) -> HealthChanged:
     )
 
 
-@pytest.mark.parametrize("state", ["enrolled", "ready", "lost", "validating"])
+@pytest.mark.parametrize("state", ["enrolled", "ready", "lost"])
 def test_a_node_that_joins_is_checked_before_it_takes_new_work(state: str) -> None:
     joined = on_joined(server(state=state, check_needed=7))
     assert joined.state == "validating"
@@ -39,6 +61,48 @@ def test_a_node_that_joins_is_checked_before_it_takes_new_work(state: str) -> No
 def test_a_restart_does_not_return_a_cordoned_node() -> None:
     assert on_joined(server(state="cordoned")).state == "cordoned"
     assert on_checked(server(state="cordoned"), verdict()).state == "cordoned"
+
+
+def test_a_restart_does_not_spare_a_node_the_check_of_its_return() -> None:
+    returned = on_returned(server(state="cordoned", check_wished=4))
+    joined = on_joined(then(server(), returned))
+    assert on_checked(then(server(), joined), verdict(check=4)).state == "validating"
+    assert on_checked(then(server(), joined), verdict(check=5)).state == "ready"
+
+
+FAULTY = on_checked(server(), verdict("fail"))
+OUT = {
+    "an operator": on_cordoned(server(), "its fans are looked at"),
+    "a check": FAULTY,
+    "a lease that left data": on_unclean(server(), Reason(code="not_erased", detail="disk 0")),
+    "an operator who empties it": on_draining(server(), "its fans are looked at"),
+    "one who has emptied it": on_drained(then(server(), on_draining(server(), "fans"))),
+}
+
+
+@pytest.mark.parametrize("who", OUT)
+@pytest.mark.parametrize("back", [on_joined, on_heard])
+def test_a_node_that_was_taken_out_stays_so_when_it_is_switched_off_and_on(who: str, back: Any) -> None:
+    """A fault is not mended, and data are not erased, by the silence of a reboot."""
+    before = then(server(), OUT[who])
+    lost = then(before, on_lost(before, 12_000))
+    assert lost.state == "lost"
+    assert [one.code for one in lost.reasons] == ["silent", *(one.code for one in before.reasons)]
+    again = then(lost, back(lost))
+    assert (again.state, again.reasons) == (before.state, before.reasons)
+    assert on_checked(again, verdict()).state == before.state
+
+
+@pytest.mark.parametrize("back", [on_joined, on_heard])
+def test_a_node_that_nobody_took_out_is_checked_once_it_is_heard_again(back: Any) -> None:
+    for state in ("ready", "validating"):
+        lost = then(server(), on_lost(server(state=state), 12_000))
+        assert back(lost).state == "validating"
+
+
+def test_a_window_takes_out_itself_whoever_was_switched_off_in_it() -> None:
+    worked_on = server(state="repairing", reasons=(Reason(code=MAINTENANCE, detail="fans"),))
+    assert [one.code for one in on_lost(worked_on, 12_000).reasons] == ["silent"]
 
 
 @pytest.mark.parametrize("kind", ["fail", "inconclusive"])

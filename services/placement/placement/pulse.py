@@ -27,7 +27,7 @@ from placement import (
     work,
 )
 from placement.domain.fleet import Occasion
-from placement.domain.health import on_returned
+from placement.domain.health import on_heard
 from placement.domain.members import LOST_FOR_S
 from placement.domain.silence import STALLED_AFTER_S, Judgement, judge
 from placement.domain.wishes import milliseconds
@@ -211,7 +211,7 @@ class Pulse:
             server = await reading.load_server(tx, node_id)
             if server is not None and server.state == "lost":
                 occasion = self._occasion()
-                await turn_node(tx, occasion, now, server, on_returned(server))
+                await turn_node(tx, occasion, now, server, on_heard(server))
                 await settle(tx, occasion, now, node_ids=[node_id])
         if judged.suspected:
             await turn_silent(tx, judged.suspected, silent=True)

@@ -13,6 +13,10 @@ HELD = "quarantine_held"
 """Why a node that failed its check takes work all the same: the breaker is open (``breaker``)."""
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
 
+DRAINING, DRAINED = "draining_by_operator", "drained"
+"""Why a node is being emptied, and why one that is empty stays out."""
+SILENT = "silent"
+"""Why a node is lost; what had taken it out before stands behind it."""
 STAY = "wait until it is empty; POST /api/v1/nodes/{id}:return takes it back before"
 
 
@@ -46,14 +50,16 @@ def lost_of(fact: NodeJoined, held: Sequence[Held], *, modes: bool = True) -> Re
 
 
 def on_joined(server: Server) -> Turn:
-    """Return what a node becomes whose agent (re)started: validating, but a cordoned one stays so.
+    """Return what a node becomes whose agent (re)started: validating, but one that was taken out stays so.
 
-    The agent checks itself at its start, so the next verdict of any number opens the node.
+    The agent checks itself at its start, so the next verdict of any number opens the node; one that waits for the check
+    of its return waits on.
     """
     if server.state in LEAVING:
         return _turn(server, server.state, server.reasons)
     reason = Reason(code="being_checked", detail="its agent started; the first check must pass")
-    return _turn(server, "validating", (reason,), needed=0)
+    needed = server.check_needed if server.state == "validating" else 0
+    return _out_before(server) or _turn(server, "validating", (reason,), needed=needed)
 
 
 def on_checked(server: Server, fact: HealthChanged) -> Turn:
@@ -95,6 +101,11 @@ def on_returned(server: Server) -> Turn:
     return _turn(server, "validating", (reason,), wished=wished, needed=wished)
 
 
+def on_heard(server: Server) -> Turn:
+    """Return what a lost node becomes that is heard again: checked anew, but one that was taken out before stays so."""
+    return _out_before(server) or on_returned(server)
+
+
 def on_cordoned(server: Server, why: str) -> Turn:
     """Return what a node becomes that somebody wants free of work."""
     reason = Reason(code="cordoned_by_operator", detail=why, unblock=RETURN_IT)
@@ -103,7 +114,7 @@ def on_cordoned(server: Server, why: str) -> Turn:
 
 def on_draining(server: Server, why: str) -> Turn:
     """Return what a node becomes that somebody wants emptied."""
-    reason = Reason(code="draining_by_operator", detail=why, unblock=STAY)
+    reason = Reason(code=DRAINING, detail=why, unblock=STAY)
     return _turn(server, "draining", (reason,))
 
 
@@ -113,7 +124,7 @@ def on_drained(server: Server) -> Turn:
         return _turn(server, "repairing", server.reasons)
     why = "; ".join(reason.detail for reason in server.reasons)
     detail = f"nothing runs on it any more{why and f': {why}'}"
-    return _turn(server, "repairing", (Reason(code="drained", detail=detail, unblock=RETURN_IT),))
+    return _turn(server, "repairing", (Reason(code=DRAINED, detail=detail, unblock=RETURN_IT),))
 
 
 def on_unclean(server: Server, reason: Reason) -> Turn:
@@ -129,13 +140,16 @@ def on_check_wished(server: Server) -> Turn:
 
 
 def on_lost(server: Server, silent_ms: int) -> Turn:
-    """Return a node nobody hears."""
+    """Return a node nobody hears; whatever had taken it out before still does."""
     reason = Reason(
-        code="silent",
+        code=SILENT,
         detail=f"no heartbeat for {silent_ms} ms while our own connection was whole",
         unblock="see whether the server and its agent run; it is checked again once it is heard",
     )
-    return _turn(server, "lost", (reason,))
+    before = server.reasons if server.state in LEAVING else ()
+    # What a window takes out follows from the windows alone.
+    kept = [one for one in before if one.code != MAINTENANCE]
+    return _turn(server, "lost", (reason, *kept[: REASONS_MAX - 1]))
 
 
 def faults(checks: list[Check], verdict: str) -> tuple[Reason, ...]:
@@ -157,6 +171,18 @@ def faults(checks: list[Check], verdict: str) -> tuple[Reason, ...]:
         detail = f"the health check ended as {verdict} without naming a device"
         reasons.append(Reason(code=f"health_{verdict}", detail=detail, unblock=RETURN_IT))
     return tuple(reasons[:REASONS_MAX])
+
+
+def _out_before(server: Server) -> Turn | None:
+    """Return a lost node as it was taken out before it fell silent, if it was: switching it off repairs nothing."""
+    kept = tuple(one for one in server.reasons if one.code != SILENT)
+    if server.state != "lost" or not kept:
+        return None
+    codes = {one.code for one in kept}
+    state: NodeState = "cordoned"
+    if codes & {DRAINING, DRAINED}:
+        state = "repairing" if DRAINED in codes else "draining"
+    return _turn(server, state, kept)
 
 
 def _turn(
