@@ -110,6 +110,22 @@ async def test_a_step_that_fails_is_recorded_as_failed_not_passed(here: Leased, 
         }
 
 
+async def test_a_server_that_could_not_be_erased_may_be_checked_once_it_is_not_to_be_any_more(
+    here: Leased,
+) -> None:
+    """Nobody works there, and the check of its return would wait for ever."""
+    here.breaks("erase")
+    async with here.agent() as agent:
+        for wished in ("hold", "erase"):
+            agent.wish([leased(wished)])
+            await here.told.said("ready" if wished == "hold" else "recorded")
+            assert agent.held
+    async with here.agent() as agent:
+        assert agent.held, "nothing was wished yet"
+        agent.wish([])
+        assert not agent.held
+
+
 async def test_a_server_that_the_agent_has_no_hold_of_is_not_leased_out(here: Leased) -> None:
     async with here.agent(Unmanaged()) as agent:
         agent.wish([leased()])

@@ -78,8 +78,15 @@ class Leases:
 
     @property
     def held(self) -> bool:
-        """Whether the server is a tenant's, or not shown to be clean since."""
-        return self._lease is not None and self._lease.at != "attested"
+        """Whether the server is a tenant's, or is still to be shown to be clean.
+
+        Once a lease that gave it back is listed no more, whoever lists knows whether it is: it may be checked again.
+        """
+        if self._lease is None or self._lease.at == "attested":
+            return False
+        if self._lease.at in {"handing_over", "held"} or self._wanted is None:
+            return True
+        return any(one.workload_id == self._lease.workload_id for one in self._wanted)
 
     def wish(self, wanted: Sequence[MemberSpec]) -> None:
         """Make it so that the server is leased as ``wanted`` says."""
