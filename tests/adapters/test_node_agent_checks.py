@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mesh_contracts.node import HealthChanged
+from mesh_contracts.node import Check, HealthChanged
 from mesh_contracts.placement import Resources
 from meshkit.testing import test_id
 from node_agent.devices.rehearsal import SCENARIO, Rehearsal
@@ -117,6 +117,61 @@ async def test_what_a_tenant_used_is_checked_before_the_next_has_it(here: Checki
     assert "rehearsal-n1-0 did not pass the check between two uses: gemm" in refused
     _, failed = await here.facts(2)
     assert (failed.verdict, devices(failed)) == ("fail", {IDS[0]})
+
+
+async def test_what_failed_is_cleared_by_that_level_passing_twice_also_after_a_restart(
+    here: Checking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    levels: list[str] = []
+    sound = Probing.check
+
+    async def counted(probing: Probing, devices: Any, level: Any, only: Any = ()) -> list[Check]:
+        if devices[0].index == 0:
+            levels.append(level)
+        return await sound(probing, devices, "quick", only=only)
+
+    monkeypatch.setattr(Probing, "check", counted)
+    here.breaks(0)
+    here.begin(enrolment="standard")
+    assert [fact.verdict for fact in await here.facts(1)] == ["fail"]
+    (here.folder / SCENARIO).unlink()
+    await here.stop()
+    here.begin()
+    _, again, made_up = await here.facts(3)
+    assert [(one.level, one.verdict) for one in (again, made_up)] == [
+        ("quick", "pass"),
+        ("standard", "pass"),
+    ], "the start's own check is quick, and then what the fault has owed"
+    here.health.wish(1)
+    *_, returned = await here.facts(4)
+    assert (returned.check, returned.level, returned.verdict) == (1, "standard", "pass")
+    assert levels == ["standard", "quick", "standard", "standard", "standard"]
+    here.health.wish(2)
+    await here.facts(5)
+    assert levels[5:] == ["quick"]
+
+
+async def test_a_fault_that_is_seen_while_another_is_cleared_stays(
+    here: Checking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.begin()
+    await here.facts(1)
+    levels: list[str] = []
+
+    async def check(_: Probing, devices: Any, level: str, only: Any = ()) -> list[Check]:
+        if devices[0].index == 0 and not only:
+            levels.append(level)
+            if len(levels) == 2:
+                here.health.must_pass_twice("standard")
+        return []
+
+    monkeypatch.setattr(Probing, "check", check)
+    here.health.must_pass_twice("standard")
+    here.health.wish(1)
+    await here.facts(2)
+    here.health.wish(2)
+    await here.facts(3)
+    assert levels == ["standard"] * 4
 
 
 async def test_an_idle_device_is_checked_now_and_then(here: Checking) -> None:

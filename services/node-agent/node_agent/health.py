@@ -16,7 +16,7 @@ from meshkit.telemetry import METRICS
 from meshkit.ticks import next_tick
 
 from node_agent.devices import Devices
-from node_agent.domain.dues import Dues, at_work
+from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import worst
 from node_agent.domain.xid import Level
@@ -71,6 +71,8 @@ class Health:
         self._last = None if last is None else last.check
         self._stands = None if last is None else last.stands
         self._first_level: Level = enrolment if self._last is None else "quick"
+        self._faults = 0
+        """How many faults were seen since the start."""
         self._wished = 0
         self._wish: _Wish | None = None
         self._first_told = False
@@ -82,8 +84,12 @@ class Health:
         return self._last or 0
 
     def must_pass_twice(self, level: Level) -> None:
-        """Have the next check that is wished for run at that level, and pass twice: a fault of the hardware was seen."""
-        self._stands = level
+        """Have the next check that is wished for run at that level, and pass twice: a fault of the hardware was seen.
+
+        The highest level counts until then.
+        """
+        self._stands = level if self._stands is None else higher(self._stands, level)
+        self._faults += 1
         self._keep()
 
     def suspect(self, device: Device, level: Level) -> None:
@@ -97,8 +103,13 @@ class Health:
         self._more.set()
 
     async def first(self, in_use: InUse) -> list[Check]:
-        """Return the check of an agent's start: of the level for an enrolment where none was ever told of."""
+        """Return the check of an agent's start: of the level for an enrolment where none was ever told of.
+
+        It clears no fault that was seen before: what that takes is run once nobody works there.
+        """
         devices = self._devices.listed()
+        for one in devices if self._stands else ():
+            self._dues.suspect(one.device_id, self._stands or "quick")
         found, checked = await self._free(devices, self._first_level, in_use)
         left = [one for one in devices if one.device_id not in checked]
         self._dues.used([one.device_id for one in left], UNKNOWN)
@@ -182,6 +193,7 @@ class Health:
                 self._tell(self.last, wish.found + at_work(wish.left), teller, stands or "quick")
             return False
         level = stands or "quick"
+        faults = self._faults
         found: list[Check] = []
         for _ in range(TIMES if stands else 1):
             found, checked = await self._free(free, level, in_use)
@@ -190,7 +202,8 @@ class Health:
             if worst(one.verdict for one in found) not in SOUND:
                 break
         else:
-            self._stands = None if stands == level else self._stands
+            # Not where another fault was seen meanwhile.
+            self._stands = None if self._faults == faults else self._stands
         wish.found += found
         wish.left = [device for device in wish.left if device.device_id not in checked]
         if not wish.left:
@@ -225,6 +238,8 @@ class Health:
         verdict = worst(one.verdict for one in checks)
         teller.tell(HealthChanged, verdict=verdict, level=level, check=number, checks=checks)
         self._last = number
+        if verdict == "fail":
+            self.must_pass_twice(level)
         self._keep()
         METRICS.count("mesh_health_checks_total", verdict=verdict)
         logger.info("health check %s, %s: %s", number, level, verdict)

@@ -13,6 +13,11 @@ AT_WORK = "not checked: somebody's work is there"
 LET_FINISH = "none: it is checked as soon as nobody works there"
 
 
+def higher(one: Level, other: Level) -> Level:
+    """Return the level of two that looks at more."""
+    return max(one, other, key=_ORDER.index)
+
+
 class Dues:
     """What is due. Times are monotonic seconds; ``every_s`` is how often an idle device is checked, 0 for never.
 
@@ -32,8 +37,7 @@ class Dues:
 
     def suspect(self, device_id: str, level: Level) -> None:
         """Note that a device is not to be trusted until it passed that level; the higher of two counts."""
-        before = self._suspected.get(device_id, "quick")
-        self._suspected[device_id] = max(before, level, key=_ORDER.index)
+        self._suspected[device_id] = higher(self._suspected.get(device_id, "quick"), level)
 
     def checked(self, device_ids: Collection[str], level: Level, now: float) -> None:
         """Note that devices were checked, whatever it came to: it is told, and what is to follow decides placement."""
