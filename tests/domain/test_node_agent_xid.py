@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ BUSES = ["00000000:10:00.0", "00000000:11:00.0", "00000018:01:00.0"]
         (94, "application"), (130, "application"), (38, "note"), (43, "note"), (45, "note"),
         (78, "note"), (63, "watch"), (92, "watch"), (48, "reset"), (62, "reset"), (95, "reset"),
         (109, "reset"), (119, "reset"), (136, "reset"), (140, "reset"), (155, "reset"), (79, "reboot"),
-        (151, "reboot"), (74, "links"), (149, "links"), (54, "hands"), (64, "replace"), (154, "note"),
+        (151, "reboot"), (74, "links"), (149, "links"), (54, "hands"), (64, "replace"), (154, "watch"),
     ],
 )  # fmt: skip
 def test_the_catalogues_classes(code: int, kind: str) -> None:
@@ -56,11 +57,32 @@ def test_what_repeats_on_one_gpu_has_it_tested() -> None:
     assert "5 times within a day" in judge(Xid(0, 69), [Xid(0, 69)] * 4).detail
 
 
-@pytest.mark.parametrize(("action", "kind"), RECOVERY.items())
+@pytest.mark.parametrize(("action", "kind"), [*RECOVERY.items(), (8, "reset"), (31, "reset")])
 def test_what_the_gpu_itself_says_stands_above_the_table(action: int, kind: str) -> None:
-    assert judge(Xid(0, 31, recovery=action), []).kind == kind
+    assert judge(Xid(0, 31, recovery=action), []).kind == (kind if action else "application")
     assert judge(Xid(0, 154, recovery=action), []).kind == kind
     assert judge(Xid(0, 79, recovery=0), []).kind == "reboot"
+
+
+def test_every_recovery_action_of_the_drivers_header_is_known() -> None:
+    names = [name for name in dir(pynvml) if name.startswith("NVML_GPU_RECOVERY_ACTION_")]
+    assert names
+    assert {getattr(pynvml, name) for name in names} == set(RECOVERY)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)", "reset"),
+        ("GPU recovery action changed from 0x0 (None) to 0x7 (System Reboot Required)", "reboot"),
+        ("GPU recovery action changed from 0x2 (Node Reboot Required) to 0x0 (None)", "note"),
+        ("", "watch"),
+    ],
+)
+def test_where_the_gpu_cannot_be_asked_the_kernels_line_says_what_would_mend_it(
+    text: str, kind: str
+) -> None:
+    assert judge(Xid(0, 154, text), []).kind == kind
 
 
 def test_of_a_link_unit_the_kernels_line_says_how_bad_it_is() -> None:
@@ -88,10 +110,13 @@ def test_an_error_that_nobody_knows_is_watched_and_tested() -> None:
             Xid(2, 149, "NETIR_LINK_EVT Fatal XC0 i0 Link 08 (0x1 0x2)"),
         ),
         ("NVRM: Xid (0000:10:00): 14,", Xid(0, 14)),
-        ("NVRM: Xid (PCI:0000:77:00.0): 13, Graphics SM", Xid(None, 13, "Graphics SM")),
+        (
+            "NVRM: Xid (PCI:0000:77:00.0): 13, Graphics SM",
+            Xid(None, 13, "Graphics SM", bus=(0, 0x77, 0)),
+        ),
         (
             "nvidia-nvswitch0: SXid (PCI:0000:c3:00.0): 22013, Fatal, Link 42 minion link DLREQ",
-            Xid(None, 22013, "Fatal, Link 42 minion link DLREQ", switch=True),
+            Xid(None, 22013, "Fatal, Link 42 minion link DLREQ", switch=True, bus=(0, 0xC3, 0)),
         ),
         ("usb 1-1: new high-speed USB device number 4", None),
     ],
@@ -102,7 +127,10 @@ def test_lines_of_the_kernels_log(line: str, xid: Xid | None) -> None:
 
 def test_a_switchs_fatal_error_takes_the_node_out_and_another_does_not() -> None:
     assert judge(Xid(None, 22013, "Fatal, Link 42", switch=True), []).kind == "links"
-    assert judge(Xid(None, 22013, "Non-fatal, Link 42", switch=True), []).kind == "note"
+    for text in ("Non-fatal, Link 42", "Nonfatal, Link 42", "Non fatal, Link 42"):
+        assert judge(Xid(None, 22013, text, switch=True), []).kind == "note"
+    posted = "Fatal, Link 32 egress non-posted PRIV error"
+    assert judge(Xid(None, 19084, posted, switch=True), []).kind == "links"
 
 
 @given(st.text(max_size=200))
@@ -115,3 +143,14 @@ def test_the_driver_and_the_kernel_tell_of_one_error() -> None:
     assert same(Xid(0, 79), Xid(0, 79, "GPU has fallen off the bus."))
     assert not same(Xid(0, 79), Xid(1, 79))
     assert not same(Xid(0, 79), Xid(0, 79, switch=True))
+
+
+def test_another_link_another_switch_and_a_worse_error_are_not_told_once_more() -> None:
+    mild, worse = "NETIR_LINK_EVT Nonfatal XC0 i0 Link 08", "NETIR_LINK_EVT Fatal XC0 i0 Link 08"
+    assert same(Xid(0, 149, mild), Xid(0, 149, mild))
+    assert same(Xid(0, 149, mild), Xid(0, 149, worse))
+    assert not same(Xid(0, 149, worse), Xid(0, 149, mild))
+    assert not same(Xid(0, 149, mild.replace("08", "09")), Xid(0, 149, mild))
+    switch = Xid(None, 22013, "Fatal, Link 42", switch=True, bus=(0, 0xC3, 0))
+    assert same(switch, switch)
+    assert not same(switch._replace(bus=(0, 0xC4, 0)), switch)

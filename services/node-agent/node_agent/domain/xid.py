@@ -27,6 +27,7 @@ class Xid(NamedTuple):
     """One error: of the GPU of this index (``None``: of the server), its number, what the kernel's log says of it.
 
     ``recovery`` is the GPU's own recovery action (``None``: not told). ``switch``: of an NVSwitch, an SXID.
+    ``bus`` is the PCI address, as numbers, of what is no GPU of this server that has an index.
     """
 
     device: int | None
@@ -34,6 +35,7 @@ class Xid(NamedTuple):
     text: str = ""
     recovery: int | None = None
     switch: bool = False
+    bus: tuple[int, ...] = ()
 
 
 class Policy(NamedTuple):
@@ -67,14 +69,26 @@ ACTIONS: dict[Kind, str] = {
 }
 OUT: tuple[Kind, ...] = ("reset", "reboot", "links", "hands", "replace")
 
-RECOVERY: dict[int, Kind] = {1: "reset", 2: "reboot", 3: "links", 4: "reset"}
-"""The GPU's recovery action (NVML): reset, reboot, drain what talks to its peers, drain and reset."""
+RECOVERY: dict[int, Kind] = {
+    0: "note",
+    1: "reset",
+    2: "reboot",
+    3: "links",
+    4: "reset",
+    5: "links",
+    6: "reset",
+    7: "reboot",
+}
+"""The GPU's recovery action (nvml.h): none, reset, reboot, drain what talks to its peers, drain and reset, recover
+the IMEX domain, reset its bus, reboot the system."""
+RECOVERY_UNKNOWN: Kind = "reset"
+"""Of a driver that is newer than this table: something is to be done."""
 
 LINK_UNITS = range(144, 151)
 """NVLink 5 units: the kernel's line says whether it is fatal."""
 
 RECOVERY_CHANGED = 154
-"""Tells that the GPU's recovery action has changed: to none, it is only a note."""
+"""Tells that the GPU's recovery action has changed: to none, it is only a note; not known to what, it is watched."""
 
 
 def _table() -> dict[int, Policy]:
@@ -107,7 +121,7 @@ def _table() -> dict[int, Policy]:
     put((74, *LINK_UNITS), "links", "an NVLink failed")
     put((54,), "hands", "the GPU lacks auxiliary power")
     put((64,), "replace", "a row of memory could not be remapped")
-    put((RECOVERY_CHANGED,), "note", "what would mend the GPU has changed")
+    put((RECOVERY_CHANGED,), "watch", "what would mend the GPU has changed", 1)
     return table
 
 
@@ -121,7 +135,8 @@ def judge(xid: Xid, before: Sequence[Xid]) -> Judged:
     repeats = 1 + sum((one.device, one.code) == (xid.device, xid.code) for one in before)
     out = policy.kind in OUT
     tested = not out and policy.kind != "note" and repeats >= policy.repeats
-    name = f"{'SXID' if xid.switch else 'XID'} {xid.code}"
+    where = f" at {':'.join(f'{part:02x}' for part in xid.bus)}" if xid.bus else ""
+    name = f"{'SXID' if xid.switch else 'XID'} {xid.code}{where}"
     often = f", {repeats} times within a day" if repeats > 1 else ""
     said = f": {xid.text}" if xid.text else ""
     return Judged(
@@ -134,14 +149,25 @@ def judge(xid: Xid, before: Sequence[Xid]) -> Judged:
 
 
 def same(xid: Xid, other: Xid) -> bool:
-    """Tell whether two within ``SAME_S`` are one error."""
-    return (xid.device, xid.code, xid.switch) == (other.device, other.code, other.switch)
+    """Tell whether ``xid``, within ``SAME_S`` of ``other``, is that error told once more: of the same unit, and no worse."""
+    links = {found["link"] for one in (xid, other) if (found := _LINK.search(one.text))}
+    return (
+        xid[:2] == other[:2]
+        and (xid.switch, xid.bus) == (other.switch, other.bus)
+        and (_fatal(other.text) or not _fatal(xid.text))
+        and len(links) < 2
+    )
 
 
 def waits_for_text(xid: Xid) -> bool:
     """Tell whether only the kernel's line says how bad it is."""
     return xid.code in LINK_UNITS and not xid.text
 
+
+_LINK = re.compile(r"\blink (?P<link>\d+)", re.IGNORECASE)
+_FATAL = re.compile(r"(?<![\w-])(?<!non )fatal\b", re.IGNORECASE)
+_CHANGED_TO = re.compile(r"\bto (?P<action>0x[0-9a-f]+|\d+)\b", re.IGNORECASE)
+"""\"GPU recovery action changed from 0x0 (None) to 0x1 (GPU Reset Required)\"."""
 
 _LINE = re.compile(
     r"(?P<sx>S?)Xid \((?:PCI:)?(?P<pci>[0-9a-fA-F]+:[0-9a-fA-F]+:[0-9a-fA-F]+)[^)]*\): (?P<code>\d+)"
@@ -160,8 +186,9 @@ def read_line(line: str, buses: Sequence[str]) -> Xid | None:
         return None
     switch = bool(found["sx"])
     bus = _bus(found["pci"])
-    device = next((at for at, one in enumerate(buses) if _bus(one) == bus), None)
-    return Xid(device, int(found["code"]), (found["text"] or "").strip()[:300], switch=switch)
+    device = next((at for at, one in enumerate(buses) if one and _bus(one) == bus), None)
+    text = (found["text"] or "").strip()[:300]
+    return Xid(device, int(found["code"]), text, switch=switch, bus=bus if device is None else ())
 
 
 def _bus(text: str) -> tuple[int, ...]:
@@ -170,13 +197,26 @@ def _bus(text: str) -> tuple[int, ...]:
 
 
 def _policy(xid: Xid) -> Policy:
-    fatal = "fatal" in xid.text.lower() and "non" not in xid.text.lower()
+    fatal = _fatal(xid.text)
     if xid.switch:
         kind: Kind = "links" if fatal else "note"
         return Policy(kind, "an NVSwitch tells of an error")
     policy = TABLE.get(xid.code, UNKNOWN)
     if xid.code in LINK_UNITS and xid.text and not fatal:
         policy = policy._replace(kind="note")
-    if xid.recovery is not None and xid.recovery in RECOVERY:
-        policy = policy._replace(kind=RECOVERY[xid.recovery])
+    recovery = _recovery(xid)
+    if recovery or (recovery == 0 and xid.code == RECOVERY_CHANGED):
+        policy = policy._replace(kind=RECOVERY.get(recovery, RECOVERY_UNKNOWN))
     return policy
+
+
+def _recovery(xid: Xid) -> int | None:
+    """Return what a GPU says is to be done to mend it, as it was asked, or as the kernel's log has it."""
+    if xid.recovery is not None or xid.code != RECOVERY_CHANGED:
+        return xid.recovery
+    found = _CHANGED_TO.search(xid.text)
+    return None if found is None else int(found["action"], 0)
+
+
+def _fatal(text: str) -> bool:
+    return _FATAL.search(text) is not None
