@@ -4,14 +4,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mesh_contracts.node import Check, HealthChanged
+from mesh_contracts.node import Check, Device, HealthChanged
 from mesh_contracts.placement import Resources
 from meshkit.testing import test_id
+from node_agent import probing
 from node_agent.devices.rehearsal import SCENARIO, Rehearsal
-from node_agent.health import Health
+from node_agent.health import HANGS, Health
 from node_agent.probing import Probing
 
 from tests.adapters.engines import Told, host, member, spec, until
@@ -197,6 +199,42 @@ async def test_a_check_gives_way_to_work_and_is_made_up_for(
     monkeypatch.setattr(Probing, "_arguments", arguments)
     here.used = set()
     assert [fact.check for fact in await here.facts(2)][-1] == 1
+
+
+async def test_work_does_not_begin_beside_a_check_that_could_not_be_ended(
+    here: Checking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.begin()
+    await here.facts(1)
+    monkeypatch.setattr(Probing, "_arguments", lambda *_: ["--level", "deep", "--backend", "numpy"])
+
+    async def unkillable(child: asyncio.subprocess.Process, *, at_once: bool) -> None:
+        del child, at_once
+
+    monkeypatch.setattr(probing, "_end", unkillable)
+    checking = asyncio.create_task(here.health.check("deep"))
+    await asyncio.sleep(0.3)
+    refused = await here.starts(IDS[0], "p1")
+    assert refused == f"{IDS[0]}: {HANGS}"
+    assert await checking == []
+    *_, told = await here.facts(2)
+    assert told.verdict == "inconclusive"
+    for child, _ in here.health._probing._left:
+        child.kill()
+        await child.wait()
+        child._transport.close()  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    assert await here.starts(IDS[0], "p1") is None
+
+
+async def test_a_real_gpu_in_mig_mode_is_in_service_and_says_that_it_is_not_checked(
+    tmp_path: Path,
+) -> None:
+    cut = Device(device_id="GPU-0", index=0, model="H200", memory_mib=1, rehearsal=False, mig=True)
+    devices: Any = SimpleNamespace(rehearsal=False)
+    [check] = await Probing(devices, tmp_path).check([cut], "standard")
+    assert (check.verdict, check.rehearsal) == ("warn", False)
+    assert "MIG mode" in check.detail
 
 
 async def test_work_that_may_not_begin_has_failed_through_no_fault_of_its_own(tmp_path: Path) -> None:

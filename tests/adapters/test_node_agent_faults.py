@@ -168,6 +168,45 @@ async def test_a_lost_gpu_is_counted_no_more_and_the_others_are(
         assert drawn.energy_uj == 2_000_000
 
 
+async def test_a_gpu_that_the_driver_has_lost_is_told_as_failed_once(
+    driver: Scenario, tmp_path: Path
+) -> None:
+    """Of one that fell off the bus an old driver tells no XID, and the kernel's log may not be read."""
+    async with watching(tmp_path) as here:
+        driver.about(5, lost=1)
+        here.devices.draw(SECOND)
+        await here.count(1)
+        here.devices.draw(SECOND)
+        await asyncio.sleep(1.2)
+        [fact] = here.facts
+        [check] = fact.checks
+        assert (fact.verdict, check.device_id) == ("fail", here.devices.listed()[5].device_id)
+        assert "power-cycle" in check.action
+
+
+async def test_an_nvlink_error_of_which_the_kernel_says_nothing_is_taken_as_fatal(
+    driver: Scenario, tmp_path: Path
+) -> None:
+    log = tmp_path / "kmsg"
+    os.mkfifo(log)
+    writer = os.open(log, os.O_RDWR)
+    try:
+        async with watching(tmp_path, log) as here:
+            driver.tell(2, 149)
+            driver.tell(4, 149)
+            await asyncio.sleep(0.3)
+            bus = here.devices.buses()[4].removesuffix(".0")
+            mild = f"3,1,1,-;NVRM: Xid (PCI:{bus}): 149, NETIR_LINK_EVT Nonfatal XC0 i0 Link 08"
+            os.write(writer, mild.encode() + b"\n")
+            await here.count(1)
+            await asyncio.sleep(0.5)
+            [fact] = here.facts
+            assert fact.verdict == "fail"
+            assert fact.checks[0].device_id == here.devices.listed()[2].device_id
+    finally:
+        os.close(writer)
+
+
 async def test_after_a_hardware_fault_the_check_that_opens_the_node_passes_twice(
     driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from meshkit.ticks import tick
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import (
+    ACTIONS,
     DAY_S,
     KEPT_MAX,
     SAME_S,
@@ -31,6 +32,8 @@ WAITING_MAX = 1_024
 STUCK_AFTER_S = 5.0
 """A call to the driver that takes longer is told of: with the look each second, within 10 s."""
 LOOK_EVERY_S = 1.0
+TEXT_WITHIN_S = 2.0
+"""An error of which only the kernel's line says how bad it is waits so long for that line; then it is taken as bad."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +46,11 @@ class Faults:
         self._health = health
         self._log = KernelLog(kernel_log, self._line)
         self._buses: list[str] = []
-        self._waiting: asyncio.Queue[Xid] = asyncio.Queue(WAITING_MAX)
+        self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
         self._seen: deque[tuple[float, Xid]] = deque(maxlen=KEPT_MAX)
         self._stuck = False
+        self._gone: set[int] = set()
+        self._without_text: set[Xid] = set()
 
     async def run(self, teller: Teller) -> None:
         """Hear for ever."""
@@ -60,7 +65,7 @@ class Faults:
             self._log.start()
         try:
             while True:
-                await self._judge(await self._waiting.get(), teller)
+                await self._judge(*await self._waiting.get(), teller)
         finally:
             self._log.stop()
             stop()
@@ -69,6 +74,7 @@ class Faults:
         """Tell, for ever, when the driver does not answer: what hangs in it may never come back."""
         while True:
             await tick(LOOK_EVERY_S)
+            self._tell_gone(teller)
             stuck_s = self._devices.stuck_s
             if stuck_s > STUCK_AFTER_S and not self._stuck:
                 detail = f"the driver has not answered for {stuck_s:.0f} s"
@@ -82,22 +88,40 @@ class Faults:
                 self._tell(checks, "inconclusive", teller)
             self._stuck = stuck_s > STUCK_AFTER_S
 
+    def _tell_gone(self, teller: Teller) -> None:
+        """Tell of the devices that the driver has lost since the last look: it may tell of them in no other way."""
+        gone = self._devices.gone
+        fresh, self._gone = gone.keys() - self._gone, set(gone)
+        for index in sorted(fresh):
+            device = self._devices.listed()[index]
+            logger.error("%s: %s", device.device_id, gone[index])
+            self._health.must_pass_twice("standard")
+            found = of_device("driver", device, "fail", gone[index], ACTIONS["reboot"])
+            self._tell([found], "fail", teller)
+
     def _line(self, line: str) -> None:
         xid = read_line(line, self._buses)
         if xid is not None:
             self._put(xid)
 
-    def _put(self, xid: Xid) -> None:
+    def _put(self, xid: Xid, late: bool = False) -> None:
+        if late:
+            self._without_text.discard(xid)
         try:
-            self._waiting.put_nowait(xid)
+            self._waiting.put_nowait((xid, late))
         except asyncio.QueueFull:
             METRICS.count("mesh_xids_total", code=str(xid.code), kind="not kept")
 
-    async def _judge(self, xid: Xid, teller: Teller) -> None:
-        if self._log.open and waits_for_text(xid):
+    async def _judge(self, xid: Xid, late: bool, teller: Teller) -> None:
+        if self._log.open and waits_for_text(xid) and not late:
+            self._wait_for_text(xid)
             return
         now = time.monotonic()
-        if any(same(one, xid) for at, one in self._seen if now - at <= SAME_S):
+        if any(same(xid, one) for at, one in self._seen if now - at <= SAME_S):
+            if xid.text:
+                logger.info(
+                    "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
+                )
             return
         if xid.device is not None:
             recovery = await asyncio.to_thread(self._devices.recovery, xid.device)
@@ -117,6 +141,12 @@ class Faults:
         self._tell([found], verdict, teller)
         if judged.test is not None:
             self._health.suspect(device, judged.test)
+
+    def _wait_for_text(self, xid: Xid) -> None:
+        """Have an error judged once more after a while, without the kernel's line, where that has not come by then."""
+        if xid not in self._without_text:
+            self._without_text.add(xid)
+            asyncio.get_running_loop().call_later(TEXT_WITHIN_S, self._put, xid, True)
 
     def _tell(self, checks: list[Check], verdict: Verdict, teller: Teller) -> None:
         number = self._health.last

@@ -20,7 +20,7 @@ from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import worst
 from node_agent.domain.xid import Level
-from node_agent.probing import GaveWay, Probing
+from node_agent.probing import GaveWay, Probing, unjudged
 from node_agent.runtimes.kept import keep
 from node_agent.telling import Teller
 
@@ -30,6 +30,7 @@ TIMES = 2
 SOUND = ("pass", "warn")
 FILE = "health.json"
 PEERS = "peers"
+HANGS = "a check that was to give way was killed, and still hangs in the driver"
 UNKNOWN = ""
 """Whose work it is that was there before the agent began."""
 
@@ -149,6 +150,10 @@ class Health:
         Before a project that has a device alone, what another one used there is checked; before a gang whatever was used.
         """
         await self.give_way(device_ids)
+        if self._probing.hangs(device_ids):
+            left = [one for one in self._devices.listed() if one.device_id in device_ids]
+            self._tell(self.last, unjudged(left, HANGS), teller)
+            return f"{left[0].device_id}: {HANGS}"
         first = self._dues.first(device_ids, project, whole=whole, gang=gang)
         devices = [one for one in self._devices.listed() if one.device_id in first]
         found, _ = await self._free(devices, "quick", lambda: ())
@@ -232,7 +237,10 @@ class Health:
 
     def _have_peers(self, checked: Collection[str]) -> bool:
         """Tell whether there are GPUs that can be tried with each other: several, and all of them just checked."""
-        return not self._devices.rehearsal and 1 < len(self._devices.listed()) == len(checked)
+        every = self._devices.listed()
+        if self._devices.rehearsal or any(one.mig for one in every):
+            return False
+        return 1 < len(every) == len(checked)
 
     def _tell(self, number: int, checks: list[Check], teller: Teller, level: Level = "quick") -> None:
         verdict = worst(one.verdict for one in checks)

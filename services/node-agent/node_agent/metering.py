@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from node_agent.runtimes.process import boot_id
 from node_agent.telling import Teller
 
 LOOK_EVERY_S = 1.0
+EPOCHS_UNTOLD_MAX = 16
 FILE = "energy.json"
 
 
@@ -33,7 +35,12 @@ class NodeMeter:
         self._uses = uses
         self._clock = clock
         self._ids = [device.device_id for device in devices.listed()]
-        self._meter = resume(self._recall(), boot_id(), _now_us(), uses())
+        kept = self._recall()
+        self._meter = resume(kept, boot_id(), _now_us(), uses())
+        if self._meter is kept:
+            # What was drawn while no agent was there is counted with the first look.
+            devices.resume(kept.raw_uj)
+        self._over: deque[Meter] = deque(maxlen=EPOCHS_UNTOLD_MAX)
 
     def look(self, node_id: str) -> Power:
         """Count what was drawn since the last look; return it as power."""
@@ -42,6 +49,7 @@ class NodeMeter:
         drawn = self._devices.draw(busy)
         if drawn is None:
             # A counter of the devices fell: what was drawn meanwhile is unknown.
+            self._over.append(before)
             self._meter = Meter(epoch=before.epoch + 1, boot_id=before.boot_id, at_us=at_us)
             power_w, devices_w = 0, [0] * len(self._ids)
         else:
@@ -49,6 +57,7 @@ class NodeMeter:
             METRICS.count("mesh_node_energy_joules_total", drawn.energy_uj / 1e6)
             power_w = watts(drawn.energy_uj, busy.elapsed_us)
             devices_w = [watts(drawn.devices_uj[device], busy.elapsed_us) for device in self._ids]
+        self._meter = msgspec.structs.replace(self._meter, raw_uj=self._devices.counters())
         self._keep()
         METRICS.set("mesh_node_power_watts", power_w)
         return Power(
@@ -60,8 +69,12 @@ class NodeMeter:
         )
 
     def tell(self, teller: Teller) -> None:
-        """Tell the counters as they stand at the last look."""
-        meter = self._meter
+        """Tell the counters as they stand at the last look, and before them those of an epoch that has ended since."""
+        while self._over:
+            self._tell(self._over.popleft(), teller)
+        self._tell(self._meter, teller)
+
+    def _tell(self, meter: Meter, teller: Teller) -> None:
         counters = of_devices(meter.devices_uj, self._ids)
         behind_us = max(0, _now_us() - meter.at_us)
         teller.tell(

@@ -30,6 +30,8 @@ KILLED_WITHIN_S = 1.0
 OUTPUT_BYTES_MAX = 1024 * 1024
 HISTORY = "gpu-history.{}.json"
 """One a device, or one for what is tried among all: children that run side by side write none in common."""
+IN_MIG_MODE = "not checked: it is in MIG mode, and health kernels are tried on whole GPUs alone"
+NOT_IN_MIG_MODE = "drain the node and take the GPU out of MIG mode to have it checked"
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Probing:
         self._folder = folder
         self._running: dict[asyncio.Task[_Output], frozenset[str]] = {}
         self._given_way: set[asyncio.Task[_Output]] = set()
+        self._left: list[tuple[asyncio.subprocess.Process, frozenset[str]]] = []
 
     def groups(self, devices: Sequence[Device]) -> list[Sequence[Device]]:
         """Return what is checked together: each device alone, so that one that hangs leaves the others their verdicts.
@@ -74,18 +77,23 @@ class Probing:
     async def check(
         self, devices: Sequence[Device], level: Level, only: Sequence[str] = ()
     ) -> list[Check]:
-        """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``."""
+        """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``.
+
+        A real one in MIG mode has no whole GPU to show: it is in service with a warning that says so.
+        """
+        if devices[0].mig and not self._devices.rehearsal:
+            return [of_device("device", one, "warn", IN_MIG_MODE, NOT_IN_MIG_MODE) for one in devices]
         try:
             output = await self._probed(devices, self._arguments(devices, level, only), level)
         except ScenarioUnusable as fault:
-            return _unjudged(devices, str(fault))
+            return unjudged(devices, str(fault))
         except TimeoutError:
-            return _unjudged(
+            return unjudged(
                 devices,
                 f"no verdict within {PROBE_WITHIN_S[level]:g} s: the device or its driver hangs",
             )
         except (OSError, msgspec.MsgspecError) as fault:
-            return _unjudged(devices, f"the check itself failed: {fault}")
+            return unjudged(devices, f"the check itself failed: {fault}")
         return [
             Check(
                 name=judged.name,
@@ -103,7 +111,7 @@ class Probing:
 
     async def _probed(self, devices: Sequence[Device], arguments: list[str], level: Level) -> _Output:
         probing = asyncio.create_task(
-            _probe(arguments, devices, level, at_once=self._devices.rehearsal)
+            self._probe(arguments, devices, level, at_once=self._devices.rehearsal)
         )
         self._running[probing] = frozenset(device.device_id for device in devices)
         try:
@@ -116,6 +124,38 @@ class Probing:
             del self._running[probing]
             self._given_way.discard(probing)
 
+    async def _probe(
+        self, arguments: list[str], devices: Sequence[Device], level: Level, *, at_once: bool
+    ) -> _Output:
+        """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child ended."""
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "gpuprobe", *arguments),
+            env={
+                **clean(os.environ),
+                **visible([device.device_id for device in devices]),
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=OUTPUT_BYTES_MAX,
+        )
+        try:
+            async with asyncio.timeout(PROBE_WITHIN_S[level]):
+                said, complained = await child.communicate()
+        finally:
+            await _end(child, at_once=at_once)
+            if child.returncode is None:
+                self._left.append((child, frozenset(device.device_id for device in devices)))
+        try:
+            return msgspec.json.decode(said, type=_Output)
+        except msgspec.MsgspecError:
+            lines = complained.decode(errors="replace").strip().splitlines()
+            raise OSError(
+                f"exit code {child.returncode}; {lines[-1] if lines else 'it said nothing'}"
+            ) from None
+
     async def give_way(self, device_ids: Collection[str]) -> None:
         """End what checks any of these devices; once this returns nothing of it runs there."""
         began = time.perf_counter()
@@ -126,6 +166,11 @@ class Probing:
         if ending:
             await asyncio.wait(ending)
             METRICS.observe("mesh_health_gave_way_seconds", time.perf_counter() - began)
+
+    def hangs(self, device_ids: Collection[str]) -> bool:
+        """Tell whether a check still stands in the driver of any of these devices, though it was killed."""
+        self._left = [one for one in self._left if one[0].returncode is None]
+        return any(not ids.isdisjoint(device_ids) for _, ids in self._left)
 
     def _arguments(self, devices: Sequence[Device], level: Level, only: Sequence[str]) -> list[str]:
         # A real device is the only one that its child sees, so it is the child's first.
@@ -167,40 +212,10 @@ def remembered(history: Path) -> list[str]:
     return ["--history", str(history)]
 
 
-def _unjudged(devices: Sequence[Device], why: str) -> list[Check]:
+def unjudged(devices: Sequence[Device], why: str) -> list[Check]:
+    """Return what is told of devices whose check came to no verdict, for the reason ``why``."""
     action = "put right what the detail names, then check again"
     return [of_device("device", one, "inconclusive", why, action) for one in devices]
-
-
-async def _probe(
-    arguments: list[str], devices: Sequence[Device], level: Level, *, at_once: bool
-) -> _Output:
-    """Run gpuprobe; raises ``TimeoutError`` past the deadline, with the child ended."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "gpuprobe", *arguments),
-        env={
-            **clean(os.environ),
-            **visible([device.device_id for device in devices]),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        },
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=OUTPUT_BYTES_MAX,
-    )
-    try:
-        async with asyncio.timeout(PROBE_WITHIN_S[level]):
-            said, complained = await child.communicate()
-    finally:
-        await _end(child, at_once=at_once)
-    try:
-        return msgspec.json.decode(said, type=_Output)
-    except msgspec.MsgspecError:
-        lines = complained.decode(errors="replace").strip().splitlines()
-        raise OSError(
-            f"exit code {child.returncode}; {lines[-1] if lines else 'it said nothing'}"
-        ) from None
 
 
 async def _end(child: asyncio.subprocess.Process, *, at_once: bool) -> None:

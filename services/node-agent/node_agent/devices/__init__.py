@@ -1,6 +1,6 @@
 """The accelerators of this server: real ones through NVML, or rehearsals that say so everywhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from mesh_contracts.node import Device, Quality
@@ -23,6 +23,11 @@ class Devices(Protocol):
     """The most that all that ``draw`` counts can draw together, where that is known."""
 
     @property
+    def gone(self) -> Mapping[int, str]:
+        """By index the devices that their driver has lost, each with what is known of that."""
+        ...
+
+    @property
     def stuck_s(self) -> float:
         """For how long a call to their driver has not come back."""
         ...
@@ -36,7 +41,7 @@ class Devices(Protocol):
         ...
 
     def buses(self) -> list[str]:
-        """Return their PCI addresses, by index; empty where there are none."""
+        """Return their PCI addresses, by index, with nothing in place of one that is not told; empty where there are none."""
         ...
 
     def listed(self) -> Sequence[Device]:
@@ -58,6 +63,14 @@ class Devices(Protocol):
         """Return the energy since the last call; nothing where a counter was reset meanwhile."""
         ...
 
+    def counters(self) -> dict[str, int]:
+        """Return their own energy counters as they were read last, by id, in microjoules; empty where there are none."""
+        ...
+
+    def resume(self, counters: Mapping[str, int]) -> None:
+        """Have the next ``draw`` count from these counters on."""
+        ...
+
 
 class NoInstance(Exception):
     """A MIG instance that was wished for cannot be had here; the message says why, and what to do."""
@@ -77,6 +90,6 @@ def open_devices(settings: AgentSettings) -> Devices:
             f"nvidia-ml-py cannot be imported: {fault}; install mesh-node-agent"
         ) from fault
     try:
-        return Nvml()
+        return Nvml(settings.agent_data_dir)
     except NvmlAbsent as fault:
         raise ConfigError(str(fault)) from fault

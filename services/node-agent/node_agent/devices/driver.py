@@ -19,6 +19,7 @@ class DriverThread:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self._turn = threading.Lock()
         self._pending: Future[Any] | None = None
         self._since = 0.0
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -30,14 +31,23 @@ class DriverThread:
         return 0.0 if pending is None or pending.done() else time.monotonic() - self._since
 
     def call(self, what: Callable[[], T], within_s: float) -> T:
-        """Return what a call returns. Raises what it raises, and ``Stuck``."""
-        if self._pending is not None and not self._pending.done():
-            raise Stuck("an earlier call has not come back")
-        future: Future[T] = Future()
-        self._pending, self._since = future, time.monotonic()
-        self._calls.put((what, future))
+        """Return what a call returns, made once those of other threads are. Raises what it raises, and ``Stuck``."""
+        until = time.monotonic() + within_s
+        if not self._turn.acquire(timeout=within_s):
+            raise Stuck("another call has not come back")
         try:
-            return future.result(within_s)
+            if self._pending is not None and not self._pending.done():
+                raise Stuck("an earlier call has not come back")
+            future: Future[T] = Future()
+            self._pending, self._since = future, time.monotonic()
+            self._calls.put((what, future))
+            return self._answer(future, max(0.0, until - time.monotonic()), within_s)
+        finally:
+            self._turn.release()
+
+    def _answer(self, future: "Future[T]", left_s: float, within_s: float) -> T:
+        try:
+            return future.result(left_s)
         except TimeoutError as fault:
             if future.done():
                 raise

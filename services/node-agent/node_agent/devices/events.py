@@ -1,5 +1,6 @@
 """Errors as the driver tells them: a thread that waits for NVML's events, and no polling."""
 
+import contextlib
 import ctypes
 import logging
 import threading
@@ -36,29 +37,45 @@ class XidEvents:
         self._thread.join(2 * WAIT_MS / 1_000)
 
     def _run(self) -> None:
+        nvml, said = self._nvml, ""
+        events = self._registered(loudly=True)
+        while events is not None and not self._over.is_set():
+            try:
+                event = nvml.nvmlEventSetWait_v2(events, WAIT_MS)
+            except nvml.NVMLError as fault:
+                if fault.value == nvml.NVML_ERROR_TIMEOUT:
+                    continue
+                if str(fault) != said:
+                    said = str(fault)
+                    logger.warning("waiting for events failed, and is tried again: %s", fault)
+                time.sleep(AGAIN_S)
+                # A set that a lost GPU belongs to may never work again.
+                with contextlib.suppress(nvml.NVMLError):
+                    nvml.nvmlEventSetFree(events)
+                events = self._registered(loudly=False)
+                continue
+            said = ""
+            if not self._over.is_set():
+                self._told(Xid(self._index(event.device), int(event.eventData)))
+
+    def _registered(self, *, loudly: bool) -> Any:
+        """Return a new set of events of all devices that tell any; nothing where the driver makes none."""
         nvml = self._nvml
         try:
             events = nvml.nvmlEventSetCreate()
         except (nvml.NVMLError, AttributeError) as fault:
-            logger.warning(
-                "the driver tells no events (%s): XIDs are read from the kernel's log alone", fault
-            )
-            return
+            if loudly:
+                logger.warning(
+                    "the driver tells no events (%s): XIDs are read from the kernel's log alone", fault
+                )
+            return None
         for index, handle in enumerate(self._handles):
             try:
                 nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
             except nvml.NVMLError as fault:
-                logger.warning("device %d tells no events: %s", index, fault)
-        while not self._over.is_set():
-            try:
-                event = nvml.nvmlEventSetWait_v2(events, WAIT_MS)
-            except nvml.NVMLError as fault:
-                if fault.value != nvml.NVML_ERROR_TIMEOUT:
-                    logger.warning("waiting for events failed, and is tried again: %s", fault)
-                    time.sleep(AGAIN_S)
-                continue
-            if not self._over.is_set():
-                self._told(Xid(self._index(event.device), int(event.eventData)))
+                if loudly:
+                    logger.warning("device %d tells no events: %s", index, fault)
+        return events
 
     def _index(self, device: Any) -> int | None:
         wanted = _address(device)

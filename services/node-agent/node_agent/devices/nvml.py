@@ -5,7 +5,8 @@ does not stop the agent.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -16,6 +17,7 @@ from node_agent.devices import NoInstance
 from node_agent.devices.driver import DriverThread, Stuck
 from node_agent.devices.events import XidEvents
 from node_agent.devices.instances import instance_of
+from node_agent.devices.known import recall, remember, unread
 from node_agent.domain.energy import Busy, Drawn
 from node_agent.domain.xid import Xid
 
@@ -28,6 +30,8 @@ FLOOR_SPAN_US = 500_000
 START_WITHIN_S = 30.0
 READ_WITHIN_S = 0.25
 """All devices' counters, each second; a driver that takes longer is waited for by nobody."""
+
+LOST = "the driver has lost the GPU: it does not answer on its bus"
 
 CUT_WITHIN_S = 60.0
 """An instance and the compute instance on it."""
@@ -46,9 +50,15 @@ class Nvml:
     quality: Quality = "measured"
     source = "nvml: the devices' own energy counters; the host's part is not measured"
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
+        """Read the devices; who they are is kept in ``folder``. Raises ``NvmlAbsent``.
+
+        Those that the driver has lost are listed as they were read last, and stand in ``gone``.
+        """
         nvml: Any = pynvml
         self._nvml = nvml
+        self._folder = folder
+        self.gone: dict[int, str] = {}
         self._driver = DriverThread("nvml")
         # A cut takes longer than counters may wait to be read.
         self._cutting = DriverThread("nvml-mig")
@@ -66,15 +76,32 @@ class Nvml:
             ) from fault
         self._lost: set[int] = set()
         self._floor_w = [float("inf")] * count
+        self._in_time = True
 
     def _begin(self) -> int:
         self._nvml.nvmlInit()
         return int(self._nvml.nvmlDeviceGetCount())
 
     def _know(self, count: int) -> None:
-        self._handles = [self._nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-        self._devices = [self._described(*one) for one in enumerate(self._handles)]
-        self._counters = [self._energy_uj(handle) for handle in self._handles]
+        before = recall(self._folder)
+        self._handles: list[Any] = [None] * count
+        self._devices: list[Device] = []
+        self._counters: list[int | None] = [None] * count
+        self._buses = [""] * count
+        for index in range(count):
+            try:
+                handle = self._handles[index] = self._nvml.nvmlDeviceGetHandleByIndex(index)
+                self._devices.append(self._described(index, handle))
+                self._counters[index] = self._energy_uj(handle)
+                self._buses[index] = self._bus(handle)
+            except self._nvml.NVMLError_GpuIsLost as fault:
+                logger.error("device %d cannot be read: %s", index, fault)  # noqa: TRY400
+                self._devices[index:] = [unread(index, before)]
+                self.gone[index] = LOST
+        if len(self.gone) == count > 0:
+            raise self._nvml.NVMLError(self._nvml.NVML_ERROR_GPU_IS_LOST)
+        if not self.gone:
+            remember(self._folder, self._devices)
         self.full_power_w = self._limits_w()
 
     @property
@@ -106,14 +133,8 @@ class Nvml:
         return int(found.value.uiVal) if found.nvmlReturn == self._nvml.NVML_SUCCESS else None
 
     def buses(self) -> list[str]:
-        """Return the devices' PCI addresses, by index; empty where one is not told."""
-        try:
-            return self._driver.call(
-                lambda: [_text(self._nvml.nvmlDeviceGetPciInfo(one).busId) for one in self._handles],
-                START_WITHIN_S,
-            )
-        except (self._nvml.NVMLError, Stuck):
-            return []
+        """Return the devices' PCI addresses, by index; nothing in place of one that is not told."""
+        return self._buses
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""
@@ -140,12 +161,17 @@ class Nvml:
         Idle power is taken as the lowest seen so far. What a device draws that cannot be read is
         counted once it can be again.
         """
-        before, self._counters = self._counters, self._read_in_time()
-        risen = [now - then for now, then in zip(self._counters, before, strict=True)]
+        before, was_in_time = self._counters, self._in_time
+        self._counters = self._read_in_time()
+        risen = [
+            0 if now is None or then is None else now - then
+            for now, then in zip(self._counters, before, strict=True)
+        ]
         if any(energy < 0 for energy in risen):
             return None
+        tells = self._in_time and was_in_time and busy.elapsed_us >= FLOOR_SPAN_US
         for index, energy in enumerate(risen):
-            if busy.elapsed_us >= FLOOR_SPAN_US and index not in self._lost:
+            if tells and index not in self._lost and before[index] is not None:
                 self._floor_w[index] = min(self._floor_w[index], energy / busy.elapsed_us)
         idle = sum(floor for floor in self._floor_w if floor != float("inf"))
         ids = [device.device_id for device in self._devices]
@@ -154,6 +180,29 @@ class Nvml:
             idle_uj=min(sum(risen), round(idle * busy.elapsed_us)),
             devices_uj=dict(zip(ids, risen, strict=True)),
         )
+
+    def counters(self) -> dict[str, int]:
+        """Return the devices' own counters as they were read last, in microjoules."""
+        return {
+            device.device_id: counter
+            for device, counter in zip(self._devices, self._counters, strict=True)
+            if counter is not None
+        }
+
+    def resume(self, counters: Mapping[str, int]) -> None:
+        """Have the next ``draw`` count from these counters on: what was drawn while nobody looked, too."""
+        self._counters = [
+            counters.get(device.device_id, counter)
+            for device, counter in zip(self._devices, self._counters, strict=True)
+        ]
+
+    def _bus(self, handle: Any) -> str:
+        try:
+            return _text(self._nvml.nvmlDeviceGetPciInfo(handle).busId)
+        except self._nvml.NVMLError_GpuIsLost:
+            raise
+        except self._nvml.NVMLError:
+            return ""
 
     def _described(self, index: int, handle: Any) -> Device:
         nvml = self._nvml
@@ -176,27 +225,37 @@ class Nvml:
 
     def _limits_w(self) -> int | None:
         try:
-            limits_mw = [int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(one)) for one in self._handles]
+            limits_mw = [
+                int(self._nvml.nvmlDeviceGetEnforcedPowerLimit(one))
+                for one in self._handles
+                if one is not None
+            ]
         except self._nvml.NVMLError:
             return None
         return -(-sum(limits_mw) // MW_PER_W)
 
-    def _read_in_time(self) -> list[int]:
+    def _read_in_time(self) -> list[int | None]:
         try:
-            return self._driver.call(self._read, READ_WITHIN_S)
+            read = self._driver.call(self._read, READ_WITHIN_S)
         except Stuck:
+            self._in_time = False
             return list(self._counters)
+        self._in_time = True
+        return read
 
-    def _read(self) -> list[int]:
+    def _read(self) -> list[int | None]:
         counters = list(self._counters)
         for index, handle in enumerate(self._handles):
             try:
                 counters[index] = self._energy_uj(handle)
                 self._lost.discard(index)
+                self.gone.pop(index, None)
             except self._nvml.NVMLError as fault:
                 if index not in self._lost:
                     logger.warning("the energy of device %d cannot be read: %s", index, fault)
                 self._lost.add(index)
+                if fault.value == self._nvml.NVML_ERROR_GPU_IS_LOST:
+                    self.gone[index] = LOST
         return counters
 
     def _energy_uj(self, handle: Any) -> int:

@@ -7,7 +7,7 @@ find that fault, for as long as the file is there; ``{"lease": {"step": "erase"}
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -79,6 +79,7 @@ class Rehearsal:
             for index in range(count)
         ]
         self._ids = [device.device_id for device in self._devices]
+        self.gone: dict[int, str] = {}
         self.full_power_w: int | None = self._model.most_w(count)
 
     def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
@@ -130,6 +131,14 @@ class Rehearsal:
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what such a server would have drawn."""
         return rehearse(self._model, self._ids, busy)
+
+    def counters(self) -> dict[str, int]:
+        """Return none: what such a server draws is worked out from the time that passed."""
+        return {}
+
+    def resume(self, counters: Mapping[str, int]) -> None:
+        """Do nothing."""
+        del counters
 
     def _read(self) -> Scenario:
         try:

@@ -41,7 +41,10 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Meter(msgspec.Struct, frozen=True, kw_only=True):
-    """Cumulative counters since ``epoch`` began; ``at_us`` counts from the start of boot ``boot_id``."""
+    """Cumulative counters since ``epoch`` began; ``at_us`` counts from the start of boot ``boot_id``.
+
+    ``raw_uj`` are the devices' own counters at that moment.
+    """
 
     epoch: int
     boot_id: str
@@ -51,6 +54,7 @@ class Meter(msgspec.Struct, frozen=True, kw_only=True):
     starting_uj: int = 0
     devices_uj: dict[str, int] = {}
     cpu_us: dict[str, int] = {}
+    raw_uj: dict[str, int] = {}
 
 
 class PowerModel(msgspec.Struct, frozen=True, kw_only=True):
