@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mesh_contracts.node import ErasureRecorded
 from mesh_contracts.placement import Reason
 from meshkit.testing import NOW, envelope, test_id
-from placement.domain.leases import after_erasure, judge, released, show_lease
+from placement.domain.leases import GIVEN_UP_S, after_erasure, judge, released, show_lease
 from placement.domain.members import LOST_FOR_S, Member
 
 from tests.domain.holdings import changed, later, lease, member
@@ -84,6 +84,34 @@ def test_what_the_tenant_had_is_erased_then_attested_and_what_it_never_had_is_no
 def test_servers_that_still_run_are_stopped_before_any_is_erased() -> None:
     turn = judge(held("releasing"), [server(0, state="ready"), server(1, state="stopped")], NOW)
     assert (turn.state, turn.steps, len(turn.stops)) == ("releasing", (), 1)
+
+
+def test_a_server_that_is_lost_on_the_way_out_is_given_up_as_unclean_and_holds_up_no_other() -> None:
+    gone = server(1, state="stopping", started_at=NOW, node_state="lost", node_since=NOW)
+    others = [server(n, state="stopped", started_at=NOW) for n in (0, 2)]
+    leaving = held("releasing")
+    waits = judge(leaving, [others[0], gone, others[1]], later(GIVEN_UP_S - 1))
+    assert (waits.state, waits.fails, waits.steps) == ("releasing", (), ())
+    turn = judge(leaving, [others[0], gone, others[1]], later(GIVEN_UP_S))
+    assert (turn.state, turn.spoilt) == ("erasing", True)
+    [(unclean, why)] = turn.fails
+    assert (unclean, why.code, "wipe" in why.unblock) == (gone, "erasure_failed", True)
+    assert {(item.number, step) for item, step in turn.steps} == {
+        (0, "erase"),
+        (1, "done"),
+        (2, "erase"),
+    }
+    after = [changed(gone, state="failed", step="done")]
+    after += [changed(one, step="done") for one in others]
+    ended = judge(changed(leaving, spoilt=True), after, later(GIVEN_UP_S))
+    assert (ended.state, ended.tell, ended.fails) == ("failed", "release", ())
+
+
+def test_a_server_that_is_lost_before_it_was_erased_is_given_up_too() -> None:
+    gone = server(0, state="stopped", started_at=NOW, step="erase", node_state="lost", node_since=NOW)
+    turn = judge(held("erasing"), [gone], later(GIVEN_UP_S))
+    assert (turn.state, turn.steps) == ("failed", ((gone, "done"),))
+    assert judge(held("active"), [gone], later(GIVEN_UP_S)).steps == ()
 
 
 def test_a_lease_ends_at_its_time_or_by_a_wish_and_once() -> None:

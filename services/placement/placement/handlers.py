@@ -79,7 +79,9 @@ async def on_node_joined(fact: NodeJoined, tx: Transaction, clock: Clock) -> Non
     for member in await members.on_node(tx, fact.node_id):
         reason = lost_of(fact, member.devices, modes=member.kind == "job")
         if reason is not None and member.going:
-            await members.move_all(tx, [(member, "failed", (reason,))], now)
+            # A server that is a tenant's stays the tenant's.
+            held = member.kind == "lease" and member.state == "ready"
+            await members.move_all(tx, [(member, "ready" if held else "failed", (reason,))], now)
             await look_later(tx, fact, now, member.owner_id)
     await settle_later(tx, fact, now, endpoints=failed, node_id=fact.node_id)
 

@@ -109,6 +109,17 @@ async def due(tx: Transaction, site: str, now: datetime) -> list[str]:
     return [row["lease_id"] for row in rows]
 
 
+async def with_given_up(tx: Transaction, site: str, lost_before: datetime) -> list[str]:
+    """Return the leases on their way out that a server holds up which was lost before then."""
+    rows = await tx.rows(
+        "SELECT DISTINCT l.lease_id FROM lease l JOIN member m USING (lease_id) JOIN node n USING (node_id)"
+        " WHERE n.site = $1 AND n.state = 'lost' AND n.since <= $2 AND m.step <> 'done'"
+        " AND l.state IN ('releasing', 'erasing', 'attesting') ORDER BY l.lease_id",
+        *(site, lost_before),
+    )
+    return [row["lease_id"] for row in rows]
+
+
 async def turn(tx: Transaction, lease: WantedLease, to: Turn, now: datetime) -> None:
     """Make a lease what it turns into."""
     over, active = to.state in OVER, to.state == "active" and lease.state != "active"

@@ -10,11 +10,12 @@ from mesh_contracts.placement import Reason, Reseat
 from mesh_contracts.units import derived_id
 from meshkit.store import Transaction
 
-from placement import jobstore, leasestore, members, memory, nodes, reading
+from placement import jobstore, leasestore, members, memory, nodes, reading, store
 from placement.domain import watts
 from placement.domain.backoff import backing_off
 from placement.domain.engine.wish import Placed, Reseated, Seat, Wish
 from placement.domain.fleet import WATTS_DRAWN
+from placement.domain.health import on_unclean
 from placement.domain.jobs import WantedJob
 from placement.domain.leases import WantedLease
 from placement.domain.members import LAST_ENDS, Member, Taken
@@ -210,3 +211,11 @@ def fact_of(cause: Any, now: datetime, owner: Owner, told: Told, salt: str = "")
     salt += str(owner.attempt) if isinstance(owner, WantedJob) else ""
     born = born_of(cause, now, kind, key=name_of(owner), salt=salt, **scope)
     return kind(**born, **fields)
+
+
+async def note_unclean(tx: Transaction, item: Member, why: Reason, now: datetime) -> None:
+    """Have a lost node be taken out once it is heard again: it may hold what its last tenant left."""
+    server = await reading.load_server(tx, item.node_id)
+    assert server is not None, "a member's node is known"
+    await store.turn(tx, server, on_unclean(server, why), now)
+    (await memory.hold(tx, server.site)).moved(server.node_id)

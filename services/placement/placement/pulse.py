@@ -28,6 +28,7 @@ from placement import (
 )
 from placement.domain.fleet import Occasion
 from placement.domain.health import on_heard
+from placement.domain.leases import GIVEN_UP_S
 from placement.domain.members import LOST_FOR_S
 from placement.domain.silence import STALLED_AFTER_S, Judgement, judge
 from placement.domain.wishes import milliseconds
@@ -234,6 +235,8 @@ class Pulse:
         owners = await members.owners_in_need(tx, self._site, lost_before, now)
         owners += await members.owners_held_back(tx, self._site)
         owners += await leasestore.due(tx, self._site, now)
+        given_up = now - timedelta(seconds=GIVEN_UP_S)
+        owners += await leasestore.with_given_up(tx, self._site, given_up)
         owners += await jobstore.due(tx, self._site, now)
         first = self._ticks * OWNERS_MAX % max(1, len(owners))
         return [*owners[first:], *owners[:first]][:OWNERS_MAX]

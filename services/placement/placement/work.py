@@ -126,6 +126,8 @@ class Work:
     async def turn_lease(self, lease: WantedLease, to: Turn) -> None:
         """Make a lease what it turns into, tell of it, and look at it again where the engine is to hear of it."""
         await self._apply(to)
+        for item, reason in to.fails:
+            await owners.note_unclean(self._tx, item, reason, self._now)
         for item, step in to.steps:
             await members.step(self._tx, item, step, self._now)
             self._touched.add(item.node_id)

@@ -9,6 +9,7 @@ from mesh_contracts.placement import NodeState, Reason
 from placement.domain.fleet import LEAVING, MAINTENANCE, Held, Server
 
 REASONS_MAX = 16
+DEVICE_GONE = "device_gone"
 HELD = "quarantine_held"
 """Why a node that failed its check takes work all the same: the breaker is open (``breaker``)."""
 RETURN_IT = "repair it, then POST /api/v1/nodes/{id}:return: it is checked again before it takes work"
@@ -39,13 +40,11 @@ def lost_of(fact: NodeJoined, held: Sequence[Held], *, modes: bool = True) -> Re
         device = present.get(one.device_id)
         if device is None:
             return Reason(
-                code="device_gone", detail=f"{fact.name} has no device {one.device_id} any more"
+                code=DEVICE_GONE, detail=f"{fact.name} has no device {one.device_id} any more"
             )
         if modes and device.mig != bool(one.slices):
             mode = "in" if device.mig else "no longer in"
-            return Reason(
-                code="device_gone", detail=f"{one.device_id} of {fact.name} is {mode} MIG mode"
-            )
+            return Reason(code=DEVICE_GONE, detail=f"{one.device_id} of {fact.name} is {mode} MIG mode")
     return None
 
 
@@ -129,8 +128,8 @@ def on_drained(server: Server) -> Turn:
 
 def on_unclean(server: Server, reason: Reason) -> Turn:
     """Return what a node becomes that may hold what its last tenant left."""
-    if server.state in LEAVING and server.state != "cordoned":
-        return _turn(server, server.state, (*server.reasons, reason)[-REASONS_MAX:])
+    if server.state == "lost" or (server.state in LEAVING and server.state != "cordoned"):
+        return _turn(server, server.state, (*server.reasons[: REASONS_MAX - 1], reason))
     return _turn(server, "cordoned", (reason,))
 
 

@@ -1,13 +1,15 @@
 """What a lease becomes: from what its servers are, and what time it is. Start with ``judge``."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 from mesh_contracts.node import ErasureRecorded
 from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency
 
 from placement.domain import limits
+from placement.domain.health import DEVICE_GONE
 from placement.domain.limits import stuck
 from placement.domain.members import Member, Owned, Step, Turn, is_lost, lost, show_members
 
@@ -21,7 +23,12 @@ LATER = Reason(
     unblock="a lease that also has ends_at has its servers kept for it",
 )
 BOOKED = Reason(code="starts_later", detail="its servers are kept for it from its starts_at on")
+GIVEN_UP_S: Final = limits.LEASE["releasing"].seconds
+"""A server of a lease on its way out that was not heard for so long holds up the others no longer."""
 RELEASED = Reason(code="released", detail="somebody released it")
+
+
+WIPE_IT = "it may hold a tenant's data: wipe or replace its disks by hand, then POST …:return"
 
 
 class LeaseWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,7 +69,8 @@ def judge(lease: WantedLease, servers: Sequence[Member], now: datetime) -> Turn:
 
     Agents' facts are the evidence of each step. A server that cannot be handed over spoils the lease: all
     go back. One that breaks while it is the tenant's stays the tenant's. A server that was never begun
-    holds nothing of anybody, and needs no erasing.
+    holds nothing of anybody, and needs no erasing. One that is lost on the way out is given up after a while: it
+    is not clean, and the others are shown to be.
     """
     turn = Turn(state=lease.state, reasons=lease.reasons, spoilt=lease.spoilt)
     if lease.over:
@@ -72,7 +80,7 @@ def judge(lease: WantedLease, servers: Sequence[Member], now: datetime) -> Turn:
     assert servers, "a lease that has its place has servers"
     if lease.state in HELD:
         turn = _held(lease, servers, turn, now)
-    return turn if turn.state in HELD else _given_back(servers, turn)
+    return turn if turn.state in HELD else _given_back(servers, turn, now)
 
 
 def released(lease: WantedLease, why: Reason = RELEASED) -> Turn:
@@ -101,7 +109,7 @@ def after_erasure(fact: ErasureRecorded, *, rehearsal: bool) -> tuple[Step, Reas
     reason = Reason(
         code="erasure_failed" if fact.step == "erased" else "attestation_failed",
         detail=f"{fact.method}: {found}",
-        unblock="it may hold a tenant's data: wipe or replace its disks by hand, then POST …:return",
+        unblock=WIPE_IT,
     )
     return "done", reason, False
 
@@ -165,7 +173,10 @@ def _held(lease: WantedLease, servers: Sequence[Member], turn: Turn, now: dateti
         return msgspec.structs.replace(turn, state="releasing", reasons=(_over(lease),))
     broken = [lost(one) for one in servers if is_lost(one, now)]
     broken += [
-        reason for one in servers if one.state in {"failed", "stopped"} for reason in one.reasons
+        reason
+        for one in servers
+        for reason in one.reasons
+        if one.state in {"failed", "stopped"} or reason.code == DEVICE_GONE
     ]
     if lease.state == "active":
         return msgspec.structs.replace(turn, reasons=tuple(broken))
@@ -184,14 +195,21 @@ def _held(lease: WantedLease, servers: Sequence[Member], turn: Turn, now: dateti
     return msgspec.structs.replace(turn, state=state, reasons=(reason,))
 
 
-def _given_back(servers: Sequence[Member], turn: Turn) -> Turn:
-    stops = tuple(one for one in servers if one.going)
-    if any(one.living for one in servers):
-        return msgspec.structs.replace(turn, state="releasing", stops=stops)
-    steps: list[tuple[Member, Step]] = [
+def _given_back(servers: Sequence[Member], turn: Turn, now: datetime) -> Turn:
+    gone = [one for one in servers if one.step != "done" and _given_up(one, now)]
+    if gone:
+        fails = tuple((one, _not_clean(one)) for one in gone)
+        turn = msgspec.structs.replace(
+            turn, fails=fails, reasons=tuple(reason for _, reason in fails), spoilt=True
+        )
+    stops = tuple(one for one in servers if one.going and one not in gone)
+    steps: list[tuple[Member, Step]] = [(one, "done") for one in gone]
+    if any(one.living for one in servers if one not in gone):
+        return msgspec.structs.replace(turn, state="releasing", stops=stops, steps=tuple(steps))
+    steps += [
         (one, "erase" if one.started_at is not None else "done")
         for one in servers
-        if one.step == "hold"
+        if one.step == "hold" and one not in gone
     ]
     reached = {one.workload_id: step for one, step in steps}
     left = {reached.get(one.workload_id, one.step) for one in servers}
@@ -201,6 +219,19 @@ def _given_back(servers: Sequence[Member], turn: Turn) -> Turn:
         return msgspec.structs.replace(turn, state="attesting", steps=tuple(steps))
     state = "failed" if turn.spoilt else "ended"
     return msgspec.structs.replace(turn, state=state, steps=tuple(steps), tell="release")
+
+
+def _given_up(server: Member, now: datetime) -> bool:
+    silent = server.node_state == "lost"
+    return silent and now - server.node_since >= timedelta(seconds=GIVEN_UP_S)
+
+
+def _not_clean(server: Member) -> Reason:
+    return Reason(
+        code="erasure_failed",
+        detail=f"{server.node} fell silent, and was not shown to be clean within {GIVEN_UP_S} s",
+        unblock=WIPE_IT,
+    )
 
 
 def _over(lease: WantedLease) -> Reason:
