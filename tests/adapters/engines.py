@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mesh_contracts.fact import Fact, tag_of
-from mesh_contracts.node import Check
+from mesh_contracts.node import Check, Device, HealthChanged
 from mesh_contracts.placement import Command, Engine, MemberSpec, Model, Resources, WorkloadSpec
 from meshkit.clock import SystemClock
 from meshkit.testing import test_id
 from node_agent.commands import Runs
+from node_agent.domain.verdicts import of_device
 from node_agent.looking_after import LookingAfter, MakeWay, nobody_there
 from node_agent.runtimes import process
 from node_agent.runtimes.cgroups import Cgroups
@@ -22,6 +23,7 @@ from node_agent.workloads import Workloads
 
 KEY = "key-of-this-engine"
 NODE = test_id("node", "tested")
+LISTED = Device(device_id="rehearsal-n1-0", index=0, model="rehearsal", memory_mib=1, rehearsal=True)
 
 
 def spec(model: str = "tiny", **fields: Any) -> WorkloadSpec:
@@ -81,6 +83,11 @@ class Checked:
 
     async def give_way(self) -> None:
         """Check nothing any more: nothing is."""
+
+    def take_out(self, name: str, detail: str, action: str, teller: Teller) -> None:
+        """Tell that the server should take no work."""
+        check = of_device(name, LISTED, "inconclusive", detail, action)
+        teller.tell(HealthChanged, verdict="inconclusive", level="quick", check=0, checks=[check])
 
 
 class Told:

@@ -26,7 +26,7 @@ class Room:
         devices = Rehearsal("n1", 2, folder)
         self.health = Health(devices, folder)
         self.folder, self.mib, self.told = folder, 1_000, Told()
-        self.disk = Disk(folder, devices, self.health, 64, free=lambda _: self.mib * MIB)
+        self.disk = Disk(folder, self.health, 64, free=lambda _: self.mib * MIB)
 
     def look(self, mib: int) -> int:
         """Return how often it has told by now."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from node_agent.devices.rehearsal import SCENARIO, Rehearsal
-from node_agent.leases import Leases
+from node_agent.leases import Leases, orphan
 from node_agent.servers import Server, Unmanaged
 from node_agent.servers.rehearsal import RehearsalServer
 
@@ -124,6 +124,41 @@ async def test_a_server_that_could_not_be_erased_may_be_checked_once_it_is_not_t
         assert agent.held, "nothing was wished yet"
         agent.wish([])
         assert not agent.held
+
+
+@pytest.mark.parametrize("fails", [None, "erase", "attest"])
+async def test_a_lease_of_an_earlier_name_is_taken_back_and_erased_before_anybody_has_the_server(
+    here: Leased, fails: str | None
+) -> None:
+    """The mesh forgot the node: nobody asks for it to be erased, and its disks are full all the same."""
+    async with here.agent() as agent:
+        agent.wish([leased()])
+        await here.verbs("started", "ready")
+    if fails:
+        here.breaks(fails)
+    orphan(here.folder)
+    here.told.facts.clear()
+    async with here.agent() as agent:
+        assert agent.held
+        agent.wish([leased(of="another")])
+        await here.told.said("changed")
+        first = here.told.facts[0]
+        assert (first.verdict, "earlier name" in first.checks[0].detail) == ("inconclusive", True)  # type: ignore[attr-defined]
+        await here.told.said("failed" if fails else "ready")
+        found = {fact.step: fact.verdict for fact in here.told.facts if hasattr(fact, "step")}
+        assert set(found) == {"erased", "attested"}
+        if fails is None:
+            assert set(found.values()) == {"pass"}
+            return
+        assert "was not erased" in here.told.facts[-1].reason or fails == "attest"  # type: ignore[attr-defined]
+        (here.folder / SCENARIO).unlink()
+        agent.wish([leased("erase", of="another")])
+        await until(lambda: agent._lease and agent._lease.at == "erased")
+        agent.wish([leased("attest", of="another")])
+        await until(lambda: agent._lease and agent._lease.at == "attested")
+        agent.wish([])
+        agent.wish([leased(of="a third")])
+        await here.told.said("ready")
 
 
 async def test_a_server_that_the_agent_has_no_hold_of_is_not_leased_out(here: Leased) -> None:

@@ -27,7 +27,7 @@ from node_agent.domain.reconcile import Spec, whole
 from node_agent.faults import Faults
 from node_agent.health import Health
 from node_agent.joining import Joining
-from node_agent.leases import Leases
+from node_agent.leases import Leases, orphan
 from node_agent.limits import open_limits
 from node_agent.looking_after import LookingAfter
 from node_agent.metering import LOOK_EVERY_S, NodeMeter
@@ -153,7 +153,7 @@ class Agent:
         self._tasks.begin("journal", self._drain)
         self._tasks.begin("health", lambda: self.health.run(first, self.teller, self._in_use))
         self._tasks.begin("faults", lambda: self.faults.run(self.teller))
-        disk = Disk(settings.agent_data_dir, self.devices, self.health, settings.agent_disk_least_mib)
+        disk = Disk(settings.agent_data_dir, self.health, settings.agent_disk_least_mib)
         self._tasks.begin("disk", lambda: disk.watch(self.teller))
         self._tasks.begin("driver", lambda: self.faults.watch_driver(self.teller))
         self._tasks.begin("wishes", wishes.run)
@@ -200,6 +200,7 @@ class Agent:
     async def _leave_name(self) -> None:
         """Let go of what was to be told under a name that nobody may speak in any more."""
         await self.workloads.leave()
+        orphan(self.settings.agent_data_dir)
         self.journal.close()
         shutil.rmtree(self.settings.agent_data_dir / JOURNAL)
         self.journal = self._open_journal()

@@ -5,12 +5,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mesh_contracts.node import HealthChanged
 from meshkit.telemetry import METRICS
 from meshkit.ticks import tick
 
-from node_agent.devices import Devices
-from node_agent.domain.verdicts import of_device
 from node_agent.health import Health
 from node_agent.telling import Teller
 
@@ -31,14 +28,12 @@ class Disk:
     def __init__(
         self,
         folder: Path,
-        devices: Devices,
         health: Health,
         least_mib: int,
         *,
         free: Callable[[Path], int] | None = None,
     ) -> None:
         self._folder = folder
-        self._devices = devices
         self._health = health
         self._least = least_mib * MIB
         self._free = free or _free
@@ -72,17 +67,7 @@ class Disk:
         detail = f"{free // MIB} MiB are left where its agent keeps its data, of at least {self._least // MIB}"
         logger.error("%s: %s", self._folder, detail)
         action = f"make room in {self._folder}, then return the node"
-        checks = [
-            of_device("disk", device, "inconclusive", detail, action)
-            for device in self._devices.listed()[:1]
-        ]
-        teller.tell(
-            HealthChanged,
-            verdict="inconclusive",
-            level="quick",
-            check=self._health.last,
-            checks=checks,
-        )
+        self._health.take_out("disk", detail, action, teller)
 
 
 def _free(folder: Path) -> int:

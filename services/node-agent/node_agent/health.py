@@ -18,7 +18,7 @@ from meshkit.ticks import next_tick
 from node_agent.devices import Devices
 from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
-from node_agent.domain.verdicts import worst
+from node_agent.domain.verdicts import of_device, worst
 from node_agent.domain.xid import Level
 from node_agent.probing import GaveWay, Probing, unjudged
 from node_agent.runtimes.kept import keep
@@ -136,6 +136,13 @@ class Health:
         """Return the checks of all devices, whoever uses them."""
         found, _ = await self._free(self._devices.listed(), level, lambda: ())
         return found
+
+    def take_out(self, name: str, detail: str, action: str, teller: Teller) -> None:
+        """Tell that this server cannot be shown to be fit for work, though no check of a device says so."""
+        found = [
+            of_device(name, one, "inconclusive", detail, action) for one in self._devices.listed()[:1]
+        ]
+        teller.tell(HealthChanged, verdict="inconclusive", level="quick", check=self.last, checks=found)
 
     async def give_way(self, device_ids: Collection[str] | None = None) -> None:
         """End what checks these devices (by default any); once this returns nothing of it runs there."""

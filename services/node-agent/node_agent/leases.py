@@ -20,7 +20,7 @@ from mesh_contracts.placement import MemberSpec
 from mesh_contracts.units import WorkloadId
 from meshkit.telemetry import METRICS
 
-from node_agent.domain.leasing import At, Step, next_step, shown
+from node_agent.domain.leasing import ON_ITS_OWN, At, Step, next_step, shown
 from node_agent.runtimes.kept import write_whole
 from node_agent.servers import Evidence, Server, ServerFault
 from node_agent.telling import Teller
@@ -34,16 +34,23 @@ WITHIN_S: dict[Step, float] = {
 """How long a step may take; then it has failed. Below what placement lists as stuck."""
 REASON_CHARS_MAX = 1_000
 FILE = "lease.json"
+ORPHAN = "a tenant has, or had it, under an earlier name ({}): it is taken back and erased"
+RETURN_IT = "see that it was erased and attested, then return the node"
 
 logger = logging.getLogger(__name__)
 
 
 class _Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """The last lease of this server, and how far it has come."""
+    """The last lease of this server, and how far it has come.
+
+    ``orphan``: the server had another name then. ``unclean``: of such a one, what was not shown to be clean.
+    """
 
     workload_id: WorkloadId
     name: str
     at: At
+    orphan: bool = False
+    unclean: str = ""
 
 
 class Checks(Protocol):
@@ -55,6 +62,10 @@ class Checks(Protocol):
 
     async def give_way(self) -> None:
         """Return once nothing checks any device any more."""
+        ...
+
+    def take_out(self, name: str, detail: str, action: str, teller: Teller) -> None:
+        """Tell that the server should take no work, and why."""
         ...
 
 
@@ -84,7 +95,7 @@ class Leases:
         """
         if self._lease is None or self._lease.at == "attested":
             return False
-        if self._lease.at in {"handing_over", "held"} or self._wanted is None:
+        if self._lease.at in {"handing_over", "held"} or self._lease.orphan or self._wanted is None:
             return True
         return any(one.workload_id == self._lease.workload_id for one in self._wanted)
 
@@ -102,6 +113,8 @@ class Leases:
 
     async def run(self) -> None:
         """Do what is to be done next, for ever."""
+        if self._lease is not None and self._lease.orphan and self.held:
+            self._health.take_out("lease", ORPHAN.format(self._lease.name), RETURN_IT, self._teller)
         while True:
             self._more.clear()
             if not await self._once():
@@ -114,11 +127,17 @@ class Leases:
         lease = self._lease
         known = None if lease is None else (lease.workload_id, lease.at)
         step, spec = next_step(known, self._wanted)
+        if lease is not None and lease.orphan and lease.at in ON_ITS_OWN:
+            step, spec = ON_ITS_OWN[lease.at], None
         if step is None:
             return False
         if step == "hand_over":
             assert spec is not None
-            lease = self._put(_Lease(workload_id=spec.workload_id, name=spec.name, at="handing_over"))
+            unclean = "" if lease is None else lease.unclean
+            begun = _Lease(
+                workload_id=spec.workload_id, name=spec.name, at="handing_over", unclean=unclean
+            )
+            lease = self._put(begun)
             self._teller.tell_of(WorkloadStarted, lease.workload_id, 1)
         assert lease is not None
         try:
@@ -134,6 +153,8 @@ class Leases:
         logger.info("lease %s (%s): %s", lease.name, lease.workload_id, step)
         match step:
             case "hand_over":
+                if lease.unclean:
+                    raise ServerFault(lease.unclean)
                 await self._health.give_way()
                 address = await self._server.hand_over()
                 self._teller.tell_of(WorkloadReady, lease.workload_id, 1, address=address)
@@ -171,7 +192,12 @@ class Leases:
         }
         self._teller.tell(ErasureRecorded, **told)
         METRICS.count("mesh_lease_steps_total", step=step, verdict=found.verdict)
-        self._put(_at(lease, step))
+        unclean = lease.unclean
+        if lease.orphan and found.verdict != "pass":
+            unclean = f"what {lease.name} left under an earlier name of this server was not {step}: {found.method}"
+        elif step == "attested" and found.verdict == "pass" and not lease.orphan:
+            unclean = ""
+        self._put(msgspec.structs.replace(lease, at=step, unclean=unclean[:REASON_CHARS_MAX]))
 
     def _put(self, lease: _Lease) -> _Lease:
         self._lease = lease
@@ -183,6 +209,14 @@ class Leases:
             return msgspec.json.decode(self._file.read_bytes(), type=_Lease)
         except FileNotFoundError:
             return None
+
+
+def orphan(folder: Path) -> None:
+    """Note that the server has another name from now on: what is left of a lease is nobody's to be wished for."""
+    file = folder / FILE
+    if file.exists():
+        lease = msgspec.json.decode(file.read_bytes(), type=_Lease)
+        write_whole(file, msgspec.json.encode(msgspec.structs.replace(lease, orphan=True)))
 
 
 def _at(lease: _Lease, at: At) -> _Lease:

@@ -14,6 +14,15 @@ Step = Literal["hand_over", "take_back", "erase", "attest"]
 State = Literal["starting", "ready", "stopping"]
 
 
+ON_ITS_OWN: dict[At, Step] = {
+    "handing_over": "take_back",
+    "held": "take_back",
+    "given_back": "erase",
+    "erased": "attest",
+}
+"""What is done, unasked, with a server whose lease nobody knows any more, as it has another name by now."""
+
+
 def next_step(
     known: tuple[WorkloadId, At] | None, wanted: Sequence[MemberSpec]
 ) -> tuple[Step | None, MemberSpec | None]:
