@@ -190,6 +190,13 @@ async def test_a_reset_of_the_bmc_that_does_not_happen_is_no_reset(tmp_path: Pat
         assert (found.verdict, found.method) == ("inconclusive", "nothing shows that the BMC was reset")
 
 
+async def test_a_bmc_that_starts_anew_before_it_answers_is_asked_once(tmp_path: Path) -> None:
+    with double() as bmc:
+        bmc.state.faults = [Fault("dropped", "Manager.Reset")]
+        found = await Bare(tmp_path, bmc.url).server().erase()
+        assert (found.verdict, bmc.state.resets) == ("pass", 1)
+
+
 async def test_an_account_that_a_tenant_left_on_the_bmc_is_named_and_not_attested(
     tmp_path: Path,
 ) -> None:

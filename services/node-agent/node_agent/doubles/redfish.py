@@ -82,8 +82,14 @@ class Double:
         with self._lock:
             return self._own(method, below, body) or self._machine(method, path, body)
 
-    def _fault(self, request: str) -> Fault | None:
+    def dropped(self, request: str) -> bool:
+        """Tell whether a request, which was done, is not answered."""
+        return self._fault(request, dropped=True) is not None
+
+    def _fault(self, request: str, *, dropped: bool = False) -> Fault | None:
         for fault in self.state.faults:
+            if (fault.kind == "dropped") is not dropped:
+                continue
             if fault.at in request and (fault.times is None or fault.times > 0):
                 fault.times = None if fault.times is None else fault.times - 1
                 return fault
@@ -201,6 +207,9 @@ def _handler(double: Double) -> type[BaseHTTPRequestHandler]:
                 return
             body = json.loads(text) if text else {}
             status, told, more = double.answer(self.command, self.path, body or {}, self.headers)
+            if double.dropped(f"{self.command} {self.path}"):
+                self.connection.close()
+                return
             content = b"" if told is None else json.dumps(told).encode()
             self.send_response(status)
             for name, value in (more | {"Content-Length": str(len(content))}).items():

@@ -14,10 +14,10 @@ Json = dict[str, Any]
 class Fault:
     """What goes wrong with requests whose ``METHOD path`` holds ``at``: the next ``times`` ones, or all.
 
-    ``ignored``: answered as if it were done; ``hangs``: answered after ``seconds``.
+    ``ignored``: answered as if it were done; ``dropped``: done and not answered; ``hangs``: answered after ``seconds``.
     """
 
-    kind: Literal["busy", "hangs", "refused", "denied", "ignored"]
+    kind: Literal["busy", "hangs", "refused", "denied", "ignored", "dropped"]
     at: str = ""
     times: int | None = None
     seconds: float = 0.0

@@ -1,5 +1,6 @@
 """A BMC through ``sushy``: each method blocks, is one short exchange, and raises what ``sushy`` raises."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -155,14 +156,18 @@ class Bmc:
         return f"{state or 'no state'}, {body.get('TaskStatus') or 'no status'}", name
 
     def reset_manager(self) -> bool:
-        """Ask the BMC to start anew; false where it does not offer that."""
+        """Ask the BMC to start anew; false where it does not offer that. Whether it did is to be looked at.
+
+        One that starts at once may not answer any more: it is not asked again for that.
+        """
         manager = self._manager()
         if "#Manager.Reset" not in (manager.json.get("Actions") or {}):
             return False
         offered = {kind.value: kind for kind in manager.get_allowed_reset_manager_values()}
         kind = offered.get("GracefulRestart") or offered.get("ForceRestart")
         if kind is not None:
-            manager.reset_manager(kind)
+            with contextlib.suppress(exceptions.ConnectionError):
+                manager.reset_manager(kind)
         return kind is not None
 
     def manager_reset_at(self) -> str | None:

@@ -17,6 +17,8 @@ from node_agent.servers.here import is_here
 from node_agent.servers.line import Line
 from node_agent.servers.report import read_report
 
+RESETS_MAX = 2
+"""So often a BMC is asked to start anew that shows nothing of it."""
 SEEN_DRIVES_MAX = 128
 SEEN_CHARS_MAX = 500
 METHOD_CHARS_MAX = 1_000
@@ -270,15 +272,18 @@ class RedfishServer:
         """Start the BMC anew; return what shows that it did, if anything does."""
         what = "the BMC's last start"
         before = await self.line.ask(what, Bmc.manager_reset_at)
-        if not await self.line.ask("resetting the BMC", Bmc.reset_manager):
-            return None
         away, fresh = False, False
-        end = time.monotonic() + self._pace.bmc_away_s
-        while not (away or fresh) and time.monotonic() < end:
-            await asyncio.sleep(self._pace.look_s)
-            state, now = await self.line.once(Bmc.manager_reset_at)
-            away = state == "away"
-            fresh = state == "answers" and before is not None and now != before
+        for _ in range(RESETS_MAX):
+            if not await self.line.ask("resetting the BMC", Bmc.reset_manager):
+                return None
+            end = time.monotonic() + self._pace.bmc_away_s
+            while not (away or fresh) and time.monotonic() < end:
+                await asyncio.sleep(self._pace.look_s)
+                state, now = await self.line.once(Bmc.manager_reset_at)
+                away = state == "away"
+                fresh = state == "answers" and before is not None and now != before
+            if away or fresh:
+                break
 
         async def back() -> bool | None:
             state, _ = await self.line.once(Bmc.power)
