@@ -97,12 +97,16 @@ class WorkloadStarted(Fact, frozen=True, kw_only=True, tag="agent.workload.start
 
 
 class WorkloadReady(Fact, frozen=True, kw_only=True, tag="agent.workload.ready/1"):
-    """The engine answers at ``address`` (``host:port``); a leased server is handed over, and reached there."""
+    """The engine answers at ``address`` (``host:port``); a leased server is handed over, and reached there.
+
+    ``console`` is a URL, where the server has one.
+    """
 
     node_id: NodeId
     workload_id: WorkloadId
     address: str
     scheme: Literal["http", "https"] = "http"
+    console: str | None = None
 
 
 class WorkloadStopped(Fact, frozen=True, kw_only=True, tag="agent.workload.stopped/1"):

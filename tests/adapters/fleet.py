@@ -158,10 +158,9 @@ class Node:
     async def started(self, workload_id: str) -> None:
         await tell(self.bus, WorkloadStarted(**self._born(), node_id=self.id, workload_id=workload_id))
 
-    async def ready(self, workload_id: str, port: int = 4_000) -> None:
-        fact = WorkloadReady(
-            **self._born(), node_id=self.id, workload_id=workload_id, address=f"127.0.0.1:{port}"
-        )
+    async def ready(self, workload_id: str, port: int = 4_000, console: str | None = None) -> None:
+        at = {"address": f"127.0.0.1:{port}", "console": console}
+        fact = WorkloadReady(**self._born(), node_id=self.id, workload_id=workload_id, **at)
         await tell(self.bus, fact)
 
     async def failed(self, workload_id: str) -> None:

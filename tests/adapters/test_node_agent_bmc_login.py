@@ -53,7 +53,7 @@ async def test_a_password_that_the_bmc_does_not_take_hands_nothing_over_and_lock
             await bare.server().hand_over()
         assert bmc.state.power == "Off"
         bmc.state.faults = []
-        assert await bare.server().hand_over() == ADDRESS
+        assert (await bare.server().hand_over()).address == ADDRESS
 
 
 async def test_a_password_whose_answer_was_lost_is_found_by_the_next_start(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_a_password_whose_answer_was_lost_is_found_by_the_next_start(tmp_p
         keys = Keys(bare.login, bare.folder)
         fresh = keys.begin(Login(USER, Secret(PASSWORD)))
         bmc.state.users[USER] = fresh.password.reveal()
-        assert await bare.server().hand_over() == ADDRESS
+        assert (await bare.server().hand_over()).address == ADDRESS
 
 
 async def test_a_login_that_the_operator_writes_anew_opens_a_bmc_that_forgot_the_agent_s(

@@ -92,7 +92,7 @@ def held(folder: Path, bmc: Double, **told: str) -> Server:
 async def test_a_bmc_with_a_certificate_of_a_ca_that_is_named_is_trusted(
     tmp_path: Path, bmc: Double, pem: Path
 ) -> None:
-    assert await held(tmp_path, bmc, AGENT_BMC_CA_FILE=str(pem)).hand_over() == ADDRESS
+    assert (await held(tmp_path, bmc, AGENT_BMC_CA_FILE=str(pem)).hand_over()).address == ADDRESS
     assert bmc.state.power == "On"
 
 
@@ -103,7 +103,7 @@ async def test_one_whose_ca_is_not_named_is_told_nothing(tmp_path: Path, bmc: Do
 
 
 async def test_who_says_so_trusts_any(tmp_path: Path, bmc: Double) -> None:
-    assert await held(tmp_path, bmc, AGENT_BMC_INSECURE="true").hand_over() == ADDRESS
+    assert (await held(tmp_path, bmc, AGENT_BMC_INSECURE="true").hand_over()).address == ADDRESS
 
 
 async def test_neither_a_proxy_nor_a_netrc_comes_between_the_agent_and_its_bmc(
@@ -115,7 +115,7 @@ async def test_neither_a_proxy_nor_a_netrc_comes_between_the_agent_and_its_bmc(
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert await held(tmp_path, bmc, AGENT_BMC_CA_FILE=str(pem)).hand_over() == ADDRESS
+    assert (await held(tmp_path, bmc, AGENT_BMC_CA_FILE=str(pem)).hand_over()).address == ADDRESS
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ async def test_a_step_begun_anew_does_no_harm(tmp_path: Path) -> None:
     with double() as bmc:
         bare = Bare(tmp_path, bmc.url, lease_image=IMAGE)
         for _ in range(2):
-            assert await bare.server().hand_over() == ADDRESS
+            assert (await bare.server().hand_over()).address == ADDRESS
         for _ in range(2):
             await bare.server().take_back()
             assert (bmc.state.power, bmc.state.media) == ("Off", None)

@@ -38,6 +38,25 @@ async def test_a_leased_server_that_lost_a_device_stays_the_tenants(site: Site) 
     assert spec.step == "hold", "its agent gives it back where it is not listed any more"
 
 
+async def test_its_tenant_sees_where_a_server_is_reached_as_long_as_it_is_the_tenants(
+    site: Site,
+) -> None:
+    (node,) = await servers(site, 1)
+    made = await lease(site)
+    (item,) = made.workloads
+    await node.started(item.id)
+    await node.ready(item.id, 22, console="ssh://bmc-1:22")
+    (seen,) = (await lease_is(site, "active")).workloads
+    assert (seen.address, seen.console) == ("127.0.0.1:22", "ssh://bmc-1:22")
+    (left,) = (await release(site)).workloads
+    assert (left.address, left.console) == (None, None)
+    await node.stopped(item.id)
+    (left,) = (await lease_is(site, "erasing")).workloads
+    assert (left.state, left.address) == ("stopped", None)
+    [why] = [reason for reason in left.reasons if reason.code == "server_erase"]
+    assert why.detail.startswith("it is being erased since")
+
+
 async def test_a_server_that_never_comes_back_holds_up_no_other_and_is_free_for_nobody(
     site: Site,
 ) -> None:

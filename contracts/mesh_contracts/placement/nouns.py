@@ -180,7 +180,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A replica as its owner sees it."""
+    """A replica, a member of a job or a server of a lease, as its owner sees it.
+
+    ``address`` and ``console`` are where a leased server is reached that is its tenant's, as its agent told them.
+    """
 
     id: WorkloadId
     node: Name
@@ -188,6 +191,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     state: WorkloadState
     since: Time
     reasons: list[Reason] = []
+    address: str | None = None
+    console: str | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -156,8 +156,9 @@ class Leases:
                 if lease.unclean:
                     raise ServerFault(lease.unclean)
                 await self._health.give_way()
-                address = await self._server.hand_over()
-                self._teller.tell_of(WorkloadReady, lease.workload_id, 1, address=address)
+                at = await self._server.hand_over()
+                told = {"address": at.address, "console": at.console}
+                self._teller.tell_of(WorkloadReady, lease.workload_id, 1, **told)
                 self._put(_at(lease, "held"))
             case "take_back":
                 await self._server.take_back()

@@ -29,7 +29,7 @@ from placement import (
 )
 from placement.domain.fleet import Placed, Server
 from placement.domain.health import last_checks, lost_of, on_checked, on_joined, on_unclean
-from placement.domain.leases import after_erasure
+from placement.domain.leases import Access, after_erasure
 from placement.domain.members import WorkloadFact, after
 from placement.intents import put_intents
 from placement.later import look_later, settle_later
@@ -204,6 +204,8 @@ async def _of_member(fact: WorkloadFact, tx: Transaction, clock: Clock) -> bool:
     if item.node_id != fact.node_id or fact.key != fact.node_id:
         METRICS.count(FORGED, kind=type(fact).__name__)
         return True
+    if isinstance(fact, WorkloadReady) and item.kind == "lease":
+        await leasestore.keep_access(tx, item.workload_id, Access(fact.address, fact.console))
     came = after(item, fact)
     if came is not None:
         await now_came(tx, fact, clock.now(), item, came)

@@ -120,4 +120,5 @@ async def _shown(tx: Transaction, lease_id: str, now: datetime) -> Lease:
     assert lease is not None, "it was loaded in this transaction"
     servers = await members.of_owner(tx, lease_id)
     rehearsed = await members.rehearsed(tx, lease_id)
-    return show_lease(in_line(tx, lease), servers, now, rehearsal=rehearsed)
+    access = await leasestore.access(tx, lease_id) if lease.state == "active" else None
+    return show_lease(in_line(tx, lease), servers, now, rehearsal=rehearsed, access=access)

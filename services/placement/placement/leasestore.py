@@ -10,7 +10,7 @@ from mesh_contracts.placement import Reason
 from meshkit.errors import StaleSnapshot
 from meshkit.store import Row, Transaction
 
-from placement.domain.leases import OVER, LeaseWish, WantedLease
+from placement.domain.leases import OVER, Access, LeaseWish, WantedLease
 from placement.domain.members import Place, Turn
 from placement.store import dumps, loads
 
@@ -161,6 +161,25 @@ async def wait(
         " WHERE lease_id = $1 AND state = 'requested'",
         *(lease_id, dumps(list(reasons)), position, start),
     )
+
+
+async def keep_access(tx: Transaction, workload_id: str, access: Access) -> None:
+    """Note where a server of a lease is reached."""
+    await tx.change(
+        "INSERT INTO access (workload_id, address, console) VALUES ($1, $2, $3)"
+        " ON CONFLICT (workload_id) DO UPDATE SET address = $2, console = $3",
+        *(workload_id, access.address, access.console),
+    )
+
+
+async def access(tx: Transaction, lease_id: str) -> dict[str, Access]:
+    """Return where a lease's servers are reached, by workload."""
+    rows = await tx.rows(
+        "SELECT a.workload_id, a.address, a.console FROM access a JOIN member m USING (workload_id)"
+        " WHERE m.lease_id = $1",
+        lease_id,
+    )
+    return {row["workload_id"]: Access(row["address"], row["console"]) for row in rows}
 
 
 async def spoil(tx: Transaction, lease_id: str, reason: Reason) -> None:

@@ -1,6 +1,6 @@
 """The server itself, as a lease has it: handed over, taken back, erased, shown to be as it should."""
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 from mesh_contracts.node import Check, Verdict
@@ -8,6 +8,13 @@ from mesh_contracts.node import Check, Verdict
 
 class ServerFault(Exception):
     """The server did not do what a lease needs of it; the message says what, and what to do."""
+
+
+class Reached(NamedTuple):
+    """Where a tenant reaches its server (``host:port``), and the server's console, a URL, if it has one."""
+
+    address: str
+    console: str | None = None
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +34,8 @@ class Server(Protocol):
 
     quality: Literal["measured", "rehearsed"]
 
-    async def hand_over(self) -> str:
-        """Power the server, boot what the tenant is to have, and return where it is reached (``host:port``)."""
+    async def hand_over(self) -> Reached:
+        """Power the server, boot what the tenant is to have, and return where it is reached."""
         ...
 
     async def take_back(self) -> None:
@@ -49,7 +56,7 @@ class Unmanaged:
 
     quality: Literal["measured", "rehearsed"] = "measured"
 
-    async def hand_over(self) -> str:
+    async def hand_over(self) -> Reached:
         """Refuse."""
         raise ServerFault(
             "this agent has no hold of its server's power and disks: lease servers whose agents have"

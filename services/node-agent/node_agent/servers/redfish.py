@@ -11,7 +11,7 @@ import msgspec
 from mesh_contracts.node import Check
 
 from node_agent.domain.proof import Drive, Expected, Found, Report, Wiped, attested, erased, mismatches
-from node_agent.servers import Evidence, ServerFault
+from node_agent.servers import Evidence, Reached, ServerFault
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.here import is_here
 from node_agent.servers.line import Line
@@ -50,7 +50,7 @@ class RedfishServer:
         self._hold = hold
         self._pace = line.pace
 
-    async def hand_over(self) -> str:
+    async def hand_over(self) -> Reached:
         """Check the firmware, change the BMC's password, boot what the tenant is to have."""
         if is_here(await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)):
             raise ServerFault(
@@ -61,9 +61,8 @@ class RedfishServer:
         await self._change_password()
         await self._boot(self._hold.lease_image)
         console = await self.line.ask("the console", Bmc.console)
-        logger.info("%s is on; its console: %s", self._hold.address, console or "not told by the BMC")
         await self.line.leave()
-        return self._hold.address
+        return Reached(self._hold.address, console)
 
     async def take_back(self) -> None:
         """Power off, let go of the tenant's image, change the BMC's password."""

@@ -8,7 +8,7 @@ from mesh_contracts.node import Check
 
 from node_agent.devices.rehearsal import LeaseFault
 from node_agent.domain.verdicts import worst
-from node_agent.servers import Evidence, ServerFault
+from node_agent.servers import Evidence, Reached, ServerFault
 
 STEP_S = 0.2
 """How long each step takes."""
@@ -23,10 +23,10 @@ class RehearsalServer:
         self._name = name
         self._faulty = faulty
 
-    async def hand_over(self) -> str:
+    async def hand_over(self) -> Reached:
         """Return an address at which nobody answers."""
         await self._step("hand_over")
-        return f"{self._name}.rehearsal.invalid:22"
+        return Reached(f"{self._name}.rehearsal.invalid:22")
 
     async def take_back(self) -> None:
         """Take a moment."""

@@ -1,12 +1,12 @@
 """What a lease becomes: from what its servers are, and what time it is. Start with ``judge``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from mesh_contracts.node import ErasureRecorded
-from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency
+from mesh_contracts.placement import Lease, LeaseState, Near, Reason, Residency, Workload
 
 from placement.domain import limits
 from placement.domain.health import DEVICE_GONE
@@ -28,7 +28,15 @@ GIVEN_UP_S: Final = limits.LEASE["releasing"].seconds
 RELEASED = Reason(code="released", detail="somebody released it")
 
 
+STEPS: Final = {"erase": "it is being erased", "attest": "it is being attested"}
 WIPE_IT = "it may hold a tenant's data: wipe or replace its disks by hand, then POST …:return"
+
+
+class Access(NamedTuple):
+    """Where a leased server is reached (``host:port``), and its console, if it has one."""
+
+    address: str
+    console: str | None
 
 
 class LeaseWish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -115,12 +123,19 @@ def after_erasure(fact: ErasureRecorded, *, rehearsal: bool) -> tuple[Step, Reas
 
 
 def show_lease(
-    lease: WantedLease, servers: Sequence[Member], now: datetime, *, rehearsal: bool = False
+    lease: WantedLease,
+    servers: Sequence[Member],
+    now: datetime,
+    *,
+    rehearsal: bool = False,
+    access: Mapping[str, Access] | None = None,
 ) -> Lease:
-    """Return a lease as its owner sees it."""
+    """Return a lease as its owner sees it; ``access`` is where its servers are reached, by workload."""
     wished = lease.wished
     late = stuck(limits.LEASE, lease.state, lease.since, now)
-    shown, left = show_members(servers, now)
+    shown, left = show_members([_told(one, now) for one in servers], now)
+    if lease.state == "active" and access:
+        shown = [_reached(one, access.get(one.id)) for one in shown]
     return Lease(
         id=lease.lease_id,
         name=lease.name,
@@ -152,6 +167,23 @@ def show_lease(
         workloads=shown,
         workloads_left=left,
     )
+
+
+def _told(server: Member, now: datetime) -> Member:
+    """Return a server with what is done with it on its way to the next tenant, and why that is stuck, if it is."""
+    if server.living or server.step not in limits.SERVER:
+        return server
+    since = server.since.isoformat(timespec="seconds")
+    detail = f"{STEPS[server.step]} since {since}, for {limits.SERVER[server.step].seconds} s at most"
+    told = Reason(code=f"server_{server.step}", detail=detail)
+    late = stuck(limits.SERVER, server.step, server.since, now)
+    return msgspec.structs.replace(server, reasons=(*server.reasons, told, *late))
+
+
+def _reached(shown: Workload, at: Access | None) -> Workload:
+    if at is None or shown.state != "ready":
+        return shown
+    return msgspec.structs.replace(shown, address=at.address, console=at.console)
 
 
 def _requested(lease: WantedLease, turn: Turn, now: datetime) -> Turn:

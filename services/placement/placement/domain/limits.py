@@ -67,6 +67,12 @@ JOB: dict[str, Limit] = {
 """States that a job should leave. Running it is bounded by its own ``run_max_s``."""
 JOB_AT_REST = ("running", "succeeded", "failed", "cancelled")
 
+SERVER: dict[str, Limit] = {
+    "erase": Limit(6 * HOUR_S, _AGENT),
+    "attest": Limit(HOUR_S // 2, _AGENT),
+}
+"""What a server of a lease should have behind it, on its way to the next tenant."""
+
 _SERVERS = "see the workloads' reasons: which server is late?"
 LEASE: dict[str, Limit] = {
     "requested": Limit(DAY_S, "do what its other reasons name, or ask for less"),
