@@ -168,7 +168,7 @@ def test_a_container_gets_the_gpus_by_cdi_the_weights_and_the_bounds_and_its_key
     assert wanted < set(after)
     assert KEY not in " ".join(words)
     ours = start.environment(engine, {"HOME": "/root"}, Path("/models"), runs)
-    assert "HOME" not in ours, "podman keeps its images where it always does"
+    assert ours["HOME"] == "/root", "podman keeps its images where it always does"
     elsewhere = replace(engine, model=Model(id="/models/m:/etc:rw", source="path"))
     with pytest.raises(NotServed, match="cannot be mounted"):
         start.program(elsewhere, Path("/models/large"), runs, Path("/models"))

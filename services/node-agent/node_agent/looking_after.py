@@ -87,15 +87,17 @@ class LookingAfter:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=refused)
             return
         try:
-            program, environment = await self._made(spec)
+            program, environment, reads = await self._made(spec)
             if held.wished_to_stop.is_set():
                 held.watch = Watch(phase="stopping", since=time.monotonic())
                 return
             groups = await asyncio.to_thread(self._groups, held, spec)
             held.shim = process.launch(
-                held.folder, held.kept, program, environment, self._lifeline, groups=groups
+                *(held.folder, held.kept, program, environment, self._lifeline),
+                groups=groups,
+                reads=reads,
             )
-        except (NotServed, NoInstance, OSError) as fault:
+        except (NotServed, NoInstance, OSError, ValueError) as fault:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=str(fault))
             return
         held.watch = Watch(since=time.monotonic())
@@ -129,18 +131,24 @@ class LookingAfter:
                 async with asyncio.timeout(pause):
                     await held.wished_to_stop.wait()
 
-    async def _made(self, spec: WorkloadSpec | MemberSpec) -> tuple[list[str], Mapping[str, str]]:
-        """Return a workload's command line and environment. Raises ``NotServed`` and ``NoInstance``."""
+    async def _made(
+        self, spec: WorkloadSpec | MemberSpec
+    ) -> tuple[list[str], Mapping[str, str], bytes]:
+        """Return a workload's command line, its environment, and what it reads. Raises ``NotServed`` and ``NoInstance``."""
         if spec.mig is not None and self._devices is not None:
             # A driver takes a while to cut a GPU.
             name = await asyncio.to_thread(self._devices.instance, spec.devices[0], spec.mig)
             spec = replace(spec, devices=[name])
         if isinstance(spec, MemberSpec):
-            return commands.program(spec, self._runs), commands.environment(spec, os.environ)
+            program, environment = (
+                commands.program(spec, self._runs),
+                commands.environment(spec, self._runs, os.environ),
+            )
+            return program, environment, commands.reads(spec, self._runs)
         async with self._making:
             model = await start.model_file(spec, self._models)
         program = start.program(spec, model, self._runs, self._models)
-        return program, start.environment(spec, os.environ, self._models, self._runs)
+        return program, start.environment(spec, os.environ, self._models, self._runs), b""
 
     def _groups(self, held: Held, spec: WorkloadSpec | MemberSpec) -> list[Path]:
         """Return the control groups that bound a workload; podman bounds its own. Raises ``OSError``."""

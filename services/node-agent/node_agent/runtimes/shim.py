@@ -1,7 +1,7 @@
 """Owns one engine: its process group, its log, its exit code. Outlives the agent.
 
-``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD STOP_WITHIN_S WORK GROUPS PROGRAM ARGUMENT…`` (no lifeline: -1;
-WORK is the folder the program begins in, empty for ours; GROUPS are the control groups that bound it, with colons
+``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD KNOWN_FD STOP_WITHIN_S WORK GROUPS PROGRAM ARGUMENT…`` (no lifeline:
+-1; KNOWN is the program's environment, ``NAME=value`` with a NUL behind each: none of it is ours; WORK is the folder the program begins in, empty for ours; GROUPS are the control groups that bound it, with colons
 between them), as the leader of its own session. It writes into FOLDER
 
     state   ``key=value`` lines: who it is, its engine, the engine's address once that is printed
@@ -47,6 +47,15 @@ def start_time(pid: int) -> int:
         return int(file.read().rpartition(b")")[2].split()[19])
 
 
+def told(file: int) -> "dict[bytes, bytes]":
+    """Return the environment that stands in a file, and close that."""
+    pairs = b""
+    while piece := os.read(file, READ_BYTES):
+        pairs += piece
+    os.close(file)
+    return dict(pair.split(b"=", 1) for pair in pairs.split(b"\0") if pair)
+
+
 class Log:
     """A file that is bounded: past the bound it becomes ``log.1``, and a new one begins."""
 
@@ -79,6 +88,7 @@ class Shim:
         workload: str,
         lifeline: int,
         program: "list[str]",
+        known: "dict[bytes, bytes]",
         *,
         stop_within_s: float = STOP_WITHIN_S,
         work: str = "",
@@ -87,6 +97,7 @@ class Shim:
         self.folder = folder
         self.groups = groups
         self.lifeline = lifeline
+        self.known = known
         self.work = work
         self.why = "ended"
         self.kill_at = float("inf")
@@ -133,7 +144,7 @@ class Shim:
                         procs.write("0")
                 if self.work:
                     os.chdir(self.work)
-                os.execv(program[0], program)  # noqa: S606 - there is no shell to escape
+                os.execve(program[0], program, self.known)  # noqa: S606 - there is no shell to escape
             except OSError as fault:
                 os.write(1, b"ENGINE_ERROR=" + str(fault).encode() + b"\n")
             os._exit(127)
@@ -258,10 +269,12 @@ def empty(group: str) -> None:
 
 def main(arguments: "list[str]") -> None:
     """Run the engine to its end."""
-    folder, workload, lifeline, within, work, said, *program = arguments
-    groups = said.split(":") if said else []
+    folder, workload, lifeline, known, within, work, said, *program = arguments
     shim = Shim(
-        folder, workload, int(lifeline), program, stop_within_s=float(within), work=work, groups=groups
+        *(folder, workload, int(lifeline), program, told(int(known))),
+        stop_within_s=float(within),
+        work=work,
+        groups=said.split(":") if said else [],
     )
     shim.close(shim.run())
 
