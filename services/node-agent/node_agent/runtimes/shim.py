@@ -21,6 +21,9 @@ import time
 
 LOG_BYTES_MAX = 1024 * 1024
 READ_BYTES = 65_536
+REST_BYTES_MAX = 2 * LOG_BYTES_MAX
+REST_WITHIN_S = 1.0
+"""So much of what a pipe still holds is read once the engine has ended, and for so long: more than a pipe can hold."""
 LINE_BYTES_MAX = 4_096
 STOP_WITHIN_S = 8.0
 """From SIGTERM to SIGKILL where the agent wishes the end, if nothing else is said: an engine may finish its answers."""
@@ -218,23 +221,28 @@ class Shim:
     def close(self, code: int) -> None:
         """Leave nothing of the engine behind, and say how it ended."""
         self.tell_engine(signal.SIGKILL)
-        os.set_blocking(self.output, False)
-        try:
-            while self.hear():
-                pass
-        except BlockingIOError:
-            pass
+        taken = [most for group in self.groups if code and (most := exceeded(group)) is not None]
         for group in self.groups:
-            most = exceeded(group) if code else None
-            if most is not None:
-                self.write("error", f"it took more than its {most // MIB} MiB of memory")
             empty(group)
             try:  # noqa: SIM105 - as above
                 # The last of its agent takes that one's group along: it may be gone by now.
                 os.rmdir(os.path.dirname(group))  # noqa: PTH106, PTH120 - as above
             except OSError:
                 pass
+        self.hear_the_rest()
+        for most in taken:
+            self.write("error", f"it took more than its {most // MIB} MiB of memory")
         self.write("exit", f"{code} {self.why}\n")
+
+    def hear_the_rest(self) -> None:
+        """Log what was printed before the end; what has left both groups may print on, and is not waited for."""
+        os.set_blocking(self.output, False)
+        until, left = time.monotonic() + REST_WITHIN_S, REST_BYTES_MAX
+        try:
+            while left > 0 and time.monotonic() < until and self.hear():
+                left -= READ_BYTES
+        except BlockingIOError:
+            return
 
 
 def exceeded(group: str) -> "int | None":
