@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from pathlib import Path
@@ -38,6 +39,7 @@ class Held:
         self.probed_at = 0.0
         self.told: set[str] = set()
         """What was told of it, where that cannot be kept in its folder."""
+        self.told_to_stop = False
         self.stop_at = float("inf")
         self.wished_to_stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -54,6 +56,13 @@ class Held:
     def phase(self) -> wishes.Phase:
         """Where it stands."""
         return "interrupted" if self.interrupted else self.watch.phase
+
+    def kill(self) -> None:
+        """End its engine and its shim at once, one that has not said yet who it is, too."""
+        process.kill(self.folder, self.kept.workload_id)
+        if self.shim is not None and not process.ended(self.shim):
+            # Not reaped: the pid is its own.
+            os.kill(self.shim, signal.SIGKILL)
 
     def look(self) -> process.Found:
         """Look into the folder; a shim of ours that has ended is reaped."""

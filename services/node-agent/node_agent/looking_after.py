@@ -37,6 +37,7 @@ STOP_MORE_S = 4.0
 HUNG_STOP_WITHIN_S = 2.0
 """The same for an engine that has failed: nobody is sent to it any more."""
 
+KILLED_WITHIN_S = 1.0
 REASON_CHARS_MAX = 1_000
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ class LookingAfter:
             if held.interrupted:
                 return
             if held.phase == "stopped" and not held.cut_short:
+                await self._end_rest(held)
                 await containers.remove(held.kept.container)
                 self._tell_once(held, "stopped")
                 return
@@ -163,14 +165,14 @@ class LookingAfter:
         if held.wished_to_stop.is_set() and held.phase in {"starting", "ready"}:
             held.watch = Watch(phase="stopping", since=now)
             held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
-            process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
+        self._have_stop(held, now)
         found = held.look()
         if not found.alive and found.why == "lifeline":
             held.went_away()
             return
         if held.phase == "stopping" and now > held.stop_at:
             held.stop_at = float("inf")
-            process.kill(held.folder, held.kept.workload_id)
+            held.kill()
             await containers.remove(held.kept.container)
         before = held.phase
         seen = Seen(
@@ -185,6 +187,14 @@ class LookingAfter:
                 held.starting_us = cpu_us(found.engine_pid) if held.kept.kind == "engine" else 0
             self._tell_once(held, "ready")
 
+    def _have_stop(self, held: Held, now: float) -> None:
+        """Tell the shim to stop, until it was told: one that only begins has not said yet who it is."""
+        if held.phase != "stopping" or held.told_to_stop:
+            return
+        held.told_to_stop = process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
+        if held.told_to_stop:
+            held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
+
     async def _ask(self, held: Held, found: process.Found, now: float) -> bool | None:
         """Ask the engine whether it is well, where it is time to; a job that runs is."""
         if held.kept.kind == "job":
@@ -197,15 +207,20 @@ class LookingAfter:
         return await answers(found.address)
 
     async def _end_rest(self, held: Held) -> None:
-        """End what a failed workload left running: an engine that hangs."""
+        """End what a workload left running: an engine that hangs, and what left its group."""
         workload_id = held.kept.workload_id
         process.tell_shim(held.folder, workload_id, signal.SIGTERM)
-        until = time.monotonic() + HUNG_STOP_WITHIN_S
-        while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(LOOK_S)
-        process.kill(held.folder, workload_id)
+        await self._gone_within(held, HUNG_STOP_WITHIN_S)
+        held.kill()
+        await self._gone_within(held, KILLED_WITHIN_S)
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.remove, workload_id)
+
+    async def _gone_within(self, held: Held, seconds: float) -> None:
+        """Wait until its shim has ended; then that is reaped, too."""
+        until = time.monotonic() + seconds
+        while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(LOOK_STARTING_S)
 
     def _tell_once(self, held: Held, what: str) -> None:
         kept, job = held.kept, held.kept.kind == "job"

@@ -202,7 +202,8 @@ def kill(folder: Path, workload_id: str) -> None:
     began = _number(_state(folder), "engine_start_time")
     tell_shim(folder, workload_id, signal.SIGKILL)
     if engine is not None and lives(engine, began):
-        os.killpg(engine, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(engine, signal.SIGKILL)
 
 
 def last_words(folder: Path) -> str:
