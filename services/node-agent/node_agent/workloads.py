@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from node_agent.domain import reconcile as wishes
 from node_agent.domain.energy import Use
 from node_agent.domain.supervise import Watch
 from node_agent.held import Held, cpu_us, kept_of
+from node_agent.leftovers import GONE, Leftovers
 from node_agent.looking_after import LOOK_S, LookingAfter
 from node_agent.runtimes import process
 
@@ -35,6 +35,7 @@ class Workloads:
         job_stop_s: float,
     ) -> None:
         self._folder = folder.resolve()
+        self._leftovers = Leftovers(self._folder)
         self._looking_after = looking_after
         self._lifeline = lifeline
         self._runs, self._job_stop_s = runs, job_stop_s
@@ -44,11 +45,14 @@ class Workloads:
     def adopt(self) -> None:
         """Find what runs from before, by pid, start time and workload id, and look after it."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._leftovers.begin()
         for folder in sorted(self._folder.iterdir()):
+            if folder.name == GONE:
+                continue
             kept = process.recall(folder) if is_id(folder.name, "workload") else None
             if kept is None or kept.workload_id != folder.name:
                 logger.warning("%s holds no workload; it is removed", folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                self._leftovers.put_away(folder)
                 continue
             held = self._held[kept.workload_id] = Held(folder, kept)
             if held.found.alive:
@@ -150,7 +154,7 @@ class Workloads:
                     # While its rest is still being ended the folder is needed; then this comes again.
                     if held.task is None:
                         del self._held[workload_id]
-                        shutil.rmtree(held.folder, ignore_errors=True)
+                        self._leftovers.put_away(held.folder)
 
     def _in_the_way(self, spec: wishes.Spec) -> bool:
         """Tell whether something else still has a device that this one is to have; then it begins once that has ended."""
