@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from mesh_contracts.placement import MemberSpec
@@ -51,6 +52,26 @@ class Held:
         else:
             self.cut_short = self.cut_short or WENT_AWAY
             self.watch = Watch(phase="failed", since=time.monotonic())
+
+    def told_of(self) -> Literal["stopped", "failed"] | None:
+        """Return which end was told of it, if one was."""
+        ends: tuple[Literal["stopped", "failed"], ...] = ("stopped", "failed")
+        return next(
+            (one for one in ends if process.marked(self.folder, f"{one}.{self.kept.incarnation}")), None
+        )
+
+    def was_interrupted(self) -> bool:
+        """Tell whether its machine's end took what does not live any more, or a kill its start.
+
+        A job that has ended by itself has ended so, though its machine went down before that was told. One that was
+        told to stop may have been so by the machine that went down: what it said then is no success.
+        """
+        if self.found.why == "lifeline":
+            return True
+        if self.kept.boot_id != process.boot_id():
+            return not (self.kept.kind == "job" and self.found.why == "ended")
+        started = process.marked(self.folder, f"started.{self.kept.incarnation}")
+        return self.found.why is None and not started
 
     @property
     def phase(self) -> wishes.Phase:

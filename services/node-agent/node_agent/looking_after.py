@@ -167,7 +167,7 @@ class LookingAfter:
             held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
         self._have_stop(held, now)
         found = held.look()
-        if not found.alive and found.why == "lifeline":
+        if not found.alive and found.why == "lifeline" and held.phase not in {"stopped", "failed"}:
             held.went_away()
             return
         if held.phase == "stopping" and now > held.stop_at:

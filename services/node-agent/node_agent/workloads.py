@@ -55,22 +55,28 @@ class Workloads:
                 self._leftovers.put_away(folder)
                 continue
             held = self._held[kept.workload_id] = Held(folder, kept)
-            if held.found.alive:
-                logger.info("%s is adopted: it runs as pid %s", kept.workload_id, held.found.engine_pid)
-                if process.marked(folder, f"ready.{kept.incarnation}"):
-                    held.starting_us = 0  # what it took to start was counted by whoever saw it
-                self._look_after(held)
-            elif held.found.why == "lifeline" or kept.boot_id != process.boot_id():
-                self._interrupted(held)
-            elif process.marked(folder, f"failed.{kept.incarnation}"):
-                held.watch = Watch(phase="failed", since=time.monotonic())
-            elif held.found.why is None and not process.marked(folder, f"started.{kept.incarnation}"):
-                self._interrupted(held)  # whoever was about to start it was killed
-            else:
-                if held.found.why == "stopped":
-                    held.watch = Watch(phase="stopping", since=time.monotonic())
-                self._look_after(held)
+            self._adopt(held)
         self._looking_after.forget_others(self._held)
+
+    def _adopt(self, held: Held) -> None:
+        """Go on with a workload where an earlier agent left it."""
+        kept, folder = held.kept, held.folder
+        told = held.told_of()
+        if told is not None:
+            # Whoever told it may have been killed before the rest of it had ended.
+            held.watch = Watch(phase=told, since=time.monotonic())
+            self._look_after(held)
+        elif held.found.alive:
+            logger.info("%s is adopted: it runs as pid %s", kept.workload_id, held.found.engine_pid)
+            if process.marked(folder, f"ready.{kept.incarnation}"):
+                held.starting_us = 0  # what it took to start was counted by whoever saw it
+            self._look_after(held)
+        elif held.was_interrupted():
+            self._interrupted(held)
+        else:
+            if held.found.why == "stopped":
+                held.watch = Watch(phase="stopping", since=time.monotonic())
+            self._look_after(held)
 
     def wish(self, wanted: Sequence[WorkloadSpec | MemberSpec]) -> None:
         """Make it so that exactly ``wanted`` runs here."""
