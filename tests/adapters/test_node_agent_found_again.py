@@ -1,5 +1,6 @@
 """What an agent finds of workloads that ended while none was there: told as they ended, and nothing of them runs on."""
 
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -7,9 +8,13 @@ from typing import Any, Literal
 import pytest
 from meshkit.testing import test_id
 from node_agent.held import WENT_AWAY
-from node_agent.runtimes import process
+from node_agent.runtimes import containers, process
 
 from tests.adapters.engines import Host, host, until
+from tests.adapters.podman import PODMAN_MORE, image
+from tests.adapters.podman import containers as all_containers
+
+__all__ = ["image"]
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +74,59 @@ async def test_an_end_that_was_told_is_not_told_again_after_a_boot(here: Host, t
     agent.wish([])
     await until(lambda: not folder.exists())
     assert here.told.verbs() == []
+
+
+def contain(image: str) -> str:
+    """Begin the container of the workload, as if its agent had; return its name."""
+    name = containers.name_of(WORKLOAD)
+    words = [
+        "podman",
+        "run",
+        "--detach",
+        "--replace",
+        "--name",
+        name,
+        "--network=host",
+        *PODMAN_MORE,
+        image,
+    ]
+    sleeps = ["/bin/sh", "-c", "busybox sleep 600"]
+    subprocess.run([*words, *sleeps], check=True, capture_output=True)
+    return name
+
+
+async def test_what_had_failed_leaves_no_container_though_its_agent_was_killed_then(
+    here: Host, image: str
+) -> None:
+    folder = left(here, "started", "failed", container=contain(image), boot_id=process.boot_id())
+    agent = here.agent()
+    await until(lambda: all_containers() == "")
+    agent.wish([])
+    await until(lambda: not folder.exists())
+
+
+async def test_an_engine_that_was_interrupted_and_is_wished_for_no_more_leaves_no_container(
+    here: Host, image: str
+) -> None:
+    folder = left(here, "started", container=contain(image), kind="engine")
+    agent = here.agent()
+    agent.wish([])
+    assert folder.exists(), "while its container is there it is not forgotten"
+    await until(lambda: not folder.exists())
+    assert all_containers() == ""
+
+
+async def test_what_podman_does_not_remove_is_not_forgotten_until_it_does(
+    here: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.workloads.CLEAR_AGAIN_S", 0.05)
+    podman, tries = tmp_path / "podman", tmp_path / "tries"
+    podman.write_text(f"#!/bin/sh\necho >> {tries}\ntest -e {tmp_path}/well\n")
+    podman.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    folder = left(here, "started", "failed", container="mesh-one")
+    here.agent().wish([])
+    await until(lambda: tries.exists() and len(tries.read_text()) > 2)
+    assert folder.exists()
+    (tmp_path / "well").touch()
+    await until(lambda: not folder.exists())

@@ -41,6 +41,8 @@ class Held:
         self.told: set[str] = set()
         """What was told of it, where that cannot be kept in its folder."""
         self.told_to_stop = False
+        self.cleared = False
+        """Nothing of it runs any more, whatever it left: it may be forgotten."""
         self.stop_at = float("inf")
         self.wished_to_stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None

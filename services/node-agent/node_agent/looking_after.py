@@ -109,6 +109,11 @@ class LookingAfter:
         if self._cgroups is not None:
             self._cgroups.sweep(here)
 
+    async def clear(self, held: Held) -> None:
+        """End whatever a workload that has ended left running, its container, too."""
+        await self._end_rest(held)
+        held.cleared = await containers.remove(held.kept.container)
+
     async def watch_over(self, held: Held) -> None:
         """Look again and again until it has ended, and tell what it comes to."""
         while True:
@@ -116,14 +121,12 @@ class LookingAfter:
             if held.interrupted:
                 return
             if held.phase == "stopped" and not held.cut_short:
-                await self._end_rest(held)
-                await containers.remove(held.kept.container)
+                await self.clear(held)
                 self._tell_once(held, "stopped")
                 return
             if held.phase in {"stopped", "failed"}:
                 self._tell_once(held, "failed")
-                await self._end_rest(held)
-                await containers.remove(held.kept.container)
+                await self.clear(held)
                 return
             pause = LOOK_STARTING_S if held.phase == "starting" else LOOK_S
             if held.wished_to_stop.is_set():

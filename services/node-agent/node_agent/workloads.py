@@ -19,6 +19,8 @@ from node_agent.leftovers import GONE, Leftovers
 from node_agent.looking_after import LOOK_S, LookingAfter
 from node_agent.runtimes import process
 
+CLEAR_AGAIN_S = 5.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -156,20 +158,42 @@ class Workloads:
                 case wishes.Stop(workload_id):
                     self._held[workload_id].wished_to_stop.set()
                 case wishes.Forget(workload_id):
-                    held = self._held[workload_id]
-                    # While its rest is still being ended the folder is needed; then this comes again.
-                    if held.task is None:
-                        del self._held[workload_id]
-                        self._leftovers.put_away(held.folder)
+                    self._forget(self._held[workload_id])
+
+    def _forget(self, held: Held) -> None:
+        """Let go of a workload of which nothing runs; of any other, later."""
+        if held.task is not None:
+            return  # While its rest is still being ended the folder is needed; then this comes again.
+        if held.cleared:
+            del self._held[held.kept.workload_id]
+            self._leftovers.put_away(held.folder)
+            return
+        held.task = asyncio.create_task(self._clear(held), name=held.kept.workload_id)
+
+    async def _clear(self, held: Held) -> None:
+        """End what is left of a workload; where that cannot be, it comes again in a while."""
+        try:
+            await self._looking_after.clear(held)
+        except Exception:
+            logger.exception("what is left of %s is not ended", held.kept.workload_id)
+        if not held.cleared:
+            await asyncio.sleep(CLEAR_AGAIN_S)
+        held.task = None
+        self._act()
 
     def _in_the_way(self, spec: wishes.Spec) -> bool:
-        """Tell whether something else still has a device that this one is to have; then it begins once that has ended."""
+        """Tell whether something else still has a device that this one is to have; then it begins once that has ended.
+
+        What is left of its own last start is in the way, too: its container has the same name.
+        """
         return any(
-            held.task is not None
-            and held.kept.workload_id != spec.workload_id
-            and (held.kept.whole or wishes.whole(spec))
-            and not set(held.kept.devices).isdisjoint(spec.devices)
+            held.kept.workload_id == spec.workload_id
+            or (
+                (held.kept.whole or wishes.whole(spec))
+                and not set(held.kept.devices).isdisjoint(spec.devices)
+            )
             for held in self._held.values()
+            if held.task is not None
         )
 
     def _start(self, spec: wishes.Spec) -> None:

@@ -87,11 +87,11 @@ def run(
     ]
 
 
-async def remove(name: str) -> None:
-    """End and remove a container, if it is there; without a name nothing is done."""
+async def remove(name: str) -> bool:
+    """End and remove a container, if it is there; without a name nothing is done. False where it may be there still."""
     podman = shutil.which("podman") if name else None
     if podman is None:
-        return
+        return True
     removing = await asyncio.create_subprocess_exec(
         *(podman, "rm", "--force", "--ignore", "--time", "0", name),
         env=surroundings(os.environ),
@@ -104,10 +104,11 @@ async def remove(name: str) -> None:
             _, said = await removing.communicate()
     except TimeoutError:
         logger.error("container %s was not removed within %s s", name, WITHIN_S)  # noqa: TRY400
-        return
+        return False
     finally:
         if removing.returncode is None:
             removing.kill()
             await removing.wait()
     if removing.returncode != 0:
         logger.error("container %s is not removed: %s", name, said.decode(errors="replace").strip())
+    return removing.returncode == 0
