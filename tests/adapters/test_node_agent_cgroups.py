@@ -117,6 +117,23 @@ async def test_what_left_its_process_group_ends_with_its_workload(here: Host) ->
     assert left(here.cgroups, wished) == []
 
 
+async def test_what_left_its_process_group_ends_though_its_shim_had_to_be_killed(
+    here: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node_agent.looking_after.STOP_MORE_S", 0.1)
+    wished = runs(f"{STRAY}\ntime.sleep(600)", memory_mib=256)
+    agent = here.agent()
+    agent.wish([wished])
+    written = here.folder / wished.workload_id / "work" / "stray"
+    stray = int(await until(lambda: written.exists() and written.read_text()))
+    found = await until(lambda: f if (f := here.found(wished)).shim_pid else None)
+    os.kill(found.shim_pid, signal.SIGSTOP)
+    agent.wish([])
+    await here.told.said("stopped")
+    assert not lives(stray)
+    assert left(here.cgroups, wished) == []
+
+
 async def test_what_a_killed_shim_left_is_ended_by_the_agent_that_starts_next(
     here: Host, tmp_path: Path
 ) -> None:

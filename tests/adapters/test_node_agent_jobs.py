@@ -48,6 +48,10 @@ def runs(program: str, **fields: Any) -> Any:
     return member(sys.executable, "-c", program, **fields)
 
 
+def of_process(pid: int | None, name: str) -> str:
+    return Path(f"/proc/{pid}/{name}").read_text()
+
+
 async def begun(here: Host, wished: Any) -> Path:
     """Return the folder that a member works in, once its program runs."""
     work = here.folder / wished.workload_id / "work"
@@ -77,6 +81,26 @@ async def test_a_member_knows_who_and_where_it_is_and_nothing_of_ours(
     assert (said["RANK"], said["WORLD_SIZE"], said["MESH_ATTEMPT"]) == ("1", "2", "2")
     assert (said["EPOCHS"], said["CUDA_VISIBLE_DEVICES"]) == ("3", "GPU-1b2c,GPU-3d4e")
     assert "NATS_CREDENTIALS" not in said
+
+
+async def test_what_a_tenant_sets_is_its_programs_and_not_its_shims(here: Host) -> None:
+    given = {"LD_PRELOAD": "/nowhere/evil.so", "PYTHONPATH": "/nowhere", "KEY": "two\nlines", "E": ""}
+    program = f"{TELL}; import time; open('begun', 'w').close(); time.sleep(600)"
+    wished = member(command=Command(image="none", argv=[sys.executable, "-c", program], env=given))
+    here.agent().wish([wished])
+    work = await begun(here, wished)
+    said = json.loads((work / "said").read_text())
+    assert {name: said[name] for name in given} == given
+    shim = of_process(here.found(wished).shim_pid, "environ")
+    assert not any(name in shim for name in ("LD_PRELOAD", "PYTHONPATH", "KEY", "RANK"))
+
+
+async def test_a_command_that_no_program_can_be_given_is_refused(here: Host) -> None:
+    for env in ({"": "1"}, {"A=B": "1"}, {"A": "1\0LD_PRELOAD=/evil.so"}):
+        command = Command(image="none", argv=[sys.executable, "-c", TELL], env=env)
+        here.agent().wish([member(command=command)])
+        assert "variable" in (await here.told.said("failed")).reason
+        here.told.facts.clear()
 
 
 async def test_the_end_of_a_log_is_told_when_wished_for_and_when_its_workload_ends(here: Host) -> None:

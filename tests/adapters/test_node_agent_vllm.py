@@ -160,14 +160,15 @@ def test_a_container_gets_the_gpus_by_cdi_the_weights_and_the_bounds_and_its_key
     words = start.program(engine, Path("/models/large"), runs, Path("/models"))
     after = words[words.index("--") + 1 :]
     assert after[0] == str(tmp_path / "podman")
-    assert after[-2:] == ['--entrypoint=["vllm", "serve"]', "docker.io/vllm/vllm-openai:v1"]
+    image = "docker.io/vllm/vllm-openai:v1"
+    assert after[-3:] == ['--entrypoint=["vllm", "serve"]', "--", image]
     wanted = {"--device=nvidia.com/gpu=GPU-1", "--device=nvidia.com/gpu=GPU-2", "--env=VLLM_API_KEY"}
     wanted |= {"--volume=/models/large:/models/large:ro", "--volume=/models/law:/models/law:ro"}
     wanted |= {"--volume=/models:/models", "--env=HOME=/models", "--ipc=host", "--shm-size=0"}
     assert wanted < set(after)
     assert KEY not in " ".join(words)
     ours = start.environment(engine, {"HOME": "/root"}, Path("/models"), runs)
-    assert "HOME" not in ours, "podman keeps its images where it always does"
+    assert ours["HOME"] == "/root", "podman keeps its images where it always does"
     elsewhere = replace(engine, model=Model(id="/models/m:/etc:rw", source="path"))
     with pytest.raises(NotServed, match="cannot be mounted"):
         start.program(elsewhere, Path("/models/large"), runs, Path("/models"))

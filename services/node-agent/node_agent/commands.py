@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
-from mesh_contracts.placement import MemberSpec, WorkloadSpec
+from mesh_contracts.placement import Command, MemberSpec, WorkloadSpec
 
 from node_agent.runtimes import containers
 from node_agent.runtimes.surroundings import NotServed, clean, visible
@@ -52,15 +52,26 @@ def container(spec: WorkloadSpec | MemberSpec, runs: Runs) -> str:
     return containers.name_of(spec.workload_id) if contained else ""
 
 
-def environment(spec: MemberSpec, ours: Mapping[str, str]) -> dict[str, str]:
-    """Return a member's environment: its own, and where and who it is, as torch.distributed reads it.
-
-    A member is one process with all its devices; what it starts on them itself is its own.
-    """
+def environment(spec: MemberSpec, runs: Runs, ours: Mapping[str, str]) -> dict[str, str]:
+    """Return what a member's program begins with; in a container that is podman, which gets nothing of the tenant's."""
+    if runs.runtime == "podman":
+        return containers.surroundings(ours)
     return {**clean(ours), **_own(spec)}
 
 
+def reads(spec: MemberSpec, runs: Runs) -> bytes:
+    """Return what a member's program reads at its start: podman the variables of its container, others nothing.
+
+    They may be secret: so they stand in no command line, and in no file. Raises ``NotServed``.
+    """
+    return containers.variables(_own(spec)) if runs.runtime == "podman" else b""
+
+
 def _own(spec: MemberSpec) -> dict[str, str]:
+    """Return a member's own variables, and where and who it is, as torch.distributed reads it.
+
+    A member is one process with all its devices; what it starts on them itself is its own.
+    """
     host, _, port = (spec.rendezvous or "").rpartition(":")
     meeting = {"MASTER_ADDR": host, "MASTER_PORT": port} if host else {}
     return {
@@ -78,12 +89,22 @@ def _own(spec: MemberSpec) -> dict[str, str]:
     }
 
 
+def _check(command: Command) -> None:
+    """Raise ``NotServed`` where no program could be given a command's words and variables."""
+    if any("\0" in word for word in (*command.argv, *command.env, *command.env.values())):
+        raise NotServed("the words and variables of a command have no NUL in them")
+    odd = next((name for name in command.env if not name or "=" in name), None)
+    if odd is not None:
+        raise NotServed(f"{odd!r} is no name of a variable")
+
+
 def _process(spec: MemberSpec) -> list[str]:
     command = spec.command
     if command is None or not command.argv:
         raise NotServed(
             "the process runtime has no images: submit the job with the words of its command (--command)"
         )
+    _check(command)
     found = shutil.which(command.argv[0], path=command.env.get("PATH"))
     if found is None:
         raise NotServed(f"there is no program {command.argv[0]!r} on this server")
@@ -91,12 +112,16 @@ def _process(spec: MemberSpec) -> list[str]:
 
 
 def _podman(spec: MemberSpec, more: Sequence[str]) -> list[str]:
+    command = spec.command
+    assert command is not None, "a job has a command"
+    containers.check_image(command.image)
+    _check(command)
     run = containers.run(
         spec.workload_id,
         resources=spec.resources,
         devices=spec.devices,
-        known=_own(spec),
-        more=more,
+        known=(),
+        more=(containers.VARIABLES_READ, *more),
     )
-    assert spec.command is not None, "a job has a command"
-    return [*run, spec.command.image, *spec.command.argv]
+    # What follows is no option of podman's, whatever a tenant has written there.
+    return [*run, "--", command.image, *command.argv]

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from mesh_contracts.placement import MemberSpec
@@ -38,6 +40,9 @@ class Held:
         self.probed_at = 0.0
         self.told: set[str] = set()
         """What was told of it, where that cannot be kept in its folder."""
+        self.told_to_stop = False
+        self.cleared = False
+        """Nothing of it runs any more, whatever it left: it may be forgotten."""
         self.stop_at = float("inf")
         self.wished_to_stop = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -50,10 +55,37 @@ class Held:
             self.cut_short = self.cut_short or WENT_AWAY
             self.watch = Watch(phase="failed", since=time.monotonic())
 
+    def told_of(self) -> Literal["stopped", "failed"] | None:
+        """Return which end was told of it, if one was."""
+        ends: tuple[Literal["stopped", "failed"], ...] = ("stopped", "failed")
+        return next(
+            (one for one in ends if process.marked(self.folder, f"{one}.{self.kept.incarnation}")), None
+        )
+
+    def was_interrupted(self) -> bool:
+        """Tell whether its machine's end took what does not live any more, or a kill its start.
+
+        A job that has ended by itself has ended so, though its machine went down before that was told. One that was
+        told to stop may have been so by the machine that went down: what it said then is no success.
+        """
+        if self.found.why == "lifeline":
+            return True
+        if self.kept.boot_id != process.boot_id():
+            return not (self.kept.kind == "job" and self.found.why == "ended")
+        started = process.marked(self.folder, f"started.{self.kept.incarnation}")
+        return self.found.why is None and not started
+
     @property
     def phase(self) -> wishes.Phase:
         """Where it stands."""
         return "interrupted" if self.interrupted else self.watch.phase
+
+    def kill(self) -> None:
+        """End its engine and its shim at once, one that has not said yet who it is, too."""
+        process.kill(self.folder, self.kept.workload_id)
+        if self.shim is not None and not process.ended(self.shim):
+            # Not reaped: the pid is its own.
+            os.kill(self.shim, signal.SIGKILL)
 
     def look(self) -> process.Found:
         """Look into the folder; a shim of ours that has ended is reaped."""

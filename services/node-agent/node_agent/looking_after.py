@@ -37,6 +37,7 @@ STOP_MORE_S = 4.0
 HUNG_STOP_WITHIN_S = 2.0
 """The same for an engine that has failed: nobody is sent to it any more."""
 
+KILLED_WITHIN_S = 1.0
 REASON_CHARS_MAX = 1_000
 
 logger = logging.getLogger(__name__)
@@ -87,15 +88,17 @@ class LookingAfter:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=refused)
             return
         try:
-            program, environment = await self._made(spec)
+            program, environment, reads = await self._made(spec)
             if held.wished_to_stop.is_set():
                 held.watch = Watch(phase="stopping", since=time.monotonic())
                 return
             groups = await asyncio.to_thread(self._groups, held, spec)
             held.shim = process.launch(
-                held.folder, held.kept, program, environment, self._lifeline, groups=groups
+                *(held.folder, held.kept, program, environment, self._lifeline),
+                groups=groups,
+                reads=reads,
             )
-        except (NotServed, NoInstance, OSError) as fault:
+        except (NotServed, NoInstance, OSError, ValueError) as fault:
             held.watch = Watch(phase="failed", since=time.monotonic(), reason=str(fault))
             return
         held.watch = Watch(since=time.monotonic())
@@ -106,6 +109,11 @@ class LookingAfter:
         if self._cgroups is not None:
             self._cgroups.sweep(here)
 
+    async def clear(self, held: Held) -> None:
+        """End whatever a workload that has ended left running, its container, too."""
+        await self._end_rest(held)
+        held.cleared = await containers.remove(held.kept.container)
+
     async def watch_over(self, held: Held) -> None:
         """Look again and again until it has ended, and tell what it comes to."""
         while True:
@@ -113,13 +121,12 @@ class LookingAfter:
             if held.interrupted:
                 return
             if held.phase == "stopped" and not held.cut_short:
-                await containers.remove(held.kept.container)
+                await self.clear(held)
                 self._tell_once(held, "stopped")
                 return
             if held.phase in {"stopped", "failed"}:
                 self._tell_once(held, "failed")
-                await self._end_rest(held)
-                await containers.remove(held.kept.container)
+                await self.clear(held)
                 return
             pause = LOOK_STARTING_S if held.phase == "starting" else LOOK_S
             if held.wished_to_stop.is_set():
@@ -129,18 +136,24 @@ class LookingAfter:
                 async with asyncio.timeout(pause):
                     await held.wished_to_stop.wait()
 
-    async def _made(self, spec: WorkloadSpec | MemberSpec) -> tuple[list[str], Mapping[str, str]]:
-        """Return a workload's command line and environment. Raises ``NotServed`` and ``NoInstance``."""
+    async def _made(
+        self, spec: WorkloadSpec | MemberSpec
+    ) -> tuple[list[str], Mapping[str, str], bytes]:
+        """Return a workload's command line, its environment, and what it reads. Raises ``NotServed`` and ``NoInstance``."""
         if spec.mig is not None and self._devices is not None:
             # A driver takes a while to cut a GPU.
             name = await asyncio.to_thread(self._devices.instance, spec.devices[0], spec.mig)
             spec = replace(spec, devices=[name])
         if isinstance(spec, MemberSpec):
-            return commands.program(spec, self._runs), commands.environment(spec, os.environ)
+            program, environment = (
+                commands.program(spec, self._runs),
+                commands.environment(spec, self._runs, os.environ),
+            )
+            return program, environment, commands.reads(spec, self._runs)
         async with self._making:
             model = await start.model_file(spec, self._models)
         program = start.program(spec, model, self._runs, self._models)
-        return program, start.environment(spec, os.environ, self._models, self._runs)
+        return program, start.environment(spec, os.environ, self._models, self._runs), b""
 
     def _groups(self, held: Held, spec: WorkloadSpec | MemberSpec) -> list[Path]:
         """Return the control groups that bound a workload; podman bounds its own. Raises ``OSError``."""
@@ -155,14 +168,14 @@ class LookingAfter:
         if held.wished_to_stop.is_set() and held.phase in {"starting", "ready"}:
             held.watch = Watch(phase="stopping", since=now)
             held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
-            process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
+        self._have_stop(held, now)
         found = held.look()
-        if not found.alive and found.why == "lifeline":
+        if not found.alive and found.why == "lifeline" and held.phase not in {"stopped", "failed"}:
             held.went_away()
             return
         if held.phase == "stopping" and now > held.stop_at:
             held.stop_at = float("inf")
-            process.kill(held.folder, held.kept.workload_id)
+            held.kill()
             await containers.remove(held.kept.container)
         before = held.phase
         seen = Seen(
@@ -177,6 +190,14 @@ class LookingAfter:
                 held.starting_us = cpu_us(found.engine_pid) if held.kept.kind == "engine" else 0
             self._tell_once(held, "ready")
 
+    def _have_stop(self, held: Held, now: float) -> None:
+        """Tell the shim to stop, until it was told: one that only begins has not said yet who it is."""
+        if held.phase != "stopping" or held.told_to_stop:
+            return
+        held.told_to_stop = process.tell_shim(held.folder, held.kept.workload_id, signal.SIGTERM)
+        if held.told_to_stop:
+            held.stop_at = now + held.kept.stop_within_s + STOP_MORE_S
+
     async def _ask(self, held: Held, found: process.Found, now: float) -> bool | None:
         """Ask the engine whether it is well, where it is time to; a job that runs is."""
         if held.kept.kind == "job":
@@ -189,15 +210,20 @@ class LookingAfter:
         return await answers(found.address)
 
     async def _end_rest(self, held: Held) -> None:
-        """End what a failed workload left running: an engine that hangs."""
+        """End what a workload left running: an engine that hangs, and what left its group."""
         workload_id = held.kept.workload_id
         process.tell_shim(held.folder, workload_id, signal.SIGTERM)
-        until = time.monotonic() + HUNG_STOP_WITHIN_S
-        while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(LOOK_S)
-        process.kill(held.folder, workload_id)
+        await self._gone_within(held, HUNG_STOP_WITHIN_S)
+        held.kill()
+        await self._gone_within(held, KILLED_WITHIN_S)
         if self._cgroups is not None:
             await asyncio.to_thread(self._cgroups.remove, workload_id)
+
+    async def _gone_within(self, held: Held, seconds: float) -> None:
+        """Wait until its shim has ended; then that is reaped, too."""
+        until = time.monotonic() + seconds
+        while held.look().alive and time.monotonic() < until:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(LOOK_STARTING_S)
 
     def _tell_once(self, held: Held, what: str) -> None:
         kept, job = held.kept, held.kept.kind == "job"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,11 @@ from node_agent.domain import reconcile as wishes
 from node_agent.domain.energy import Use
 from node_agent.domain.supervise import Watch
 from node_agent.held import Held, cpu_us, kept_of
+from node_agent.leftovers import GONE, Leftovers
 from node_agent.looking_after import LOOK_S, LookingAfter
 from node_agent.runtimes import process
+
+CLEAR_AGAIN_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Workloads:
         job_stop_s: float,
     ) -> None:
         self._folder = folder.resolve()
+        self._leftovers = Leftovers(self._folder)
         self._looking_after = looking_after
         self._lifeline = lifeline
         self._runs, self._job_stop_s = runs, job_stop_s
@@ -44,29 +47,38 @@ class Workloads:
     def adopt(self) -> None:
         """Find what runs from before, by pid, start time and workload id, and look after it."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._leftovers.begin()
         for folder in sorted(self._folder.iterdir()):
+            if folder.name == GONE:
+                continue
             kept = process.recall(folder) if is_id(folder.name, "workload") else None
             if kept is None or kept.workload_id != folder.name:
                 logger.warning("%s holds no workload; it is removed", folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                self._leftovers.put_away(folder)
                 continue
             held = self._held[kept.workload_id] = Held(folder, kept)
-            if held.found.alive:
-                logger.info("%s is adopted: it runs as pid %s", kept.workload_id, held.found.engine_pid)
-                if process.marked(folder, f"ready.{kept.incarnation}"):
-                    held.starting_us = 0  # what it took to start was counted by whoever saw it
-                self._look_after(held)
-            elif held.found.why == "lifeline" or kept.boot_id != process.boot_id():
-                self._interrupted(held)
-            elif process.marked(folder, f"failed.{kept.incarnation}"):
-                held.watch = Watch(phase="failed", since=time.monotonic())
-            elif held.found.why is None and not process.marked(folder, f"started.{kept.incarnation}"):
-                self._interrupted(held)  # whoever was about to start it was killed
-            else:
-                if held.found.why == "stopped":
-                    held.watch = Watch(phase="stopping", since=time.monotonic())
-                self._look_after(held)
+            self._adopt(held)
         self._looking_after.forget_others(self._held)
+
+    def _adopt(self, held: Held) -> None:
+        """Go on with a workload where an earlier agent left it."""
+        kept, folder = held.kept, held.folder
+        told = held.told_of()
+        if told is not None:
+            # Whoever told it may have been killed before the rest of it had ended.
+            held.watch = Watch(phase=told, since=time.monotonic())
+            self._look_after(held)
+        elif held.found.alive:
+            logger.info("%s is adopted: it runs as pid %s", kept.workload_id, held.found.engine_pid)
+            if process.marked(folder, f"ready.{kept.incarnation}"):
+                held.starting_us = 0  # what it took to start was counted by whoever saw it
+            self._look_after(held)
+        elif held.was_interrupted():
+            self._interrupted(held)
+        else:
+            if held.found.why == "stopped":
+                held.watch = Watch(phase="stopping", since=time.monotonic())
+            self._look_after(held)
 
     def wish(self, wanted: Sequence[WorkloadSpec | MemberSpec]) -> None:
         """Make it so that exactly ``wanted`` runs here."""
@@ -146,20 +158,42 @@ class Workloads:
                 case wishes.Stop(workload_id):
                     self._held[workload_id].wished_to_stop.set()
                 case wishes.Forget(workload_id):
-                    held = self._held[workload_id]
-                    # While its rest is still being ended the folder is needed; then this comes again.
-                    if held.task is None:
-                        del self._held[workload_id]
-                        shutil.rmtree(held.folder, ignore_errors=True)
+                    self._forget(self._held[workload_id])
+
+    def _forget(self, held: Held) -> None:
+        """Let go of a workload of which nothing runs; of any other, later."""
+        if held.task is not None:
+            return  # While its rest is still being ended the folder is needed; then this comes again.
+        if held.cleared:
+            del self._held[held.kept.workload_id]
+            self._leftovers.put_away(held.folder)
+            return
+        held.task = asyncio.create_task(self._clear(held), name=held.kept.workload_id)
+
+    async def _clear(self, held: Held) -> None:
+        """End what is left of a workload; where that cannot be, it comes again in a while."""
+        try:
+            await self._looking_after.clear(held)
+        except Exception:
+            logger.exception("what is left of %s is not ended", held.kept.workload_id)
+        if not held.cleared:
+            await asyncio.sleep(CLEAR_AGAIN_S)
+        held.task = None
+        self._act()
 
     def _in_the_way(self, spec: wishes.Spec) -> bool:
-        """Tell whether something else still has a device that this one is to have; then it begins once that has ended."""
+        """Tell whether something else still has a device that this one is to have; then it begins once that has ended.
+
+        What is left of its own last start is in the way, too: its container has the same name.
+        """
         return any(
-            held.task is not None
-            and held.kept.workload_id != spec.workload_id
-            and (held.kept.whole or wishes.whole(spec))
-            and not set(held.kept.devices).isdisjoint(spec.devices)
+            held.kept.workload_id == spec.workload_id
+            or (
+                (held.kept.whole or wishes.whole(spec))
+                and not set(held.kept.devices).isdisjoint(spec.devices)
+            )
             for held in self._held.values()
+            if held.task is not None
         )
 
     def _start(self, spec: wishes.Spec) -> None:

@@ -86,7 +86,7 @@ def _contained(spec: WorkloadSpec, runs: Runs, models: Path) -> list[str]:
         known=(VLLM_KEY_VARIABLE, *visible(spec.devices)),
         more=(*more, *runs.more),
     )
-    return [*run, f"--entrypoint={json.dumps(runs.vllm)}", runs.vllm_image]
+    return [*run, f"--entrypoint={json.dumps(runs.vllm)}", "--", runs.vllm_image]
 
 
 def environment(
@@ -95,8 +95,8 @@ def environment(
     """Return the engine's environment: clean, with its own key; what vLLM fetches is kept among the models."""
     known = {**clean(ours), **visible(spec.devices), KEY_VARIABLE: spec.api_key}
     if spec.engine.kind == "vllm":
-        # In a container it is podman whose home this would be.
-        return known if runs.vllm_image else {**known, **_homes(models)}
+        # In a container it is podman whose home this is.
+        return {**known, **(containers.surroundings(ours) if runs.vllm_image else _homes(models))}
     return {**known, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -3,11 +3,12 @@
 All that is known of a workload stands in its folder; whoever opens the folder next knows it, too.
 """
 
+import contextlib
 import os
 import select
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 from node_agent.runtimes import shim
 from node_agent.runtimes.kept import write_whole
+from node_agent.runtimes.surroundings import clean
 
 LOG_TAIL_BYTES = 4_096
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -60,38 +62,63 @@ def launch(
     lifeline: int | None,
     *,
     groups: Sequence[Path] = (),
+    reads: bytes = b"",
 ) -> int:
     """Start ``program`` under a shim, within control groups; return the shim's pid, for ``ended`` to be asked about.
 
-    It gets ``environment`` and nothing else of ours; a workload that runs already stays as it is. A job
-    begins in a folder of its own, ``work``. Raises ``OSError``.
+    It gets ``environment`` and nothing else of ours, and finds ``reads`` on its standard input; the shim itself gets
+    nothing that a tenant wrote. A workload that runs already stays as it is. A job begins in a folder of its own,
+    ``work``. Raises ``OSError``.
     """
     work = folder / "work" if kept.kind == "job" else None
     if work is not None:
         work.mkdir(mode=0o700, exist_ok=True)
-    files: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    pairs = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environment.items())
+    with _in_memory(pairs) as known, _in_memory(reads) as said:
+        numbers = (shim.NO_LIFELINE if lifeline is None else lifeline, known, kept.stop_within_s)
+        about = (str(folder), kept.workload_id, *map(str, numbers), str(work or ""))
+        return os.posix_spawn(
+            sys.executable,
+            [
+                *(sys.executable, "-I", "-S", shim.__file__),
+                *(*about, ":".join(map(str, groups)), *program),
+            ],
+            clean(os.environ),
+            file_actions=_files(folder, said, known, lifeline),
+            setsid=True,
+        )
+
+
+Actions = list[tuple[int, ...] | tuple[int, int, str, int, int]]
+
+
+def _files(folder: Path, said: int, known: int, lifeline: int | None) -> Actions:
+    """Return what a shim has open at its start: what its program reads, its own log, what it is given by number."""
+    made = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    files: Actions = [
+        (os.POSIX_SPAWN_DUP2, said, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (
-            os.POSIX_SPAWN_OPEN,
-            2,
-            str(folder / "shim.log"),
-            os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
-            0o600,
-        ),
+        (os.POSIX_SPAWN_OPEN, 2, str(folder / "shim.log"), made, 0o600),
     ]
-    if lifeline is not None:
-        # Onto itself: that alone lets it through the exec, and nothing else of ours gets through.
-        files.append((os.POSIX_SPAWN_DUP2, lifeline, lifeline))
-    passed = (shim.NO_LIFELINE if lifeline is None else lifeline, kept.stop_within_s, work or "")
-    about = (str(folder), kept.workload_id, *map(str, passed), ":".join(map(str, groups)))
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-I", "-S", shim.__file__, *about, *program],
-        dict(environment),
-        file_actions=files,
-        setsid=True,
-    )
+    for one in (known, lifeline):
+        if one is not None:
+            # Onto itself: that alone lets it through the exec, and nothing else of ours gets through.
+            files.append((os.POSIX_SPAWN_DUP2, one, one))
+    return files
+
+
+@contextlib.contextmanager
+def _in_memory(content: bytes) -> Iterator[int]:
+    """Open what is to be read once, and is to stand in no file: it may be secret. Raises ``OSError``."""
+    file = os.memfd_create("said") if content else os.open(os.devnull, os.O_RDONLY)
+    try:
+        if content:
+            with open(file, "wb", closefd=False) as opened:
+                opened.write(content)
+            os.lseek(file, 0, os.SEEK_SET)
+        yield file
+    finally:
+        os.close(file)
 
 
 def over(lifeline: int | None) -> bool:
@@ -175,7 +202,8 @@ def kill(folder: Path, workload_id: str) -> None:
     began = _number(_state(folder), "engine_start_time")
     tell_shim(folder, workload_id, signal.SIGKILL)
     if engine is not None and lives(engine, began):
-        os.killpg(engine, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(engine, signal.SIGKILL)
 
 
 def last_words(folder: Path) -> str:

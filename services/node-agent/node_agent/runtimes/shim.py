@@ -1,7 +1,7 @@
 """Owns one engine: its process group, its log, its exit code. Outlives the agent.
 
-``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD STOP_WITHIN_S WORK GROUPS PROGRAM ARGUMENT…`` (no lifeline: -1;
-WORK is the folder the program begins in, empty for ours; GROUPS are the control groups that bound it, with colons
+``python -I -S shim.py FOLDER WORKLOAD LIFELINE_FD KNOWN_FD STOP_WITHIN_S WORK GROUPS PROGRAM ARGUMENT…`` (no lifeline:
+-1; KNOWN is the program's environment, ``NAME=value`` with a NUL behind each: none of it is ours; WORK is the folder the program begins in, empty for ours; GROUPS are the control groups that bound it, with colons
 between them), as the leader of its own session. It writes into FOLDER
 
     state   ``key=value`` lines: who it is, its engine, the engine's address once that is printed
@@ -21,6 +21,9 @@ import time
 
 LOG_BYTES_MAX = 1024 * 1024
 READ_BYTES = 65_536
+REST_BYTES_MAX = 2 * LOG_BYTES_MAX
+REST_WITHIN_S = 1.0
+"""So much of what a pipe still holds is read once the engine has ended, and for so long: more than a pipe can hold."""
 LINE_BYTES_MAX = 4_096
 STOP_WITHIN_S = 8.0
 """From SIGTERM to SIGKILL where the agent wishes the end, if nothing else is said: an engine may finish its answers."""
@@ -45,6 +48,15 @@ def start_time(pid: int) -> int:
     """Return when a process began, in ticks since the machine's start: with the pid it is unique."""
     with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - pathlib costs megabytes here
         return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def told(file: int) -> "dict[bytes, bytes]":
+    """Return the environment that stands in a file, and close that."""
+    pairs = b""
+    while piece := os.read(file, READ_BYTES):
+        pairs += piece
+    os.close(file)
+    return dict(pair.split(b"=", 1) for pair in pairs.split(b"\0") if pair)
 
 
 class Log:
@@ -79,6 +91,7 @@ class Shim:
         workload: str,
         lifeline: int,
         program: "list[str]",
+        known: "dict[bytes, bytes]",
         *,
         stop_within_s: float = STOP_WITHIN_S,
         work: str = "",
@@ -87,6 +100,7 @@ class Shim:
         self.folder = folder
         self.groups = groups
         self.lifeline = lifeline
+        self.known = known
         self.work = work
         self.why = "ended"
         self.kill_at = float("inf")
@@ -133,7 +147,7 @@ class Shim:
                         procs.write("0")
                 if self.work:
                     os.chdir(self.work)
-                os.execv(program[0], program)  # noqa: S606 - there is no shell to escape
+                os.execve(program[0], program, self.known)  # noqa: S606 - there is no shell to escape
             except OSError as fault:
                 os.write(1, b"ENGINE_ERROR=" + str(fault).encode() + b"\n")
             os._exit(127)
@@ -207,23 +221,28 @@ class Shim:
     def close(self, code: int) -> None:
         """Leave nothing of the engine behind, and say how it ended."""
         self.tell_engine(signal.SIGKILL)
-        os.set_blocking(self.output, False)
-        try:
-            while self.hear():
-                pass
-        except BlockingIOError:
-            pass
+        taken = [most for group in self.groups if code and (most := exceeded(group)) is not None]
         for group in self.groups:
-            most = exceeded(group) if code else None
-            if most is not None:
-                self.write("error", f"it took more than its {most // MIB} MiB of memory")
             empty(group)
             try:  # noqa: SIM105 - as above
                 # The last of its agent takes that one's group along: it may be gone by now.
                 os.rmdir(os.path.dirname(group))  # noqa: PTH106, PTH120 - as above
             except OSError:
                 pass
+        self.hear_the_rest()
+        for most in taken:
+            self.write("error", f"it took more than its {most // MIB} MiB of memory")
         self.write("exit", f"{code} {self.why}\n")
+
+    def hear_the_rest(self) -> None:
+        """Log what was printed before the end; what has left both groups may print on, and is not waited for."""
+        os.set_blocking(self.output, False)
+        until, left = time.monotonic() + REST_WITHIN_S, REST_BYTES_MAX
+        try:
+            while left > 0 and time.monotonic() < until and self.hear():
+                left -= READ_BYTES
+        except BlockingIOError:
+            return
 
 
 def exceeded(group: str) -> "int | None":
@@ -258,10 +277,12 @@ def empty(group: str) -> None:
 
 def main(arguments: "list[str]") -> None:
     """Run the engine to its end."""
-    folder, workload, lifeline, within, work, said, *program = arguments
-    groups = said.split(":") if said else []
+    folder, workload, lifeline, known, within, work, said, *program = arguments
     shim = Shim(
-        folder, workload, int(lifeline), program, stop_within_s=float(within), work=work, groups=groups
+        *(folder, workload, int(lifeline), program, told(int(known))),
+        stop_within_s=float(within),
+        work=work,
+        groups=said.split(":") if said else [],
     )
     shim.close(shim.run())
 
