@@ -13,7 +13,21 @@ def job(image: str) -> SubmitJob:
 
 
 @pytest.mark.parametrize(
-    "image", ["--privileged", "-v=/:/host", "", "  ", "train --privileged", " a", "a\n"]
+    "image",
+    [
+        *(
+            "--privileged",
+            "-v=/:/host",
+            "",
+            "  ",
+            "train --privileged",
+            " a",
+            "a\n",
+            "a:",
+            "a@sha256:1",
+        ),
+        *("dir:/etc", "docker-archive:/srv/a.tar", "oci:a", "containers-storage:a", "docker://a"),
+    ],
 )
 def test_what_podman_could_take_for_an_option_is_no_image(image: str) -> None:
     fault = bad_job(job(image), operator=True)
