@@ -54,7 +54,7 @@ def test_baselines_are_read_and_added_to(capsys: pytest.CaptureFixture[str], tmp
     file = tmp_path / "baselines.json"
     for _ in range(3):
         told(capsys, "--only", "bandwidth", "--history", str(file))
-    assert len(json.loads(file.read_text())["host"]["copy_gbps"]) == 3
+    assert len(json.loads(file.read_text())["host"]["quick/copy_gbps"]) == 3
 
 
 @pytest.mark.parametrize(
