@@ -160,7 +160,8 @@ def test_a_container_gets_the_gpus_by_cdi_the_weights_and_the_bounds_and_its_key
     words = start.program(engine, Path("/models/large"), runs, Path("/models"))
     after = words[words.index("--") + 1 :]
     assert after[0] == str(tmp_path / "podman")
-    assert after[-2:] == ['--entrypoint=["vllm", "serve"]', "docker.io/vllm/vllm-openai:v1"]
+    image = "docker.io/vllm/vllm-openai:v1"
+    assert after[-3:] == ['--entrypoint=["vllm", "serve"]', "--", image]
     wanted = {"--device=nvidia.com/gpu=GPU-1", "--device=nvidia.com/gpu=GPU-2", "--env=VLLM_API_KEY"}
     wanted |= {"--volume=/models/large:/models/large:ro", "--volume=/models/law:/models/law:ro"}
     wanted |= {"--volume=/models:/models", "--env=HOME=/models", "--ipc=host", "--shm-size=0"}

@@ -8,11 +8,13 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gpuprobe import xids
 from gpuprobe.backend import Backend
 from gpuprobe.nvml import NoSensors, Nvml
 from gpuprobe.verdict import REPLACE, WATCH, Check, Evidence, Finding, Verdict
 
 RESET = "drain the device and reset it, then check it at the level standard twice"
+RESET_IDLE = "reset the device when nobody works on it, then check it at the level standard"
 NAMED_MAX = 16
 
 PCIE_REPLAYS_MAX = 8
@@ -20,11 +22,6 @@ PCIE_REPLAYS_MAX = 8
 
 HELD_MAX_MS = 100
 """A clock may be held down so many milliseconds in one run before it is worth a word."""
-
-APPLICATION_XIDS = frozenset(
-    {8, 11, 13, 25, 31, 32, 39, 40, 41, 43, 45, 69, 70, 71, 72, 75, 76, 77, 80}
-)
-"""A check that was stopped in the middle can cause these itself; all others are the card's."""
 
 
 class Counting(Protocol):
@@ -133,11 +130,14 @@ def judge(moved: Moved, counted: int, *, listening: bool = True) -> Finding:
         return Finding(
             verdict="inconclusive", detail="no counter can be read", action=action, evidence=evidence
         )
-    for said in (_hard(moved), _repaired(moved.by)):
+    for said in (_hard(moved), _repaired(moved)):
         if said is not None:
             verdict, why, action = said
             return Finding(verdict=verdict, detail=why, action=action, evidence=evidence)
     detail = f"none of {counted} counters moved that should not"
+    if moved.xids:
+        told = sorted(set(moved.xids))[:NAMED_MAX]
+        detail += f"; XIDs {told} came, which are no fault of the hardware"
     return Finding(verdict="pass", detail=detail, evidence=evidence)
 
 
@@ -154,12 +154,12 @@ def begin(backend: Backend) -> Watch | None:
 def _hard(moved: Moved) -> tuple[Verdict, str, str] | None:
     """Return what no sound card does: the verdict, why, and what to do."""
     by = moved.by
-    xids = sorted(set(moved.xids) - APPLICATION_XIDS)
+    failed = xids.of("fail", moved.xids)
     lost = sorted(name for name in by if name.startswith("ecc_uncorrected"))
     broken = sorted(name for name in by if name.startswith("nvlink") and name.endswith("_recovery"))
     said: tuple[tuple[object, str, str], ...] = (
         (by.get("rows_failed"), "a row of memory could not be replaced", REPLACE),
-        (xids, f"the driver told XID {xids[:1]} during the run", RESET),
+        (failed, f"the driver told XIDs {failed} during the run", RESET),
         (moved.recovery, f"the driver wants the device recovered: {moved.recovery}", RESET),
         (lost, f"errors came that ECC could not repair ({lost[:1]})", RESET),
         (by.get("rows_uncorrected"), "a row of memory was given up", RESET),
@@ -169,15 +169,19 @@ def _hard(moved: Moved) -> tuple[Verdict, str, str] | None:
     return next((("fail", why, action) for is_so, why, action in said if is_so), None)
 
 
-def _repaired(by: dict[str, int]) -> tuple[Verdict, str, str] | None:
+def _repaired(moved: Moved) -> tuple[Verdict, str, str] | None:
     """Return what a sound card seldom does."""
+    by = moved.by
+    watched = xids.of("warn", moved.xids)
+    remap = xids.REMAP_PENDING in watched
     noisy = sorted(
         name for name in by if name.startswith(("nvlink", "ecc_corrected", "rows_corrected"))
     )
     replays, held_ms = by.get("pcie_replay", 0), by.get("held_thermal_us", 0) // 1_000
-    said: tuple[tuple[object, str], ...] = (
-        (noisy, f"errors came that were repaired ({noisy[:1]})"),
-        (replays > PCIE_REPLAYS_MAX, f"{replays} packets were repeated on PCIe"),
-        (held_ms > HELD_MAX_MS, f"the clock was held down {held_ms} ms for heat"),
+    said: tuple[tuple[object, str, str], ...] = (
+        (watched, f"the driver told XIDs {watched} during the run", RESET_IDLE if remap else WATCH),
+        (noisy, f"errors came that were repaired ({noisy[:1]})", WATCH),
+        (replays > PCIE_REPLAYS_MAX, f"{replays} packets were repeated on PCIe", WATCH),
+        (held_ms > HELD_MAX_MS, f"the clock was held down {held_ms} ms for heat", WATCH),
     )
-    return next((("warn", why, WATCH) for is_so, why in said if is_so), None)
+    return next((("warn", why, action) for is_so, why, action in said if is_so), None)

@@ -91,6 +91,9 @@ def _process(spec: MemberSpec) -> list[str]:
 
 
 def _podman(spec: MemberSpec, more: Sequence[str]) -> list[str]:
+    command = spec.command
+    assert command is not None, "a job has a command"
+    containers.check_image(command.image)
     run = containers.run(
         spec.workload_id,
         resources=spec.resources,
@@ -98,5 +101,5 @@ def _podman(spec: MemberSpec, more: Sequence[str]) -> list[str]:
         known=_own(spec),
         more=more,
     )
-    assert spec.command is not None, "a job has a command"
-    return [*run, spec.command.image, *spec.command.argv]
+    # What follows is no option of podman's, whatever a tenant has written there.
+    return [*run, "--", command.image, *command.argv]

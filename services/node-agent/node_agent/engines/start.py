@@ -86,7 +86,7 @@ def _contained(spec: WorkloadSpec, runs: Runs, models: Path) -> list[str]:
         known=(VLLM_KEY_VARIABLE, *visible(spec.devices)),
         more=(*more, *runs.more),
     )
-    return [*run, f"--entrypoint={json.dumps(runs.vllm)}", runs.vllm_image]
+    return [*run, f"--entrypoint={json.dumps(runs.vllm)}", "--", runs.vllm_image]
 
 
 def environment(

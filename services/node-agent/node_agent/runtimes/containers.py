@@ -20,6 +20,14 @@ def name_of(workload_id: str) -> str:
     return f"mesh-{workload_id}"
 
 
+def check_image(image: str) -> None:
+    """Return where podman would take a text for an image, and for nothing else. Raises ``NotServed``."""
+    if image.startswith("-") or image.split() != [image]:
+        raise NotServed(
+            f"{image!r} is no image: its name has no spaces, and does not begin with a dash"
+        )
+
+
 def run(
     workload_id: str,
     *,
@@ -28,7 +36,7 @@ def run(
     known: Iterable[str],
     more: Sequence[str],
 ) -> list[str]:
-    """Return a ``podman run`` up to its image: with its devices by CDI, its memory and its CPU bounded.
+    """Return a ``podman run`` up to ``--`` and its image: with its devices by CDI, its memory and its CPU bounded.
 
     ``known`` are the variables that it gets, by name alone: their values are in podman's own environment,
     and in no command line. Raises ``NotServed`` where there is no podman.

@@ -75,6 +75,11 @@ def bad_priority(priority: int, *, operator: bool) -> Problem | None:
 def _bad_command(command: Command) -> Problem | None:
     if not command.image.strip():
         return invalid("command.image", "name the image that each member runs")
+    if command.image.startswith("-") or command.image.split() != [command.image]:
+        detail = (
+            "an image's name has no spaces, and does not begin with a dash: that would be an option"
+        )
+        return invalid("command.image", detail)
     size = len(wire.encode(command))
     if size > COMMAND_BYTES_MAX:
         detail = f"image, argv and env are {size} bytes together, at most {COMMAND_BYTES_MAX}: put more into a file"
