@@ -4,10 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gpuprobe import counters
-from gpuprobe.counters import Moved, Mute, Watch, judge
+from gpuprobe import counters, levels
+from gpuprobe.counters import Mute, Watch
+from gpuprobe.moved import RESET_IDLE, RETIRE, UNREAD, Moved, judge
 from gpuprobe.nvml import Nvml, named_reasons
 from gpuprobe.on_numpy import NumpyBackend
+from gpuprobe.verdict import COOL
 
 
 class Library:
@@ -93,7 +95,7 @@ def test_a_sample_says_what_the_sensors_say_and_none_of_what_they_do_not() -> No
     assert named_reasons(0x45) == ["power cap", "hardware thermal slowdown"]
 
 
-def watched(before: Library, **after: Any) -> counters.Moved:
+def watched(before: Library, **after: Any) -> Moved:
     watch = Watch(Nvml(before, "card"))
     before.values |= after
     return watch.moved()
@@ -115,8 +117,16 @@ def test_counters_that_stand_still_pass_whatever_they_stand_at() -> None:
         ({"nvmlDeviceGetRemappedRows": (1, 0, 0, 1)}, "fail", "could not be replaced"),
         ({"nvmlDeviceGetRemappedRows": (2, 0, 0, 0)}, "warn", "rows_corrected"),
         ({"nvmlDeviceGetTotalEccErrors": {(0, 0): 5, (1, 0): 0}}, "warn", "ecc_corrected"),
-        ({"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 1}}, "fail", "nvlink0_recovery"),
-        ({"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 3, (0, 1): 0}}, "warn", "nvlink0_replay"),
+        (
+            {"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 1, (17, 2): 5}},
+            "fail",
+            "nvlink0_recovery",
+        ),
+        (
+            {"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 3, (0, 1): 0, (17, 2): 5}},
+            "warn",
+            "nvlink0_replay",
+        ),
         ({"nvmlDeviceGetPcieReplayCounter": 15}, "pass", "none of"),
         ({"nvmlDeviceGetPcieReplayCounter": 100}, "warn", "88 packets"),
         (
@@ -154,6 +164,103 @@ def test_an_xid_of_the_card_fails_and_one_of_the_check_itself_does_not() -> None
     assert (said.verdict, said.device) == ("fail", 3)
     assert said.evidence["xids"] == [31, 79, 63]
     assert "[79]" in said.detail
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "action"),
+    [
+        ((1, 0, 1, 0), "warn", RESET_IDLE),
+        ((1, 0, 0, 1), "fail", RETIRE),
+        ((1, 0, 1, 1), "fail", RETIRE),
+        ((9, 2, 0, 0), "pass", None),
+    ],
+)
+def test_rows_that_wait_or_failed_before_the_run_are_judged_though_nothing_moves(
+    rows: tuple[int, ...], verdict: str, action: str | None
+) -> None:
+    said = Watch(Nvml(library(nvmlDeviceGetRemappedRows=rows), "card")).check(0)
+    assert (said.verdict, said.action) == (verdict, action)
+
+
+@pytest.mark.parametrize("gone", ["nvmlDeviceGetRemappedRows", "nvmlDeviceGetPcieReplayCounter", ""])
+def test_a_counter_that_is_gone_after_the_run_may_have_moved_and_is_no_pass(gone: str) -> None:
+    card = library()
+    watch = Watch(Nvml(card, "card"))
+    for name in [gone] if gone else list(card.values):
+        del card.values[name]
+    said = watch.check(0)
+    assert (said.verdict, said.action) == ("inconclusive", UNREAD)
+    assert "not after it" in said.detail
+
+
+def test_an_error_of_the_card_fails_it_even_where_its_counters_are_gone() -> None:
+    card = library()
+    watch = Watch(Nvml(card, "card"))
+    card.values.clear()
+    card.events = [79]
+    assert watch.check(0).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"), [(3, "limit of the board"), (5, "reliability"), (1, "heat"), (0, None)]
+)
+def test_a_clock_held_down_by_the_driver_warns_unless_only_the_power_it_may_draw_does(
+    policy: int, said: str | None
+) -> None:
+    held = {(policy,): SimpleNamespace(violationTime=0)}
+    card = library(
+        nvmlDeviceGetViolationStatus=held,
+        nvmlDeviceGetEnforcedPowerLimit=700_000,
+        nvmlDeviceGetPowerManagementDefaultLimit=700_000,
+    )
+    watch = Watch(Nvml(card, "card"))
+    held[policy,] = SimpleNamespace(violationTime=101 * 10**6)
+    assert watch.check(0).verdict == ("warn" if said else "pass")
+    assert (said or "none of") in watch.check(0).detail
+    card.values["nvmlDeviceGetEnforcedPowerLimit"] = 500_000
+    limited = watch.check(0)
+    assert limited.verdict == "warn"
+    assert said or "500 W" in limited.detail
+
+
+@pytest.mark.parametrize(("bit", "name"), [(0x8, "hardware"), (0x40, "thermal"), (0x80, "brake")])
+def test_a_clock_held_down_by_the_hardware_is_seen_between_checks_at_every_level(
+    bit: int, name: str
+) -> None:
+    card = library(nvmlDeviceGetCurrentClocksEventReasons=0x5)
+    watch = Watch(Nvml(card, "card"))
+    watch.look()
+    assert watch.check(0).verdict == "pass"
+    card.values["nvmlDeviceGetCurrentClocksEventReasons"] = bit | 0x4
+    watch.look()
+    once = watch.check(0)
+    assert (once.verdict, once.action, name in once.detail) == ("warn", COOL, True)
+    watch.look()
+    twice = watch.check(0)
+    assert (twice.verdict, twice.action) == ("fail", COOL)
+    assert twice.evidence["slowdowns_seen"] == 2
+
+
+@pytest.mark.parametrize(("ms", "verdict"), [(0, "pass"), (20, "warn"), (200, "fail")])
+def test_a_clock_held_down_by_the_hardware_is_counted_where_the_driver_counts_it(
+    ms: int, verdict: str
+) -> None:
+    brake = SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=0, ullVal=7_000_000))
+    watch = Watch(Nvml(library(nvmlDeviceGetFieldValues=[brake]), "card"))
+    brake.value.ullVal += ms * 10**6
+    said = watch.check(0)
+    assert said.verdict == verdict
+    assert ("power brake" in said.detail) == (verdict != "pass")
+
+
+def test_every_check_of_a_level_is_followed_by_a_look_at_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = library(nvmlDeviceGetCurrentClocksEventReasons=0x80)
+    monkeypatch.setattr(counters, "begin", lambda _: Watch(Nvml(card, "card")))
+    wish = levels.Wish(backend="numpy", only=("pcie", "sram"))
+    said = levels.run([0], seed=1, wish=wish)[-1]
+    assert (said.name, said.verdict, said.evidence["slowdowns_seen"]) == ("counters", "fail", 3)
 
 
 def test_a_storm_of_events_is_read_up_to_a_bound() -> None:

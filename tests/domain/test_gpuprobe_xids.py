@@ -2,7 +2,7 @@
 
 import pytest
 from gpuprobe import xids
-from gpuprobe.counters import Moved, judge
+from gpuprobe.moved import Moved, judge
 from node_agent.domain.xid import OUT, TABLE, UNKNOWN, Kind
 
 

@@ -13,9 +13,8 @@ from gpuprobe.nvml import HARD_REASONS, SOFT_THERMAL, NoSensors, Nvml, Sample
 from gpuprobe.probe import SLICE_AIM, SLICE_MS, Probe, Setting
 from gpuprobe.product import KINDS, bytes_needed
 from gpuprobe.struck import flip
-from gpuprobe.verdict import AGAIN, REPLACE, WATCH, Evidence, Finding
+from gpuprobe.verdict import AGAIN, COOL, REPLACE, WATCH, Evidence, Finding
 
-COOL = "cordon the node; look after its cooling and power, then check again at the level standard"
 POWER_MIN = 0.9
 """A card under full load draws this part of what it may, or something holds it back."""
 
