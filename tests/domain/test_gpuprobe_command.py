@@ -135,3 +135,9 @@ def test_a_device_or_a_driver_is_known_by_what_the_kernel_says_of_it(tmp_path: P
     (tmp_path / "node/dev").mkdir(parents=True)
     (tmp_path / "node/dev/nvidia0").touch()
     assert "/dev" in str(nvidia(tmp_path / "node"))
+
+
+def test_an_option_cut_short_is_refused_as_the_child_of_a_deadline_could_not_be_told() -> None:
+    with pytest.raises(SystemExit) as refused:
+        command.main(["--dead", "5", "--backend", "numpy"])
+    assert refused.value.code == 2
