@@ -140,11 +140,14 @@ def _rounds(setting: Setting, exact: Exact, seen: Seen, rounds: int) -> None:
 
         def several(first: int = first, count: int = count) -> None:
             for slot in range(count):
-                struck.before(first + slot)
+                struck.before(first + slot, slot)
                 exact.multiply(slot)
                 struck.after(first + slot, slot)
                 exact.verify(slot)
 
+        # Between two slices, where nothing is timed: a part that is not written shows then.
+        for slot in range(count):
+            exact.spoil(slot)
         exact.begin_verifying()
         ms = setting.backend.timed(several)
         seen.longest_ms = max(seen.longest_ms, ms)

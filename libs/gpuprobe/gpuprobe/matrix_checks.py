@@ -14,6 +14,7 @@ from gpuprobe.exact import Shape
 from gpuprobe.fault import Fault
 from gpuprobe.matrix_gemm import Tally, bits_of
 from gpuprobe.probe import Probe, Setting, check
+from gpuprobe.struck import TILE
 from gpuprobe.verdict import Evidence
 
 MIB = 2**20
@@ -83,6 +84,12 @@ def _at_row(evidence: Evidence, fault: Fault) -> bool:
         fault.col,
         hex(fault.mask),
     )
+
+
+def _at_tile(evidence: Evidence, fault: Fault) -> bool:
+    # Where later products stand in the wrong one's place, its rows alone are known.
+    row, col = fault.row // TILE * TILE, fault.col // TILE * TILE
+    return (evidence.get("row"), evidence.get("col", col)) == (row, col)
 
 
 def _at_peer(evidence: Evidence, fault: Fault) -> bool:
@@ -190,6 +197,12 @@ def _load_models() -> list[Model]:
         place["col"] = int(c.integers(shape.cols))
         return Fault(probe="pulse", mask=1 << int(c.integers(32)), persistent=True, **place)
 
+    def left_out(c: np.random.Generator, b: Backend, probe: str = "pulse") -> Fault:
+        shape = gpu if b.name == "cupy" else host
+        place: dict[str, Any] = {"row": int(c.integers(shape.rows))}
+        place["col"] = int(c.integers(shape.cols))
+        return Fault(probe=probe, kind="stale", **place)
+
     def heat(c: np.random.Generator, b: Backend) -> Fault:
         shape = gpu if b.name == "cupy" else host
         word = int(c.integers(shape.rows * shape.cols))
@@ -202,7 +215,15 @@ def _load_models() -> list[Model]:
     )
     return [
         Model(pulse_check.PROBE, "one bit, persistent", burst, _at_row, *waves),
+        Model(pulse_check.PROBE, "tile not written", left_out, _at_tile, *waves),
         Model(soak_check.PROBE, "one bit of one product", heat, _anywhere, *soaks),
+        Model(
+            soak_check.PROBE,
+            "tile not written",
+            lambda c, b: left_out(c, b, "soak"),
+            _anywhere,
+            *soaks,
+        ),
     ]
 
 
