@@ -37,7 +37,8 @@ class Tally:
     injected: int = 0
     changed: int = 0
     detected: int = 0
-    located: int = 0
+    located: int | None = 0
+    """Named at the right place; ``None`` where the fault has none."""
     self_compared: int | None = None
     """Found by comparing the device with itself; ``None`` where nobody does that."""
     watched: int | None = None
@@ -49,9 +50,11 @@ class Tally:
         return self.detected / self.changed if self.changed else 0.0
 
     @property
-    def location(self) -> float:
-        """The part of the found faults whose place was named rightly."""
-        return self.located / self.detected if self.detected else 1.0
+    def location(self) -> float | None:
+        """The part of the found faults whose place was named rightly; ``None`` where there is none to name."""
+        if self.located is None:
+            return None
+        return self.located / self.detected if self.detected else 0.0
 
 
 def one_bit(chance: np.random.Generator, exact: Exact, _: Any) -> list[Fault]:
@@ -191,7 +194,7 @@ def _count(tally: Tally, struck: Struck, look: Look, sound: Any) -> None:
     if look.right:
         return
     tally.detected += 1
-    tally.located += _located(exact, faults, look, off, found ^ sound)
+    tally.located = (tally.located or 0) + _located(exact, faults, look, off, found ^ sound)
 
 
 def _others(tally: Tally, found: Any, sound: Any, *, lasts: bool) -> None:
