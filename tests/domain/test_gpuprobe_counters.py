@@ -4,61 +4,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from gpuprobe import counters, levels
+from gpuprobe import counters
 from gpuprobe.counters import Mute, Watch
 from gpuprobe.moved import RESET_IDLE, RETIRE, UNREAD, Moved, judge
 from gpuprobe.nvml import Nvml, named_reasons
 from gpuprobe.on_numpy import NumpyBackend
-from gpuprobe.verdict import COOL
 
-
-class Library:
-    """NVML as far as a driver of some age knows it; ``values`` by function, or by function and arguments."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-        self.events: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.values:
-            raise AttributeError(name)
-
-        def function(_: Any, *arguments: Any) -> Any:
-            value = self.values[name]
-            if isinstance(value, dict):
-                value = value.get(arguments)
-            if value is None:
-                raise RuntimeError("Not Supported")
-            return value
-
-        return function
-
-    def nvmlEventSetCreate(self) -> str:  # noqa: N802 - the library's name
-        return "events"
-
-    def nvmlDeviceRegisterEvents(self, _: Any, types: int, events: str) -> None:  # noqa: N802
-        assert (types, events) == (8, "events")
-
-    def nvmlEventSetWait_v2(self, events: str, timeout_ms: int) -> Any:  # noqa: N802
-        assert (events, timeout_ms) == ("events", 0)
-        if not self.events:
-            raise RuntimeError("Timeout")
-        return SimpleNamespace(eventData=self.events.pop(0))
-
-
-def library(**values: Any) -> Library:
-    return Library(
-        **{
-            "nvmlDeviceGetTotalEccErrors": {(0, 0): 4, (1, 0): 0},
-            "nvmlDeviceGetMemoryErrorCounter": {(0, 0, 2): 4, (1, 0, 2): 0, (1, 0, 7): 0},
-            "nvmlDeviceGetRemappedRows": (1, 0, 0, 0),
-            "nvmlDeviceGetPcieReplayCounter": 12,
-            "nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 0, (17, 2): 5},
-            "nvmlDeviceGetViolationStatus": {(1,): SimpleNamespace(violationTime=5_000_000)},
-            "nvmlDeviceGetFieldValues": [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=0))],
-            **values,
-        }
-    )
+from tests.domain.nvml_library import Library, library
 
 
 def test_what_a_driver_does_not_know_is_left_out_and_the_rest_is_read() -> None:
@@ -199,68 +151,6 @@ def test_an_error_of_the_card_fails_it_even_where_its_counters_are_gone() -> Non
     card.values.clear()
     card.events = [79]
     assert watch.check(0).verdict == "fail"
-
-
-@pytest.mark.parametrize(
-    ("policy", "said"), [(3, "limit of the board"), (5, "reliability"), (1, "heat"), (0, None)]
-)
-def test_a_clock_held_down_by_the_driver_warns_unless_only_the_power_it_may_draw_does(
-    policy: int, said: str | None
-) -> None:
-    held = {(policy,): SimpleNamespace(violationTime=0)}
-    card = library(
-        nvmlDeviceGetViolationStatus=held,
-        nvmlDeviceGetEnforcedPowerLimit=700_000,
-        nvmlDeviceGetPowerManagementDefaultLimit=700_000,
-    )
-    watch = Watch(Nvml(card, "card"))
-    held[policy,] = SimpleNamespace(violationTime=101 * 10**6)
-    assert watch.check(0).verdict == ("warn" if said else "pass")
-    assert (said or "none of") in watch.check(0).detail
-    card.values["nvmlDeviceGetEnforcedPowerLimit"] = 500_000
-    limited = watch.check(0)
-    assert limited.verdict == "warn"
-    assert said or "500 W" in limited.detail
-
-
-@pytest.mark.parametrize(("bit", "name"), [(0x8, "hardware"), (0x40, "thermal"), (0x80, "brake")])
-def test_a_clock_held_down_by_the_hardware_is_seen_between_checks_at_every_level(
-    bit: int, name: str
-) -> None:
-    card = library(nvmlDeviceGetCurrentClocksEventReasons=0x5)
-    watch = Watch(Nvml(card, "card"))
-    watch.look()
-    assert watch.check(0).verdict == "pass"
-    card.values["nvmlDeviceGetCurrentClocksEventReasons"] = bit | 0x4
-    watch.look()
-    once = watch.check(0)
-    assert (once.verdict, once.action, name in once.detail) == ("warn", COOL, True)
-    watch.look()
-    twice = watch.check(0)
-    assert (twice.verdict, twice.action) == ("fail", COOL)
-    assert twice.evidence["slowdowns_seen"] == 2
-
-
-@pytest.mark.parametrize(("ms", "verdict"), [(0, "pass"), (20, "warn"), (200, "fail")])
-def test_a_clock_held_down_by_the_hardware_is_counted_where_the_driver_counts_it(
-    ms: int, verdict: str
-) -> None:
-    brake = SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=0, ullVal=7_000_000))
-    watch = Watch(Nvml(library(nvmlDeviceGetFieldValues=[brake]), "card"))
-    brake.value.ullVal += ms * 10**6
-    said = watch.check(0)
-    assert said.verdict == verdict
-    assert ("power brake" in said.detail) == (verdict != "pass")
-
-
-def test_every_check_of_a_level_is_followed_by_a_look_at_the_clock(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    card = library(nvmlDeviceGetCurrentClocksEventReasons=0x80)
-    monkeypatch.setattr(counters, "begin", lambda _: Watch(Nvml(card, "card")))
-    wish = levels.Wish(backend="numpy", only=("pcie", "sram"))
-    said = levels.run([0], seed=1, wish=wish)[-1]
-    assert (said.name, said.verdict, said.evidence["slowdowns_seen"]) == ("counters", "fail", 3)
 
 
 def test_a_storm_of_events_is_read_up_to_a_bound() -> None:

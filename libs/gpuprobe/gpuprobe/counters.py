@@ -15,6 +15,7 @@ from gpuprobe.verdict import Check
 
 STANDING = ("rows_pending", "rows_failed")
 LOOKS_MAX = 64
+AGAIN_S = 0.01
 
 
 class Counting(Protocol):
@@ -90,8 +91,14 @@ class Watch:
         return self._listening
 
     def look(self) -> None:
-        """Remember whether the hardware itself holds the clock down now: right after a check, some of it shows."""
+        """Remember whether the hardware itself holds the clock down now: right after a check, some of it shows.
+
+        A driver may tell of it for a moment while the clock changes: what is gone at a second look is none.
+        """
         hard = (self._card.reasons() or 0) & HARD_REASONS
+        if hard:
+            time.sleep(AGAIN_S)
+            hard &= self._card.reasons() or 0
         if hard and len(self._hard) < LOOKS_MAX:
             self._hard.append(hard)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gpuprobe import xids
-from gpuprobe.nvml import named_reasons
+from gpuprobe.nvml import HARD_CAUSES, named_reasons
 from gpuprobe.verdict import COOL, WATCH, Evidence, Finding, Verdict
 
 RESET = "drain the device and reset it, then check it at the level standard twice"
@@ -19,7 +19,7 @@ HELD_MAX_MS = 100
 """A clock may be held down so many milliseconds in one run before it is worth a word."""
 
 HARD_LOOKS_MIN = 2
-"""The hardware's own slowdown is a fault where so many looks between checks show it; one may be an edge."""
+"""A slowdown for heat or by the power brake is a fault where so many looks between checks show it; one may be an edge."""
 
 LIMIT_MIN = 0.95
 """A card that may draw less than this part of what it was made for has been limited by somebody."""
@@ -106,7 +106,8 @@ def _hard(moved: Moved) -> tuple[Verdict, str, str] | None:
     failed = xids.of("fail", moved.xids)
     lost = sorted(name for name in by if name.startswith("ecc_uncorrected"))
     broken = sorted(name for name in by if name.startswith("nvlink") and name.endswith("_recovery"))
-    slowed = len(moved.hard) >= HARD_LOOKS_MIN or moved.held_ms(*HARD) > HELD_MAX_MS
+    caused = sum(1 for reasons in moved.hard if reasons & HARD_CAUSES)
+    slowed = caused >= HARD_LOOKS_MIN or moved.held_ms(*HARD) > HELD_MAX_MS
     said: tuple[tuple[object, str, str], ...] = (
         (by.get("rows_failed"), "a row of memory could not be replaced", RETIRE),
         (stood.get("rows_failed"), "a row of memory could not be replaced, before the run", RETIRE),

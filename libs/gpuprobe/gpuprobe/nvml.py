@@ -24,6 +24,9 @@ REASONS = {
 """Why a clock is held down, by the driver's bit; what is no sign of trouble is left out."""
 
 HARD_REASONS = 0x8 | 0x40 | 0x80
+HARD_CAUSES = 0x40 | 0x80
+"""Why the hardware slows down: heat, or the power brake. Without one of these it may be the clock that changes."""
+
 SOFT_THERMAL = 0x20
 
 RECOVERY_ACTIONS = ("none", "reset", "reboot", "drain_peers", "drain_and_reset")
