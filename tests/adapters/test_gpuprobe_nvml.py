@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from gpuprobe.counters import Watch, judge
+from gpuprobe.counters import Watch
+from gpuprobe.moved import judge
 from gpuprobe.nvml import NoSensors, Nvml
 from node_agent.doubles.build import build
 from node_agent.doubles.nvml import Scenario

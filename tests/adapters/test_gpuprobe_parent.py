@@ -1,5 +1,7 @@
 """A check ends with the process that began it, however that ends."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,3 +59,53 @@ def test_a_check_ends_once_whoever_began_it_was_killed(tmp_path: Path) -> None:
     while runs(pid):
         assert time.monotonic() < until, "the check goes on"
         time.sleep(0.05)
+
+
+DEVICES = [word for number in range(1000) for word in ("--device", str(number))]
+
+
+def child_of(pid: int) -> int | None:
+    """Return the process that ``pid`` began, once its check is at work."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                child = int(stat.parent.name)
+                return child if at_work(child) else None
+        except OSError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_child_of_a_deadline_ends_with_the_process_that_waits_for_it(
+    ending: signal.Signals,
+) -> None:
+    waiting = subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-m", "gpuprobe", "--level", "deep", "--backend", "numpy"),
+            *("--json", "--deadline", "600", *DEVICES),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    child = None
+    try:
+        until = time.monotonic() + ENDS_WITHIN_S
+        while (child := child_of(waiting.pid)) is None:
+            assert time.monotonic() < until, "the check did not begin"
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert runs(child)
+        waiting.send_signal(ending)
+        status = waiting.wait(ENDS_WITHIN_S)
+        until = time.monotonic() + ENDS_WITHIN_S
+        while runs(child):
+            assert time.monotonic() < until, "the check goes on"
+            time.sleep(0.05)
+        # Who is asked says what is known, who is killed nothing.
+        assert status == (-signal.SIGKILL if ending is signal.SIGKILL else 3)
+    finally:
+        waiting.kill()
+        waiting.wait()
+        if child is not None and runs(child):
+            os.kill(child, signal.SIGKILL)

@@ -5,58 +5,12 @@ from typing import Any
 
 import pytest
 from gpuprobe import counters
-from gpuprobe.counters import Moved, Mute, Watch, judge
+from gpuprobe.counters import Mute, Watch
+from gpuprobe.moved import RESET_IDLE, RETIRE, UNREAD, Moved, judge
 from gpuprobe.nvml import Nvml, named_reasons
 from gpuprobe.on_numpy import NumpyBackend
 
-
-class Library:
-    """NVML as far as a driver of some age knows it; ``values`` by function, or by function and arguments."""
-
-    def __init__(self, **values: Any) -> None:
-        self.values = values
-        self.events: list[int] = []
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.values:
-            raise AttributeError(name)
-
-        def function(_: Any, *arguments: Any) -> Any:
-            value = self.values[name]
-            if isinstance(value, dict):
-                value = value.get(arguments)
-            if value is None:
-                raise RuntimeError("Not Supported")
-            return value
-
-        return function
-
-    def nvmlEventSetCreate(self) -> str:  # noqa: N802 - the library's name
-        return "events"
-
-    def nvmlDeviceRegisterEvents(self, _: Any, types: int, events: str) -> None:  # noqa: N802
-        assert (types, events) == (8, "events")
-
-    def nvmlEventSetWait_v2(self, events: str, timeout_ms: int) -> Any:  # noqa: N802
-        assert (events, timeout_ms) == ("events", 0)
-        if not self.events:
-            raise RuntimeError("Timeout")
-        return SimpleNamespace(eventData=self.events.pop(0))
-
-
-def library(**values: Any) -> Library:
-    return Library(
-        **{
-            "nvmlDeviceGetTotalEccErrors": {(0, 0): 4, (1, 0): 0},
-            "nvmlDeviceGetMemoryErrorCounter": {(0, 0, 2): 4, (1, 0, 2): 0, (1, 0, 7): 0},
-            "nvmlDeviceGetRemappedRows": (1, 0, 0, 0),
-            "nvmlDeviceGetPcieReplayCounter": 12,
-            "nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 0, (17, 2): 5},
-            "nvmlDeviceGetViolationStatus": {(1,): SimpleNamespace(violationTime=5_000_000)},
-            "nvmlDeviceGetFieldValues": [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=0))],
-            **values,
-        }
-    )
+from tests.domain.nvml_library import Library, library
 
 
 def test_what_a_driver_does_not_know_is_left_out_and_the_rest_is_read() -> None:
@@ -93,7 +47,7 @@ def test_a_sample_says_what_the_sensors_say_and_none_of_what_they_do_not() -> No
     assert named_reasons(0x45) == ["power cap", "hardware thermal slowdown"]
 
 
-def watched(before: Library, **after: Any) -> counters.Moved:
+def watched(before: Library, **after: Any) -> Moved:
     watch = Watch(Nvml(before, "card"))
     before.values |= after
     return watch.moved()
@@ -115,8 +69,16 @@ def test_counters_that_stand_still_pass_whatever_they_stand_at() -> None:
         ({"nvmlDeviceGetRemappedRows": (1, 0, 0, 1)}, "fail", "could not be replaced"),
         ({"nvmlDeviceGetRemappedRows": (2, 0, 0, 0)}, "warn", "rows_corrected"),
         ({"nvmlDeviceGetTotalEccErrors": {(0, 0): 5, (1, 0): 0}}, "warn", "ecc_corrected"),
-        ({"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 1}}, "fail", "nvlink0_recovery"),
-        ({"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 3, (0, 1): 0}}, "warn", "nvlink0_replay"),
+        (
+            {"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 0, (0, 1): 1, (17, 2): 5}},
+            "fail",
+            "nvlink0_recovery",
+        ),
+        (
+            {"nvmlDeviceGetNvLinkErrorCounter": {(0, 0): 3, (0, 1): 0, (17, 2): 5}},
+            "warn",
+            "nvlink0_replay",
+        ),
         ({"nvmlDeviceGetPcieReplayCounter": 15}, "pass", "none of"),
         ({"nvmlDeviceGetPcieReplayCounter": 100}, "warn", "88 packets"),
         (
@@ -153,7 +115,42 @@ def test_an_xid_of_the_card_fails_and_one_of_the_check_itself_does_not() -> None
     said = watch.check(3)
     assert (said.verdict, said.device) == ("fail", 3)
     assert said.evidence["xids"] == [31, 79, 63]
-    assert "63" in said.detail
+    assert "[79]" in said.detail
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "action"),
+    [
+        ((1, 0, 1, 0), "warn", RESET_IDLE),
+        ((1, 0, 0, 1), "fail", RETIRE),
+        ((1, 0, 1, 1), "fail", RETIRE),
+        ((9, 2, 0, 0), "pass", None),
+    ],
+)
+def test_rows_that_wait_or_failed_before_the_run_are_judged_though_nothing_moves(
+    rows: tuple[int, ...], verdict: str, action: str | None
+) -> None:
+    said = Watch(Nvml(library(nvmlDeviceGetRemappedRows=rows), "card")).check(0)
+    assert (said.verdict, said.action) == (verdict, action)
+
+
+@pytest.mark.parametrize("gone", ["nvmlDeviceGetRemappedRows", "nvmlDeviceGetPcieReplayCounter", ""])
+def test_a_counter_that_is_gone_after_the_run_may_have_moved_and_is_no_pass(gone: str) -> None:
+    card = library()
+    watch = Watch(Nvml(card, "card"))
+    for name in [gone] if gone else list(card.values):
+        del card.values[name]
+    said = watch.check(0)
+    assert (said.verdict, said.action) == ("inconclusive", UNREAD)
+    assert "not after it" in said.detail
+
+
+def test_an_error_of_the_card_fails_it_even_where_its_counters_are_gone() -> None:
+    card = library()
+    watch = Watch(Nvml(card, "card"))
+    card.values.clear()
+    card.events = [79]
+    assert watch.check(0).verdict == "fail"
 
 
 def test_a_storm_of_events_is_read_up_to_a_bound() -> None:

@@ -146,22 +146,27 @@ def test_only_a_clean_pass_enters_a_cards_history() -> None:
     for faults in ([], [Fault(probe="p")], [Fault(probe="q")]):
         setting = Setting(backend=NumpyBackend(), seed=1, history=history, faults=faults)
         assert check(probe(run), setting, 2).evidence["copy_gbps"] == 4_000.0
-    assert history.figures == {"host": {"copy_gbps": [4_000.0, 4_000.0]}}
+    assert history.figures == {"host": {"quick/copy_gbps": [4_000.0, 4_000.0]}}
 
 
 def test_a_history_needs_five_samples_and_keeps_the_newest(tmp_path: Path) -> None:
     history = History()
     for value in range(4):
-        history.add("GPU-1", {"x": float(value)})
-    assert history.baseline("GPU-1", "x") is None
-    history.add("GPU-1", {"x": 100.0})
-    assert history.baseline("GPU-1", "x") == 2.0
+        history.add("GPU-1", "deep", {"x": float(value)})
+    assert history.baseline("GPU-1", "deep", "x") is None
+    history.add("GPU-1", "deep", {"x": 100.0})
+    known = history.baseline("GPU-1", "deep", "x")
+    assert known is not None
+    assert known.usual == 2.0
+    assert history.baseline("GPU-1", "quick", "x") is None
     for _ in range(SAMPLES_MAX):
-        history.add("GPU-1", {"x": 7.0})
+        history.add("GPU-1", "deep", {"x": 7.0})
     history.write(tmp_path / "h.json")
     again = History.read(tmp_path / "h.json")
-    assert again.figures == {"GPU-1": {"x": [7.0] * SAMPLES_MAX}}
+    assert again.figures == {"GPU-1": {"deep/x": [7.0] * SAMPLES_MAX}}
     assert History.read(tmp_path / "none.json") == History()
+    (tmp_path / "old.json").write_text('{"GPU-1": {"x": [1.0], "deep/x": [2.0]}}')
+    assert History.read(tmp_path / "old.json").figures == {"GPU-1": {"deep/x": [2.0]}}
     (tmp_path / "bad.json").write_text("[1]")
     with pytest.raises(ValueError, match="holds no history"):
         History.read(tmp_path / "bad.json")

@@ -127,6 +127,17 @@ def test_products_that_are_right_but_late_do_not_pass() -> None:
     assert judged(2.15)[1] is not None
 
 
+@pytest.mark.parametrize("round_number", [0, 1, 2, 3])
+def test_a_tile_that_is_not_written_is_not_taken_for_the_product_before(round_number: int) -> None:
+    fault = Fault(kind="stale", row=70, col=70, round=round_number)
+    # Room for one product: each round's stands where the one before stood.
+    setting = Setting(backend=BACKEND, seed=7, faults=[fault], memory_bytes_max=200_000)
+    said = check(PROBE, setting, Size(("bf16",), {"float": SHAPE}, rounds=4))
+    assert (said.verdict, said.evidence["rounds_wrong"]) == ("fail", 1), said
+    assert (said.evidence["row"], said.evidence["col"]) == (64, 64)
+    assert (said.evidence["rows_wrong"], said.evidence["elements_wrong"]) == (64, 64)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "row=1", "row=1,col=2", "row=x,col=1,bit=2", "row=-1,col=1,bit=2", "row=1,col=2,bit=3,often"],

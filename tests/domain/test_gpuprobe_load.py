@@ -48,6 +48,22 @@ def test_a_product_that_differs_from_the_first_fails_a_soak(name: str) -> None:
     assert (said.verdict, said.evidence["differing"]) == ("fail", 1)
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("round_number", [0, 1])
+def test_a_tile_that_a_loaded_device_does_not_write_is_not_taken_for_the_product_before(
+    name: str, round_number: int
+) -> None:
+    stale = {"kind": "stale", "row": 70, "col": 3, "round": round_number}
+    soak = Size(0.05, 0.0, SHAPE)
+    said = checked(soak_check.PROBE, soak, Fault(probe="soak", **stale), name=name)  # type: ignore[arg-type]
+    assert (said.verdict, said.evidence["differing"]) == ("fail", 1)
+    waves = pulse_check.Size((1.0,), 0.05, SHAPE)
+    said = checked(pulse_check.PROBE, waves, Fault(probe="pulse", **stale), name=name)  # type: ignore[arg-type]
+    assert (said.verdict, said.evidence["bursts_wrong"]) == ("fail", 1)
+    # The next product of the burst is right, and stands where the wrong one did: its rows alone are known.
+    assert said.evidence["row"] == 64
+
+
 def judged(soaked: Soaked, size: Size = LONG, limit_w: float | None = 700.0, why: str = "") -> Finding:
     return judge(Setting(backend=Gpu(), seed=1), size, soaked, limit_w, why)
 

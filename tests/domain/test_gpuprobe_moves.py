@@ -221,8 +221,8 @@ def test_a_card_that_is_slow_only_at_first_is_given_time_and_no_more_than_it_nee
 
 
 def test_a_card_is_held_to_its_own_past_and_a_model_nobody_knows_to_that_alone() -> None:
-    history = History({"GPU-1": {"copy_gbps": [1_000.0] * 5}})
-    for gbps, verdict in ((990.0, "pass"), (940.0, "warn"), (890.0, "fail")):
+    history = History({"GPU-1": {"quick/copy_gbps": [1_000.0] * 5}})
+    for gbps, verdict in ((990.0, "pass"), (940.0, "warn"), (760.0, "warn"), (740.0, "fail")):
         judged = speed(Card("NVIDIA Z1", gbps), history=History(dict(history.figures)))
         assert (judged.verdict, judged.evidence["baseline"]) == (verdict, 1_000.0)
         assert "its own past only" in str(judged.evidence["floor_from"])

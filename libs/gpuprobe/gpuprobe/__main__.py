@@ -7,11 +7,13 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gpuprobe.levels import Wish
+    from gpuprobe.verdict import Check, Verdict
 
 EXIT = {"pass": 0, "warn": 0, "fail": 1, "inconclusive": 3}
 """Exit status by the worst verdict; 2 is a command line that is not understood."""
@@ -34,15 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
     devices = options.device or [0]
     wish = _wish(parser, options, devices)
     seed = secrets.randbits(SEED_BITS) if options.seed is None else options.seed
+    stop = _stopping(options, heeds_signals=arguments is None)
     if options.deadline is None:
-        stopping: list[int] = []
-        parent = os.getppid()
-        if arguments is None:
-            signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
-
-        def stop() -> bool:
-            return bool(stopping) or (options.with_parent and os.getppid() != parent)
-
         checks = levels.run(devices, seed=seed, wish=wish, stop=stop)
         if options.history:
             try:
@@ -52,28 +47,53 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"--history: {options.history} was not written: {fault}", file=sys.stderr)
     else:
         own = list(sys.argv[1:] if arguments is None else arguments)
-        checks = worker.run(worker.undeadlined(own), devices, options.deadline)
+        checks = worker.run(worker.undeadlined(own), devices, options.deadline, stop)
     verdict = worst(checks)
+    _tell(options, checks, verdict, began)
+    return EXIT[verdict]
+
+
+def _stopping(options: argparse.Namespace, *, heeds_signals: bool) -> Callable[[], bool]:
+    """Return what tells whether the check is to end: it was told to, or whoever began it is gone."""
+    from gpuprobe.worker import end_with  # noqa: PLC0415 - after the variables are set
+
+    told: list[int] = []
+    if heeds_signals:
+        # The child of a deadline stands in a session of its own: no terminal's interrupt reaches it.
+        for asked in (signal.SIGTERM, *([] if options.deadline is None else [signal.SIGINT])):
+            signal.signal(asked, lambda number, _: told.append(number))
+    if options.with_parent:
+        end_with(options.with_parent)
+    parent = os.getppid()
+    return lambda: bool(told) or (options.with_parent is not None and os.getppid() != parent)
+
+
+def _tell(options: argparse.Namespace, checks: "list[Check]", verdict: "Verdict", began: float) -> None:
+    """Print the checks, for a program or for people."""
     if options.json:
         took_ms = round((time.perf_counter() - began) * 1_000)
         told = {"level": options.level, "verdict": verdict, "took_ms": took_ms}
         print(json.dumps(told | {"checks": [c.as_json() for c in checks]}))
-    else:
-        for check in checks:
-            print(
-                f"device {check.device}  {check.name}  {check.verdict}  {check.backend}  {check.took_ms} ms"
-            )
-            print(f"  {check.detail}")
-            if check.action:
-                print(f"  to do: {check.action}")
-    return EXIT[verdict]
+        return
+    for check in checks:
+        print(
+            f"device {check.device}  {check.name}  {check.verdict}  {check.backend}  {check.took_ms} ms"
+        )
+        print(f"  {check.detail}")
+        if check.action:
+            print(f"  to do: {check.action}")
 
 
 def _parser() -> argparse.ArgumentParser:
     from gpuprobe.levels import LEVELS  # noqa: PLC0415 - after the variables are set
     from gpuprobe.probes import BY_NAME  # noqa: PLC0415 - same
 
-    parser = argparse.ArgumentParser(prog="python -m gpuprobe", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m gpuprobe",
+        description=__doc__,
+        # The child of a deadline is given the other arguments as they are: each by its whole name.
+        allow_abbrev=False,
+    )
     add = parser.add_argument
     add("--level", choices=LEVELS, default="quick")
     add("--device", type=int, action="append", metavar="INDEX", help="default: 0")
@@ -82,7 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--part", default="1/1", metavar="I/N", help="one of N parts of the level")
     add("--budget", type=float, metavar="SECONDS", help="begin no check after so long")
     add("--deadline", type=float, metavar="SECONDS", help="in a child, which is ended after so long")
-    add("--with-parent", action="store_true", help="end once the process that started it is gone")
+    add(
+        "--with-parent",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="PID",
+        help="end once the process that started it is gone; killed at once where that is PID",
+    )
     add("--memory", type=int, metavar="MIB", help="take no more of the device's memory")
     add("--history", type=Path, metavar="FILE", help="the cards' own baselines; read and added to")
     add("--seed", type=int, help="choose operands and patterns; default: drawn")

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gpuprobe.presence import nvidia
 from gpuprobe.verdict import BackendName
 
 THREADS = 256
@@ -108,7 +109,9 @@ class Backend(Protocol):
 def pick(device: int, wish: str = "auto") -> Backend:
     """Return the backend wished for: ``numpy``, ``host``, ``cupy``, or (``auto``) a GPU where there is any.
 
-    Raises ``NoDevice`` where what is wished for cannot be had, or this GPU is not one of those there are.
+    Only where there is nothing of NVIDIA's does ``auto`` mean the references: a GPU whose driver is
+    broken is not well because NumPy is. Raises ``NoDevice`` where what is wished for cannot be had, or
+    this GPU is not one of those there are.
     """
     from gpuprobe.on_cuda import CudaBackend  # noqa: PLC0415 - each backend knows this module
     from gpuprobe.on_host import HostBackend  # noqa: PLC0415 - same
@@ -120,7 +123,10 @@ def pick(device: int, wish: str = "auto") -> Backend:
         return HostBackend(device)
     try:
         return CudaBackend.open(device)
-    except NoGpu:
+    except NoGpu as fault:
         if wish == "cupy":
             raise
+        here = nvidia()
+        if here is not None:
+            raise NoGpu(f"{here}, but {fault}") from fault
         return NumpyBackend(device)

@@ -1,30 +1,21 @@
 """Counters of a card before and after a run: a result that is right does not excuse one that moved.
 
 ECC repairs single flips before any check sees them, and links repeat what they lost: the counters
-are the only trace.
+are the only trace. What a card says at the beginning counts too where it stays until somebody acts:
+rows of memory that wait for a reset, or could not be replaced.
 """
 
 import time
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpuprobe.backend import Backend
-from gpuprobe.nvml import NoSensors, Nvml
-from gpuprobe.verdict import REPLACE, WATCH, Check, Evidence, Finding, Verdict
+from gpuprobe.moved import Moved, judge
+from gpuprobe.nvml import HARD_REASONS, NoSensors, Nvml
+from gpuprobe.verdict import Check
 
-RESET = "drain the device and reset it, then check it at the level standard twice"
-NAMED_MAX = 16
-
-PCIE_REPLAYS_MAX = 8
-"""A link may repeat so many packets in one run."""
-
-HELD_MAX_MS = 100
-"""A clock may be held down so many milliseconds in one run before it is worth a word."""
-
-APPLICATION_XIDS = frozenset(
-    {8, 11, 13, 25, 31, 32, 39, 40, 41, 43, 45, 69, 70, 71, 72, 75, 76, 77, 80}
-)
-"""A check that was stopped in the middle can cause these itself; all others are the card's."""
+STANDING = ("rows_pending", "rows_failed")
+LOOKS_MAX = 64
+AGAIN_S = 0.01
 
 
 class Counting(Protocol):
@@ -41,6 +32,12 @@ class Counting(Protocol):
 
     def recovery(self) -> str | None:
         """Return what the driver wants done to the card."""
+
+    def reasons(self) -> int | None:
+        """Return why the clock is held down now, as the driver's bits."""
+
+    def power_limits_w(self) -> tuple[float, float] | None:
+        """Return what the card may draw, and what it was made to draw."""
 
 
 class Mute:
@@ -62,14 +59,13 @@ class Mute:
         """Return no wish."""
         return None
 
+    def reasons(self) -> int | None:
+        """Return no reason."""
+        return None
 
-@dataclass(frozen=True)
-class Moved:
-    """Counters that moved during a run, and XIDs that came."""
-
-    by: dict[str, int]
-    xids: list[int] = field(default_factory=list)
-    recovery: str | None = None
+    def power_limits_w(self) -> tuple[float, float] | None:
+        """Return no limit."""
+        return None
 
 
 class Watch:
@@ -80,6 +76,8 @@ class Watch:
         self._card = card
         self._listening = card.listen()
         self._before = card.counters()
+        self._hard: list[int] = []
+        self.look()
         self._took_ms = (time.perf_counter() - began) * 1_000
 
     @property
@@ -92,6 +90,18 @@ class Watch:
         """Whether XIDs are kept."""
         return self._listening
 
+    def look(self) -> None:
+        """Remember whether the hardware itself holds the clock down now: right after a check, some of it shows.
+
+        A driver may tell of it for a moment while the clock changes: what is gone at a second look is none.
+        """
+        hard = (self._card.reasons() or 0) & HARD_REASONS
+        if hard:
+            time.sleep(AGAIN_S)
+            hard &= self._card.reasons() or 0
+        if hard and len(self._hard) < LOOKS_MAX:
+            self._hard.append(hard)
+
     def moved(self) -> Moved:
         """Return what moved since the beginning."""
         after = self._card.counters()
@@ -101,7 +111,15 @@ class Watch:
             if name in after and after[name] != was
         }
         recovery = self._card.recovery()
-        return Moved(by, self._card.heard(), None if recovery == "none" else recovery)
+        return Moved(
+            by,
+            self._card.heard(),
+            None if recovery == "none" else recovery,
+            unread=tuple(name for name in self._before if name not in after),
+            stood={name: n for name in STANDING if (n := self._before.get(name, 0))},
+            hard=tuple(self._hard),
+            limits_w=self._card.power_limits_w() if "held_power_us" in by else None,
+        )
 
     def check(self, device: int) -> Check:
         """Return the check ``counters`` of what ran meanwhile; the time is that of the counting alone."""
@@ -119,28 +137,6 @@ class Watch:
         )
 
 
-def judge(moved: Moved, counted: int, *, listening: bool = True) -> Finding:
-    """Return the verdict on counters that moved; none at all is ``inconclusive``."""
-    evidence: Evidence = {"counters": counted, "xids_watched": int(listening)}
-    for name, by in sorted(moved.by.items())[:NAMED_MAX]:
-        evidence[name] = by
-    if moved.xids:
-        evidence["xids"] = moved.xids[:NAMED_MAX]
-    if moved.recovery:
-        evidence["recovery"] = moved.recovery
-    if counted == 0:
-        action = "let the check read NVML's counters, then check again"
-        return Finding(
-            verdict="inconclusive", detail="no counter can be read", action=action, evidence=evidence
-        )
-    for said in (_hard(moved), _repaired(moved.by)):
-        if said is not None:
-            verdict, why, action = said
-            return Finding(verdict=verdict, detail=why, action=action, evidence=evidence)
-    detail = f"none of {counted} counters moved that should not"
-    return Finding(verdict="pass", detail=detail, evidence=evidence)
-
-
 def begin(backend: Backend) -> Watch | None:
     """Return a watch over a GPU's counters; ``None`` on the host, which has none."""
     if backend.name != "cupy":
@@ -149,35 +145,3 @@ def begin(backend: Backend) -> Watch | None:
         return Watch(Nvml.open(backend.traits.uuid))
     except NoSensors:
         return Watch(Mute())
-
-
-def _hard(moved: Moved) -> tuple[Verdict, str, str] | None:
-    """Return what no sound card does: the verdict, why, and what to do."""
-    by = moved.by
-    xids = sorted(set(moved.xids) - APPLICATION_XIDS)
-    lost = sorted(name for name in by if name.startswith("ecc_uncorrected"))
-    broken = sorted(name for name in by if name.startswith("nvlink") and name.endswith("_recovery"))
-    said: tuple[tuple[object, str, str], ...] = (
-        (by.get("rows_failed"), "a row of memory could not be replaced", REPLACE),
-        (xids, f"the driver told XID {xids[:1]} during the run", RESET),
-        (moved.recovery, f"the driver wants the device recovered: {moved.recovery}", RESET),
-        (lost, f"errors came that ECC could not repair ({lost[:1]})", RESET),
-        (by.get("rows_uncorrected"), "a row of memory was given up", RESET),
-        (by.get("rows_pending"), "a row of memory is to be replaced at the next reset", RESET),
-        (broken, f"an NVLink lost its training ({broken[:1]})", RESET),
-    )
-    return next((("fail", why, action) for is_so, why, action in said if is_so), None)
-
-
-def _repaired(by: dict[str, int]) -> tuple[Verdict, str, str] | None:
-    """Return what a sound card seldom does."""
-    noisy = sorted(
-        name for name in by if name.startswith(("nvlink", "ecc_corrected", "rows_corrected"))
-    )
-    replays, held_ms = by.get("pcie_replay", 0), by.get("held_thermal_us", 0) // 1_000
-    said: tuple[tuple[object, str], ...] = (
-        (noisy, f"errors came that were repaired ({noisy[:1]})"),
-        (replays > PCIE_REPLAYS_MAX, f"{replays} packets were repeated on PCIe"),
-        (held_ms > HELD_MAX_MS, f"the clock was held down {held_ms} ms for heat"),
-    )
-    return next((("warn", why, WATCH) for is_so, why in said if is_so), None)

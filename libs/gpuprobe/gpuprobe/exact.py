@@ -156,6 +156,10 @@ class Exact:
         out = self.products[slot]
         product.multiply(self.backend, self.kind, self.shape, left=self.left, right=self.right, out=out)
 
+    def spoil(self, slot: int = 0) -> None:
+        """Begin to overwrite the product in a slot, so that one that is not made again is wrong."""
+        product.spoil(self.backend, self.products[slot])
+
     def begin_verifying(self) -> None:
         """Forget what was verified before, in all slots."""
         for array in (self._sums, self._odd, self._digest, self._digest_xor):

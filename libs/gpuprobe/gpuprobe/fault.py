@@ -7,9 +7,9 @@ import numpy as np
 
 BITS_MAX = 32
 EXAMPLE = "row=17,col=3,bit=5[,device=0][,persistent], or PROBE:KIND and what it takes"
-KINDS = ("flip", "stick", "alias", "drop", "operand", "slow", "perturb")
+KINDS = ("flip", "stick", "alias", "drop", "operand", "slow", "perturb", "stale")
 """What can be done: flip bits of a result; hold bits; a dead address line; a multiplication or a
-launch left out; an operand changed after its checksum; a slower run; one multiprocessor's own error."""
+launch left out; an operand changed after its checksum; a slower run; one multiprocessor's own error; a tile of a product that is not written."""
 
 _NUMBERS = (
     "device",

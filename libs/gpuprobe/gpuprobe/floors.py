@@ -2,6 +2,9 @@
 
 A figure measured on such a card is trusted closely; one worked out from a maker's sheet is given
 more room. A model that is not known has only its own past, and the evidence says so.
+
+A card that falls short of its own past alone warns; it fails where it is below its model's floor, or
+a quarter and more below what it usually measured at the same level.
 """
 
 import re
@@ -10,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from gpuprobe.history import BELOW_BASELINE
+from gpuprobe.history import Baseline
 from gpuprobe.probe import Setting
 from gpuprobe.verdict import REPLACE, WATCH, Evidence, Verdict
 
-FAR_BELOW_BASELINE = 2 * BELOW_BASELINE
 COPY_OF_SHEET = 0.88
 """Copies reach about this part of a sheet's memory bandwidth (0.90 measured on an H200)."""
 
@@ -191,8 +193,8 @@ def fastest(took_ms: Sequence[float], in_a_row: int) -> float:
 
 def aim(setting: Setting, name: str, figure: Figure | None) -> float:
     """Return from where on a figure passes, infinite where nothing is known that it could be held to."""
-    baseline = setting.history.baseline(setting.backend.traits.uuid, name)
-    known = [baseline * (1 - BELOW_BASELINE)] if baseline is not None else []
+    baseline = _baseline(setting, name)
+    known = [baseline.short_below] if baseline is not None else []
     known += [figure.warn_below] if figure is not None else []
     return max(known, default=float("inf"))
 
@@ -200,11 +202,13 @@ def aim(setting: Setting, name: str, figure: Figure | None) -> float:
 def judge(setting: Setting, name: str, value: float, figure: Figure | None) -> Judgement:
     """Return how ``value`` of the figure ``name`` stands against its model's floor and its own past.
 
+    Its own past is what this card measured at this level before. Falling short of that alone warns,
+    as clocks, heat and limits differ from day to day; far below it, it fails (``history.Baseline``).
     On the host nothing is judged: how fast the references are says nothing.
     """
     if setting.backend.name != "cupy":
         return Judgement("pass", "not judged on the host", {})
-    baseline = setting.history.baseline(setting.backend.traits.uuid, name)
+    baseline = _baseline(setting, name)
     evidence: Evidence = {"value": round(value, 3)}
     against: list[tuple[float, Verdict, str]] = []
     if figure is not None:
@@ -216,17 +220,25 @@ def judge(setting: Setting, name: str, value: float, figure: Figure | None) -> J
     else:
         evidence["floor_from"] = f"none for {setting.backend.traits.model}: its own past only"
     if baseline is not None:
-        evidence["baseline"] = round(baseline, 3)
+        evidence["baseline"] = round(baseline.usual, 3)
         own: tuple[tuple[float, Verdict], ...] = (
-            (FAR_BELOW_BASELINE, "fail"),
-            (BELOW_BASELINE, "warn"),
+            (baseline.far_below, "fail"),
+            (baseline.short_below, "warn"),
         )
         against += [
-            (baseline * (1 - part), verdict, f"{part:.0%} or more below its own {baseline:.4g}")
-            for part, verdict in own
+            (
+                floor,
+                verdict,
+                f"{1 - floor / baseline.usual:.0%} or more below its own {baseline.usual:.4g}",
+            )
+            for floor, verdict in own
         ]
     for worst in ("fail", "warn"):
         for floor, verdict, words in against:
             if verdict == worst and not value >= floor:
                 return Judgement(verdict, words, evidence)
     return Judgement("pass", "as fast as it should be" if against else "no floor is known", evidence)
+
+
+def _baseline(setting: Setting, name: str) -> Baseline | None:
+    return setting.history.baseline(setting.backend.traits.uuid, setting.level, name)

@@ -91,11 +91,13 @@ def _kept(setting: Setting, kind: Kind, shape: Shape, rounds: int) -> int:
 
 
 def fitting(setting: Setting, kind: Kind, shape: Shape) -> Shape:
-    """Return ``shape`` with as few rows as keep one product within a slice on this device."""
+    """Return ``shape`` with as few rows as keep one product within a slice on this device. Raises ``NoRoom``."""
     backend = setting.backend
     if backend.name != "cupy":
         return shape
-    trial = Exact(backend, kind, Shape(min(shape.rows, 8 * STRIPE), shape.inner, shape.cols), 0)
+    few = Shape(min(shape.rows, 8 * STRIPE), shape.inner, shape.cols)
+    setting.room(sum(bytes_needed(kind, few)), sum(bytes_needed(kind, few)))
+    trial = Exact(backend, kind, few, 0)
     trial.multiply()
     ms = min(backend.timed(trial.multiply) for _ in range(2))
     fits = int(trial.shape.rows * SLICE_MS * SLICE_AIM / max(ms, 1e-3))
@@ -138,11 +140,14 @@ def _rounds(setting: Setting, exact: Exact, seen: Seen, rounds: int) -> None:
 
         def several(first: int = first, count: int = count) -> None:
             for slot in range(count):
-                struck.before(first + slot)
+                struck.before(first + slot, slot)
                 exact.multiply(slot)
                 struck.after(first + slot, slot)
                 exact.verify(slot)
 
+        # Between two slices, where nothing is timed: a part that is not written shows then.
+        for slot in range(count):
+            exact.spoil(slot)
         exact.begin_verifying()
         ms = setting.backend.timed(several)
         seen.longest_ms = max(seen.longest_ms, ms)

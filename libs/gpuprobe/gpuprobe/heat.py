@@ -1,7 +1,8 @@
 """Products of nearly normal numbers: most bits toggle, and so a card draws all that it may.
 
 What they come to is not known beforehand. Each must come to the same as the first, and the first
-agree with NumPy's float64 within what rounding explains, at some elements.
+agree with NumPy's float64 within what rounding explains, at some elements. By turns it is A·Bᵀ and
+B·Aᵀ: the same operands and the same work, but whatever a product leaves unwritten then holds another's.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from gpuprobe import operands, product
 from gpuprobe.backend import Backend
+from gpuprobe.exact import Shape
 from gpuprobe.operands import mix32
 from gpuprobe.product import Kind, Shaped
 
@@ -41,11 +43,16 @@ class Heat:
         """How many multiplications and additions one product takes."""
         return 2 * self.shape.rows * self.shape.inner * self.shape.cols
 
-    def multiply(self) -> None:
-        """Begin the product."""
-        product.multiply(
-            self.backend, self.kind, self.shape, left=self.left, right=self.right, out=self.out
-        )
+    def multiply(self, *, turned: bool = False) -> None:
+        """Begin the product, or (``turned``) that of the operands the other way round."""
+        shape, left, right = self._sides(turned=turned)
+        product.multiply(self.backend, self.kind, shape, left=left, right=right, out=self.out)
+
+    def _sides(self, *, turned: bool) -> tuple[Shaped, Any, Any]:
+        if not turned:
+            return self.shape, self.left, self.right
+        shape = Shape(self.shape.cols, self.shape.inner, self.shape.rows)
+        return shape, self.right, self.left
 
     def begin_digest(self) -> None:
         """Begin the pass over the product."""
@@ -58,13 +65,14 @@ class Heat:
         """Return what the pass came to."""
         return int(self.backend.fetch(self._sum)[0]), int(self.backend.fetch(self._xor)[0])
 
-    def strays(self) -> int:
+    def strays(self, *, turned: bool = False) -> int:
         """Return how many of some elements are further from NumPy's float64 than rounding explains."""
-        shape, fetch = self.shape, self.backend.fetch
+        fetch = self.backend.fetch
+        shape, one, other = self._sides(turned=turned)
         rows = [(number * shape.rows) // PLACES for number in range(PLACES)]
         cols = [(number * shape.cols) // PLACES for number in range(PLACES)]
-        left = self._lines(self.left, rows)
-        right = self._lines(self.right, cols)
+        left = self._lines(one, rows)
+        right = self._lines(other, cols)
         room = (np.abs(left) @ np.abs(right).T) * ROUNDING
         found = np.stack(
             [fetch(self.out[row * shape.cols : (row + 1) * shape.cols])[cols] for row in rows]

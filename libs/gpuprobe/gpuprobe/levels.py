@@ -69,6 +69,8 @@ def run(
                 checks.append(_unrun(probe.name, device, why, LATER, backend.name))
             else:
                 checks.append(check(probe, setting, size))
+                if watch is not None:
+                    watch.look()
         if watch is not None:
             checks.append(watch.check(device))
     return checks

@@ -37,7 +37,8 @@ class Tally:
     injected: int = 0
     changed: int = 0
     detected: int = 0
-    located: int = 0
+    located: int | None = 0
+    """Named at the right place; ``None`` where the fault has none."""
     self_compared: int | None = None
     """Found by comparing the device with itself; ``None`` where nobody does that."""
     watched: int | None = None
@@ -49,9 +50,11 @@ class Tally:
         return self.detected / self.changed if self.changed else 0.0
 
     @property
-    def location(self) -> float:
-        """The part of the found faults whose place was named rightly."""
-        return self.located / self.detected if self.detected else 1.0
+    def location(self) -> float | None:
+        """The part of the found faults whose place was named rightly; ``None`` where there is none to name."""
+        if self.located is None:
+            return None
+        return self.located / self.detected if self.detected else 0.0
 
 
 def one_bit(chance: np.random.Generator, exact: Exact, _: Any) -> list[Fault]:
@@ -104,6 +107,12 @@ def dropped_term(chance: np.random.Generator, exact: Exact, _: Any) -> list[Faul
     return [Fault(kind="drop", row=row, col=col, inner=inner, persistent=True)]
 
 
+def tile_left_out(chance: np.random.Generator, exact: Exact, _: Any) -> list[Fault]:
+    """Return a tile of one product that is not written, and so keeps what stood there before."""
+    row, col = int(chance.integers(exact.shape.rows)), int(chance.integers(exact.shape.cols))
+    return [Fault(kind="stale", row=row, col=col)]
+
+
 def left_operand(chance: np.random.Generator, exact: Exact, _: Any) -> list[Fault]:
     """Return a bit of A that changed in memory."""
     return [_operand(chance, exact, 0)]
@@ -122,6 +131,7 @@ MODELS: dict[str, Make] = {
     "lane-strided bits, persistent": lanes_always,
     "cancelling pair, persistent": cancelling_pair,
     "term left out, persistent": dropped_term,
+    "tile not written": tile_left_out,
     "bit of A in memory, persistent": left_operand,
     "bit of B in memory, persistent": right_operand,
 }
@@ -160,6 +170,7 @@ def _tally(exact: Exact, sound: Any, name: str, *, count: int, seed: int) -> Tal
         chance = np.random.default_rng((seed, number, *name.encode()))
         faults = MODELS[name](chance, exact, sound)
         struck = Struck(exact, faults)
+        exact.spoil()
         struck.before(0)
         exact.multiply()
         struck.after(0, 0)
@@ -177,16 +188,23 @@ def _count(tally: Tally, struck: Struck, look: Look, sound: Any) -> None:
     if not off.any():
         return
     tally.changed += 1
-    tally.watched = (tally.watched or 0) + int(not np.isfinite(found[off].view(np.float32)).all())
-    if not all(fault.persistent for fault in faults):
-        # What is there every time is there in the first product too: they agree.
-        with np.errstate(all="ignore"):
-            apart = np.abs(found[off].view(np.float32) - sound[off].view(np.float32))
-        tally.self_compared = (tally.self_compared or 0) + int((apart > SELF_TOLERANCE).any())
+    # What is not written holds the right product of before, where nobody spoils it: others see nothing.
+    if faults[0].kind != "stale":
+        _others(tally, found[off], sound[off], lasts=all(fault.persistent for fault in faults))
     if look.right:
         return
     tally.detected += 1
-    tally.located += _located(exact, faults, look, off, found ^ sound)
+    tally.located = (tally.located or 0) + _located(exact, faults, look, off, found ^ sound)
+
+
+def _others(tally: Tally, found: Any, sound: Any, *, lasts: bool) -> None:
+    """Count what watching for no number, and comparing the device with itself, would have seen."""
+    tally.watched = (tally.watched or 0) + int(not np.isfinite(found.view(np.float32)).all())
+    # What is there every time is there in the first product too: they agree.
+    if not lasts:
+        with np.errstate(all="ignore"):
+            apart = np.abs(found.view(np.float32) - sound.view(np.float32))
+        tally.self_compared = (tally.self_compared or 0) + int((apart > SELF_TOLERANCE).any())
 
 
 def _located(exact: Exact, faults: Sequence[Fault], look: Look, off: Any, flipped: Any) -> bool:

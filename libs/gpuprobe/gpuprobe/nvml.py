@@ -24,10 +24,16 @@ REASONS = {
 """Why a clock is held down, by the driver's bit; what is no sign of trouble is left out."""
 
 HARD_REASONS = 0x8 | 0x40 | 0x80
+HARD_CAUSES = 0x40 | 0x80
+"""Why the hardware slows down: heat, or the power brake. Without one of these it may be the clock that changes."""
+
 SOFT_THERMAL = 0x20
 
 RECOVERY_ACTIONS = ("none", "reset", "reboot", "drain_peers", "drain_and_reset")
 _RECOVERY_FIELD = 230
+_SLOWDOWN_FIELDS = {"hard_thermal": 270, "power_brake": 271}
+"""How long the hardware itself held the clock down, in nanoseconds; older drivers do not count it."""
+
 _XID = 8
 _UNCORRECTED, _VOLATILE = 1, 0
 _LOCATIONS = {
@@ -111,6 +117,12 @@ class Nvml:
         limit = self._ask("nvmlDeviceGetEnforcedPowerLimit")
         return None if limit is None else limit / 1_000
 
+    def power_limits_w(self) -> tuple[float, float] | None:
+        """Return what the card may draw and what it was made to draw; ``None`` unless it says both."""
+        limit = self.power_limit_w()
+        default = self._ask("nvmlDeviceGetPowerManagementDefaultLimit")
+        return None if limit is None or default is None else (limit, default / 1_000)
+
     def link(self) -> dict[str, int]:
         """Return generation and width of the PCIe link, now and at most."""
         asked = {
@@ -188,6 +200,11 @@ class Nvml:
             held = self._ask("nvmlDeviceGetViolationStatus", number)
             if held is not None:
                 yield f"held_{name}_us", int(held.violationTime) // 1_000
+        for name, field in _SLOWDOWN_FIELDS.items():
+            with contextlib.suppress(Exception):
+                value = self._library.nvmlDeviceGetFieldValues(self._handle, [field])[0]
+                if value.nvmlReturn == 0:
+                    yield f"held_{name}_us", int(value.value.ullVal) // 1_000
 
     def _one(self, name: str, function: str, *arguments: Any) -> Iterator[tuple[str, int]]:
         value = self._ask(function, *arguments)

@@ -21,6 +21,9 @@ from gpuprobe.wrongs import Log, set_bits
 
 SLICE_BYTES = 64 * 2**20
 RESEAT = "cordon the node; reseat the card or move it to another slot, then check again"
+LEAST_BYTES = 16 * 2**20
+"""Less is sent too quickly for its speed to say much of the link."""
+
 SAMPLED_WORDS = 4_096
 IN_A_ROW = 3
 
@@ -39,9 +42,13 @@ class Size:
 
 
 def run(setting: Setting, size: Size) -> Finding:
-    """Return whether data survives the link, and how fast it is."""
+    """Return whether data survives the link, and how fast it is.
+
+    Two buffers stand on the device, as large as there is room for. Raises ``NoRoom``.
+    """
     backend = setting.backend
-    words = size.bytes // 4
+    room = setting.room(2 * size.bytes, 2 * min(size.bytes, LEAST_BYTES)) // 2
+    words = room // GRAIN_BYTES * GRAIN_BYTES // 4
     sent: Any = backend.empty(words, np.uint32)
     back: Any = backend.empty(words, np.uint32)
     host = backend.pinned(words, np.uint32)

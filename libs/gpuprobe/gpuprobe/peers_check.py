@@ -4,7 +4,7 @@ Not verified on hardware yet: no server with several GPUs was at hand. It is lef
 one GPU only.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,6 +24,8 @@ PRETENDED = 3
 """Devices that the host stands for."""
 
 ADDED_WORDS = 2**20
+LEAST_BYTES = 64 * 2**20
+"""Less is copied too quickly for its speed to say much of a link."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def run(setting: Setting, size: Size) -> Finding:
 
 
 def run_over(setting: Setting, size: Size, fabric: Fabric) -> Finding:
-    """Go each way between this device and the others, then add up over all."""
+    """Go each way between this device and the others, then add up over all.
+
+    Each device has one copy at a time, as large as all of them have room for. Raises ``NoRoom``.
+    """
+    size = replace(size, words=_fitting(setting, size, fabric))
     passed = Passed(setting, size, fabric)
     ours = setting.backend.device
     for other in range(len(fabric.backends)):
@@ -82,6 +88,16 @@ def run_over(setting: Setting, size: Size, fabric: Fabric) -> Finding:
     if ours == 0:
         _add(passed)
     return _judge(passed)
+
+
+def _fitting(setting: Setting, size: Size, fabric: Fabric) -> int:
+    """Return how many words every device has room for."""
+    wanted, room = size.words * 4, size.words * 4
+    for backend in fabric.backends:
+        with backend.here():
+            there = replace(setting, backend=backend)
+            room = min(room, there.room(wanted, min(wanted, LEAST_BYTES)))
+    return room // (WORDS * 4) * WORDS
 
 
 def _fabric(setting: Setting) -> Fabric:
@@ -126,7 +142,8 @@ def _pass(passed: Passed, way: tuple[int, int], number: int) -> None:
 def _add(passed: Passed) -> None:
     """Add up words over all devices: integers, so that the order does not count."""
     setting, fabric = passed.setting, passed.fabric
-    index = np.arange(ADDED_WORDS, dtype=np.uint32)
+    # A device has its part and the sum: together no more than one copy was.
+    index = np.arange(min(ADDED_WORDS, passed.size.words // 2), dtype=np.uint32)
     parts = [mix32(index ^ np.uint32(key(setting.seed, d))) for d in range(len(fabric.backends))]
     there = []
     for backend, part in zip(fabric.backends, parts, strict=True):

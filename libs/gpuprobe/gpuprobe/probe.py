@@ -214,7 +214,7 @@ def check(probe: Probe, setting: Setting, size: Any) -> Check:
     for name, value in finding.measured.items():
         evidence.setdefault(name, round(value, 4))
     if finding.verdict == "pass" and finding.measured and not struck:
-        setting.history.add(setting.backend.traits.uuid, finding.measured)
+        setting.history.add(setting.backend.traits.uuid, setting.level, finding.measured)
     return Check(
         name=probe.name,
         device=setting.backend.device,

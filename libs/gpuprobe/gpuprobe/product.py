@@ -63,6 +63,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
+SPOILT = 0xFFFFFFFF
+"""What a spoilt product is full of: no number where numbers are, and -1 where integers are."""
+
+
 class Shaped(Protocol):
     """Rows and columns of a product, and how many terms each of its elements sums."""
 
@@ -94,6 +98,12 @@ def multiply(backend: Backend, kind: Kind, shape: Shaped, *, left: Any, right: A
         b = operands.decoded(kind.name, right).reshape(shape.cols, shape.inner)
         with np.errstate(all="ignore"):  # an operand that was corrupted may be anything
             out.reshape(shape.rows, shape.cols)[:] = a @ b.T
+
+
+def spoil(backend: Backend, out: Any) -> None:
+    """Begin to overwrite a product: what the next one leaves out is wrong then, not what was right before."""
+    words = out.view(np.uint32)
+    backend.launch("write_words", words, len(words) // 4, SPOILT)
 
 
 def _by_cublas(backend: Backend, kind: Kind, shape: Shaped, *, left: Any, right: Any, out: Any) -> None:

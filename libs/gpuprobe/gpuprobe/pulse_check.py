@@ -66,6 +66,7 @@ def _each_ms(exact: Exact) -> float:
     exact.begin_verifying()
 
     def one() -> None:
+        exact.spoil()
         exact.multiply()
         exact.verify()
 
@@ -85,6 +86,8 @@ def _burst(setting: Setting, struck: Struck, pulsed: Pulsed, wave: Wave) -> None
         left -= count
         exact.begin_verifying()
         for _ in range(count):
+            exact.spoil()
+            struck.before(pulsed.products)
             exact.multiply()
             struck.after(pulsed.products, 0)
             exact.verify()

@@ -12,10 +12,9 @@ from gpuprobe.heat import Heat
 from gpuprobe.nvml import HARD_REASONS, SOFT_THERMAL, NoSensors, Nvml, Sample
 from gpuprobe.probe import SLICE_AIM, SLICE_MS, Probe, Setting
 from gpuprobe.product import KINDS, bytes_needed
-from gpuprobe.struck import flip
-from gpuprobe.verdict import AGAIN, REPLACE, WATCH, Evidence, Finding
+from gpuprobe.struck import Stale, flip
+from gpuprobe.verdict import AGAIN, COOL, REPLACE, WATCH, Evidence, Finding
 
-COOL = "cordon the node; look after its cooling and power, then check again at the level standard"
 POWER_MIN = 0.9
 """A card under full load draws this part of what it may, or something holds it back."""
 
@@ -83,10 +82,12 @@ def soak(setting: Setting, size: Size, card: Nvml | None) -> Soaked:
     heat = Heat(backend, KINDS["bf16"], size.shape, setting.seed)
     exact = Exact(backend, KINDS["bf16"], size.shape, SEEDS[setting.seed % len(SEEDS)])
     faults = setting.struck("soak")
-    heat.multiply()
-    soaked.strays = heat.strays()
-    heat.begin_digest()
-    first = heat.digest()
+    first = {}
+    for turned in (False, True):
+        heat.multiply(turned=turned)
+        soaked.strays += heat.strays(turned=turned)
+        heat.begin_digest()
+        first[turned] = heat.digest()
     began = time.monotonic()
     looked = verified = began - max(size.every_s, EXACT_EVERY_S)
     at_once = 1
@@ -94,16 +95,22 @@ def soak(setting: Setting, size: Size, card: Nvml | None) -> Soaked:
         setting.go_on()
 
         def several(at_once: int = at_once, number: int = soaked.products) -> None:
-            for _ in range(at_once):
-                heat.multiply()
-            for fault in faults:
-                if fault.strikes(number):
+            last = number + at_once - 1
+            for one in range(number, last):
+                heat.multiply(turned=one % 2 == 1)
+            due = [fault for fault in faults if fault.strikes(number)]
+            stale = [Stale(heat.out, heat.shape, fault) for fault in due if fault.kind == "stale"]
+            heat.multiply(turned=last % 2 == 1)
+            for tile in stale:
+                tile.put_back()
+            for fault in due:
+                if fault.kind != "stale":
                     flip(backend, heat.out, fault.word, fault.mask)
             heat.begin_digest()
 
         ms = backend.timed(several)
         soaked.products += at_once
-        soaked.differing += heat.digest() != first
+        soaked.differing += heat.digest() != first[soaked.products % 2 == 0]
         soaked.speeds.append((now - began, heat.operations * at_once / ms * 1e-9))
         at_once = max(1, min(8, int(at_once * SLICE_MS * SLICE_AIM / ms)))
         if card is not None and now - looked >= size.every_s and len(soaked.samples) < SAMPLES_MAX:
@@ -117,6 +124,7 @@ def soak(setting: Setting, size: Size, card: Nvml | None) -> Soaked:
 
 
 def _exact_wrong(exact: Exact) -> bool:
+    exact.spoil()
     exact.begin_verifying()
     exact.multiply()
     exact.verify()

@@ -95,6 +95,8 @@ def _named(wrongs: Wrongs, evidence: Evidence) -> Finding:
 def _l2(setting: Setting, size: Size, evidence: Evidence) -> Finding | None:
     backend = setting.backend
     vectors = int(backend.traits.l2_bytes * L2_PART) // VECTOR_BYTES
+    # A march over less would leave a part of the L2 out: there is room for it, or it is not judged.
+    setting.room(vectors * VECTOR_BYTES, vectors * VECTOR_BYTES)
     words: Any = backend.empty(vectors * pattern.WORDS, np.uint32)
     log = Log(backend)
     what = Fill("hash", (pattern.key(setting.seed, SEEN_MAX), 0))

@@ -8,8 +8,12 @@ import numpy as np
 from gpuprobe.backend import Backend
 from gpuprobe.exact import Exact
 from gpuprobe.fault import Fault, FaultUnusable
+from gpuprobe.product import Shaped
 
 WORD_BITS = 32
+TILE = 64
+"""Rows and columns of what is not written at once: a part of what a block of a product makes."""
+
 RIGHT = 1
 """The ``level`` of a fault in an operand that lies in B, column by column; 0 is A, row by row."""
 
@@ -21,11 +25,18 @@ class Struck:
         self.exact = exact
         self.faults = faults
         self._held: set[int] = set()
+        self._stale: list[Stale] = []
         for fault in faults:
             _refuse_outside(exact, fault)
 
-    def before(self, round_number: int) -> None:
-        """Change operands before a round's product, once each; a passing fault is taken back after it."""
+    def before(self, round_number: int, slot: int = 0) -> None:
+        """Change operands before a round's product, once each; a passing fault is taken back after it.
+
+        What will not be written of the product is remembered as it stands.
+        """
+        out, shape = self.exact.products[slot], self.exact.shape
+        stale = [one for one in self.faults if one.kind == "stale" and one.strikes(round_number)]
+        self._stale = [Stale(out, shape, fault) for fault in stale]
         for number, fault in enumerate(self.faults):
             strikes = fault.kind == "operand" and fault.strikes(round_number)
             if strikes != (number in self._held):
@@ -39,9 +50,25 @@ class Struck:
 
     def after(self, round_number: int, slot: int) -> None:
         """Change a round's product."""
+        for tile in self._stale:
+            tile.put_back()
         for fault in self.faults:
             if fault.strikes(round_number) and fault.kind in {"flip", "drop"}:
                 _hit_product(self.exact, fault, slot)
+
+
+class Stale:
+    """A tile of a product that is not written: what stood in it before."""
+
+    def __init__(self, out: Any, shape: Shaped, fault: Fault) -> None:
+        row, col = fault.row // TILE * TILE, fault.col // TILE * TILE
+        words = out.view(np.uint64 if out.dtype.itemsize == 8 else np.uint32)
+        self._tile = words.reshape(shape.rows, shape.cols)[row : row + TILE, col : col + TILE]
+        self._stood = self._tile.copy()
+
+    def put_back(self) -> None:
+        """Leave the tile as it was before the product was made."""
+        self._tile[:] = self._stood
 
 
 def flip(
@@ -88,9 +115,9 @@ def _refuse_outside(exact: Exact, fault: Fault) -> None:
     bits = 8 * (exact.kind.operand if fault.kind == "operand" else exact.kind.result)(0).itemsize
     last = fault.col + (fault.count - 1) * fault.stride
     inside = fault.row < shape.rows and last < shape.cols and fault.inner < shape.inner
-    if fault.kind not in {"flip", "drop", "operand"}:
+    if fault.kind not in {"flip", "drop", "operand", "stale"}:
         raise FaultUnusable(
-            f"a product cannot have the fault {fault.kind!r}; flip, drop, operand can be"
+            f"a product cannot have the fault {fault.kind!r}; flip, drop, operand, stale can be"
         )
     if not (inside and fault.count > 0 and fault.stride > 0 and 0 < fault.mask < 1 << bits):
         raise FaultUnusable(

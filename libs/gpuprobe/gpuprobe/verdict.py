@@ -15,6 +15,7 @@ REPLACE = "cordon the node; repeat the check, and replace the device where it fa
 AGAIN = "put right what the detail names, then check again"
 LATER = "check again when the device is free"
 WATCH = "repeat the check at the level standard; cordon the node where it warns again"
+COOL = "cordon the node; look after its cooling and power, then check again at the level standard"
 CORDON = "cordon the node; its driver or device hangs: restart the server, then check again"
 
 
