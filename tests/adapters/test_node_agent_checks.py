@@ -227,13 +227,13 @@ async def test_work_does_not_begin_beside_a_check_that_could_not_be_ended(
     assert await here.starts(IDS[0], "p1") is None
 
 
-async def test_a_real_gpu_in_mig_mode_is_in_service_and_says_that_it_is_not_checked(
+async def test_a_real_gpu_in_mig_mode_is_not_judged_and_says_why(
     tmp_path: Path,
 ) -> None:
     cut = Device(device_id="GPU-0", index=0, model="H200", memory_mib=1, rehearsal=False, mig=True)
     devices: Any = SimpleNamespace(rehearsal=False)
     [check] = await Probing(devices, tmp_path).check([cut], "standard")
-    assert (check.verdict, check.rehearsal) == ("warn", False)
+    assert (check.verdict, check.rehearsal) == ("inconclusive", False)
     assert "MIG mode" in check.detail
 
 

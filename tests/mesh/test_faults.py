@@ -68,6 +68,19 @@ def test_a_killed_gateway_agent_or_bus_loses_no_record(mesh: Mesh, name: str) ->
     assert_the_ledger_agrees(mesh, traffic.seen)
 
 
+def test_what_a_killed_agent_ran_serves_on_and_is_adopted(mesh: Mesh) -> None:
+    engine, before = _engine_pid(mesh, "tiny"), _replicas(mesh)
+    with Traffic(mesh.tenant) as traffic:
+        goes_on(traffic)
+        killed = mesh.kill("node-agent")
+        goes_on(traffic)
+        mesh.wait_restarted("node-agent", killed)
+        goes_on(traffic)
+    until("every endpoint serves", 30.0, lambda: _replicas(mesh) == before or None)
+    assert _engine_pid(mesh, "tiny") == engine
+    assert_the_ledger_agrees(mesh, traffic.seen)
+
+
 def test_the_door_answers_with_everything_behind_it_away(mesh: Mesh) -> None:
     behind = ["identity", "placement", "metering", "carbon-accounting", "postgres"]
     stopped = {name: mesh.kill(name, signal.SIGSTOP) for name in behind}
@@ -108,11 +121,16 @@ def _at_rest(mesh: Mesh) -> dict[str, Any] | None:
 def _standing(mesh: Mesh) -> dict[str, Any]:
     """Return each node's state and since when, and each endpoint's state and replicas."""
     nodes = mesh.operator.get("/api/v1/nodes")["items"]
+    return {node["name"]: (node["state"], node["since"]) for node in nodes} | _replicas(mesh)
+
+
+def _replicas(mesh: Mesh) -> dict[str, Any]:
+    """Return each endpoint's state, and its replicas with their nodes."""
     listed = mesh.tenant.get("/api/v1/endpoints")["items"]
     whole = [mesh.tenant.get(f"/api/v1/endpoints/{item['id']}") for item in listed]
-    replicas = {one["name"]: [(it["id"], it["node"]) for it in one["workloads"]] for one in whole}
-    return {node["name"]: (node["state"], node["since"]) for node in nodes} | {
-        one["name"]: (one["state"], replicas[one["name"]]) for one in whole
+    return {
+        one["name"]: (one["state"], [(it["id"], it["node"]) for it in one["workloads"]])
+        for one in whole
     }
 
 

@@ -77,7 +77,8 @@ class Agent:
             enrolment=settings.agent_check_enrolment,
             every_s=settings.agent_check_every_s,
         )
-        self.faults = Faults(self.devices, self.health, settings.agent_kernel_log)
+        log, folder = settings.agent_kernel_log, settings.agent_data_dir
+        self.faults = Faults(self.devices, self.health, log, folder)
         self.joining = Joining(settings, clock, chance)
         self.told_to_stop = asyncio.Event()
         self._tasks = Supervised()

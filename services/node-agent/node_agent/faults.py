@@ -41,10 +41,12 @@ logger = logging.getLogger(__name__)
 class Faults:
     """Hears the errors of this server's devices, and sees to what follows."""
 
-    def __init__(self, devices: Devices, health: Health, kernel_log: Path) -> None:
+    def __init__(
+        self, devices: Devices, health: Health, kernel_log: Path, folder: Path | None = None
+    ) -> None:
         self._devices = devices
         self._health = health
-        self._log = KernelLog(kernel_log, self._line)
+        self._log = KernelLog(kernel_log, self._line, folder)
         self._buses: list[str] = []
         self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
         self._seen: deque[tuple[float, Xid]] = deque(maxlen=KEPT_MAX)
@@ -99,10 +101,11 @@ class Faults:
             found = of_device("driver", device, "fail", gone[index], ACTIONS["reboot"])
             self._tell([found], "fail", teller)
 
-    def _line(self, line: str) -> None:
+    def _line(self, line: str) -> bool:
         xid = read_line(line, self._buses)
         if xid is not None:
             self._put(xid)
+        return xid is not None
 
     def _put(self, xid: Xid, late: bool = False) -> None:
         if late:

@@ -30,8 +30,8 @@ KILLED_WITHIN_S = 1.0
 OUTPUT_BYTES_MAX = 1024 * 1024
 HISTORY = "gpu-history.{}.json"
 """One a device, or one for what is tried among all: children that run side by side write none in common."""
-IN_MIG_MODE = "not checked: it is in MIG mode, and health kernels are tried on whole GPUs alone"
-NOT_IN_MIG_MODE = "drain the node and take the GPU out of MIG mode to have it checked"
+IN_MIG_MODE = "it is in MIG mode, and health kernels run on whole GPUs alone"
+NOT_IN_MIG_MODE = "take the GPU out of MIG mode, then return the node"
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,13 @@ class Probing:
     ) -> list[Check]:
         """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``.
 
-        A real one in MIG mode has no whole GPU to show: it is in service with a warning that says so.
+        A real one in MIG mode has no whole GPU to show, and is not judged.
         """
         if devices[0].mig and not self._devices.rehearsal:
-            return [of_device("device", one, "warn", IN_MIG_MODE, NOT_IN_MIG_MODE) for one in devices]
+            return [
+                of_device("device", one, "inconclusive", IN_MIG_MODE, NOT_IN_MIG_MODE)
+                for one in devices
+            ]
         try:
             output = await self._probed(devices, self._arguments(devices, level, only), level)
         except ScenarioUnusable as fault:
