@@ -3,12 +3,15 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from meshkit.bus import Bus, Message
 from meshkit.clock import SystemClock
 from meshkit.errors import Unavailable
+from meshkit.link import Link
 from meshkit.telemetry import METRICS
+from nats.errors import ConnectionReconnectingError
 
 from tests.adapters.test_bus import make_stream
 from tests.servers_nats import MESH_SECRET, Connect, NatsServer, settings_for
@@ -122,6 +125,42 @@ async def test_more_than_the_bound_waiting_to_be_sent_is_refused(
     with pytest.raises(Unavailable, match="too much waits"):
         bus.send("said", b"x")
     nats_server.cont_signal()
+
+
+async def test_what_waits_for_the_server_to_have_read_all_fails_at_once_while_there_is_none(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    nats_server.kill()
+    await lost(bus, 2)
+    async with asyncio.timeout(10):
+        with pytest.raises(ConnectionReconnectingError):
+            await bus.connection.barrier(60)
+
+
+async def test_a_connection_that_is_lost_in_the_moment_it_is_made_is_whole_with_the_next(
+    connect: Connect, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    let_in = Link._let_in
+
+    async def lost_at_once(link: Link, *told: Any) -> bool:
+        done = await let_in(link, *told)
+        nats_server.kill()
+        while link.connection.is_connected:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+
+        def again() -> None:
+            seen.append(link.connected)
+            nats_server.start()
+
+        asyncio.get_running_loop().call_later(0.2, again)
+        return done
+
+    monkeypatch.setattr(Link, "_let_in", lost_at_once)
+    async with asyncio.timeout(30):
+        bus = await connect("placement")
+    assert seen == [False]
+    assert bus.connected
 
 
 async def test_the_bus_waits_for_a_server_that_comes_late(

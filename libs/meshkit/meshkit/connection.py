@@ -94,7 +94,12 @@ class Connection(Client):
             self.push(wireform.unsub(sid))
 
     async def barrier(self, timeout_s: int) -> None:
-        """Return once the server has read all that was sent before. Raises what nats-py raises."""
+        """Return once the server has read all that was sent before. Raises what nats-py raises.
+
+        One that begins while there is no connection fails at once: its PONG could never come.
+        """
+        if self._status != Client.CONNECTED:
+            raise errors.ConnectionReconnectingError
         await self.flush(timeout=timeout_s)
 
     # What follows overrides nats-py.

@@ -154,7 +154,9 @@ class Link:
         while not await self._let_in(urls, seed, token):  # noqa: ASYNC110 - nothing to be woken by
             await asyncio.sleep(BACKOFF_MAX_S)
         self.replies.listen(self.connection)
-        self._on_whole()
+        if self.connection.is_connected:
+            # Else it was lost in that moment, and is whole with its first reconnect.
+            self._on_whole()
         try:
             await self.confirm(SUBSCRIPTION, self.replies.subject)
         except PermissionsViolation:
