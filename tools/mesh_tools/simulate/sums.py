@@ -7,11 +7,11 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 from placement.domain.fleet import WATTS_DRAWN
-from placement.domain.members import LAST_ENDS
+from placement.domain.members import BACKING_OFF, LAST_ENDS
 
 QUIET_S: Final = 1.5
 QUIET_WITHIN_S: Final = 60.0
-HELD_BACK: Final = (f'"{LAST_ENDS.code}"', f'"{WATTS_DRAWN.code}"')
+HELD_BACK: Final = (f'"{LAST_ENDS.code}"', f'"{WATTS_DRAWN.code}"', f'"{BACKING_OFF}"')
 
 _DIFFERENT = """
 WITH taken AS (
