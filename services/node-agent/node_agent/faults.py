@@ -92,7 +92,7 @@ class Faults:
 
     def _tell_gone(self, teller: Teller) -> None:
         """Tell of the devices that the driver has lost since the last look: it may tell of them in no other way."""
-        gone = self._devices.gone
+        gone = dict(self._devices.gone)
         fresh, self._gone = gone.keys() - self._gone, set(gone)
         for index in sorted(fresh):
             device = self._devices.listed()[index]
