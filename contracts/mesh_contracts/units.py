@@ -117,6 +117,22 @@ def is_id(text: str, kind: str | None = None) -> bool:
     return bool(re.match(ID_PATTERN, text)) and (kind is None or text.startswith(f"{kind}_"))
 
 
+_IMAGE = re.compile(
+    r"[A-Za-z0-9][\w.-]*(:\d+(?=/))?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII
+)
+_IMAGE_SOURCES = {
+    *("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"),
+    *("ostree", "sif", "tarball"),
+}
+"""Words before a colon that mean files of the server where an image is run (containers-transports(5)), no registry."""
+
+
+def is_image(text: str) -> bool:
+    """Tell whether ``text`` names a container image of a registry: with its port, tag and digest, if it has them."""
+    source, named, _ = text.partition(":")
+    return bool(_IMAGE.fullmatch(text)) and not (named and source in _IMAGE_SOURCES)
+
+
 def _uuid7(milliseconds: int, randomness: bytes) -> uuid.UUID:
     """Lay out RFC 9562 section 5.7: 48 bits of time, version, variant, 74 bits of ``randomness``."""
     value = (milliseconds & (2**48 - 1)) << 80 | int.from_bytes(randomness, "big")

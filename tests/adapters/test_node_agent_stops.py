@@ -4,8 +4,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mesh_contracts.placement import MemberSpec
 from node_agent.runtimes import shim
 
 from tests.adapters.engines import Host, host, member
@@ -31,16 +33,21 @@ def late(tmp_path: Path, seconds: float) -> str:
     return str(file)
 
 
-async def test_who_is_to_end_before_its_shim_has_said_who_it_is_is_told_so_then(
-    here: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shim, "__file__", late(tmp_path, 0.7))
+async def stopped_at_once(here: Host) -> tuple[MemberSpec, Any]:
+    """Wish for a program, and no more for it as soon as it has begun; return it, and how it is told to have stopped."""
     wished = member(sys.executable, "-c", SLEEPS)
     agent = here.agent()
     agent.wish([wished])
     await here.told.said("started")
     agent.wish([])
-    stopped = await here.told.said("stopped")
+    return wished, await here.told.said("stopped")
+
+
+async def test_who_is_to_end_before_its_shim_has_said_who_it_is_is_told_so_then(
+    here: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shim, "__file__", late(tmp_path, 0.7))
+    _, stopped = await stopped_at_once(here)
     assert stopped.exit_code == -signal.SIGTERM
 
 
@@ -49,11 +56,6 @@ async def test_a_shim_that_never_says_who_it_is_is_killed(
 ) -> None:
     monkeypatch.setattr(shim, "__file__", late(tmp_path, 30))
     monkeypatch.setattr("node_agent.looking_after.STOP_MORE_S", -1.9)
-    wished = member(sys.executable, "-c", SLEEPS)
-    agent = here.agent()
-    agent.wish([wished])
-    await here.told.said("started")
-    agent.wish([])
-    stopped = await here.told.said("stopped")
+    wished, stopped = await stopped_at_once(here)
     assert stopped.exit_code is None
     assert not here.found(wished).alive

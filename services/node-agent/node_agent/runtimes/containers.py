@@ -8,21 +8,13 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 
 from mesh_contracts.placement import Resources
+from mesh_contracts.units import is_image
 
 from node_agent.runtimes.surroundings import REAL, NotServed, clean
 
 WITHIN_S = 20.0
 VARIABLES_READ = "--env-file=/dev/stdin"
 """Has a container get the variables that podman reads at its start, as ``variables`` writes them."""
-IMAGE = re.compile(
-    r"[A-Za-z0-9][\w.-]*(:\d+(?=/))?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII
-)
-"""The name of an image in a registry: with its port, its tag, its digest, if it has them."""
-TRANSPORTS = {
-    *("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"),
-    *("ostree", "sif", "tarball"),
-}
-"""Names before a colon with which podman would read an image from the server's own files."""
 VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")
 """The name of a variable that a container can be given; podman takes ``*`` for any of its own."""
 
@@ -58,7 +50,7 @@ def variables(given: Mapping[str, str]) -> bytes:
 
 def check_image(image: str) -> None:
     """Raise ``NotServed`` where podman could take a text for anything but an image of a registry."""
-    if IMAGE.fullmatch(image) is None or (":" in image and image.partition(":")[0] in TRANSPORTS):
+    if not is_image(image):
         raise NotServed(
             f"{image!r} is no image of a registry: write it like registry.example/team/train:1"
         )

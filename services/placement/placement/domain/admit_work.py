@@ -1,11 +1,11 @@
 """Whether a job or a lease may be wished for at all: what no free capacity would ever make possible."""
 
-import re
 from datetime import datetime, timedelta
 
 from mesh_contracts import wire
 from mesh_contracts.ask import Problem
 from mesh_contracts.placement import Command, Near, RequestLease, Resources, SubmitJob
+from mesh_contracts.units import is_image
 
 from placement.domain.admit import TEXT_CHARS_MAX, bad_jurisdictions, bad_resources, invalid
 
@@ -16,16 +16,6 @@ TENANT_PRIORITY_MAX = 500
 COMMAND_BYTES_MAX = 3_000
 """A node's members, as many as it may have, are one message."""
 TIME_MAX_S = 366 * 24 * 3_600
-
-IMAGE = re.compile(
-    r"[A-Za-z0-9][\w.-]*(:\d+(?=/))?(/[\w.-]+)*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?", re.ASCII
-)
-"""The name of an image in a registry: with its port, its tag, its digest, if it has them."""
-TRANSPORTS = {
-    *("containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive"),
-    *("ostree", "sif", "tarball"),
-}
-"""Names before a colon that mean a server's own files, wherever it is pulled."""
 
 
 def bad_job(ask: SubmitJob, *, operator: bool) -> Problem | None:
@@ -86,8 +76,7 @@ def bad_priority(priority: int, *, operator: bool) -> Problem | None:
 def _bad_command(command: Command) -> Problem | None:
     if not command.image.strip():
         return invalid("command.image", "name the image that each member runs")
-    source = command.image.partition(":")[0] if ":" in command.image else ""
-    if IMAGE.fullmatch(command.image) is None or source in TRANSPORTS:
+    if not is_image(command.image):
         detail = "it is no image of a registry: write it like registry.example/team/train:1"
         return invalid("command.image", detail)
     size = len(wire.encode(command))
