@@ -89,13 +89,16 @@ class Driver:
 
 
 class Eventful(Driver):
-    """A driver whose first two sets of events do not work; the third tells of an error of handle 2."""
+    """A driver whose first two sets of events do not work, and that makes no other at first; the third tells of an error of handle 2."""
 
     NVML_ERROR_TIMEOUT = 10
     nvmlEventTypeXidCriticalError = 8  # noqa: N815
-    made = freed = 0
+    made = freed = refused = 0
 
     def nvmlEventSetCreate(self) -> int:  # noqa: N802
+        if self.made == 1 and self.refused < 2:
+            self.refused += 1
+            raise self.NVMLError("Unknown Error")
         self.made += 1
         return self.made
 
@@ -288,5 +291,6 @@ def test_a_set_of_events_that_fails_is_made_anew_without_the_lost_device(
     assert told.get(timeout=5) == Xid(1, 48)
     waiting.stop()
     assert driver.made >= 3
+    assert driver.refused == 2, "it was tried on"
     assert driver.freed == driver.made - 1
     assert caplog.text.count("waiting for events failed") == 1

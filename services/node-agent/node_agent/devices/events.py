@@ -39,7 +39,9 @@ class XidEvents:
     def _run(self) -> None:
         nvml, said = self._nvml, ""
         events = self._registered(loudly=True)
-        while events is not None and not self._over.is_set():
+        if events is None:
+            return
+        while not self._over.is_set():
             try:
                 event = nvml.nvmlEventSetWait_v2(events, WAIT_MS)
             except nvml.NVMLError as fault:
@@ -49,10 +51,12 @@ class XidEvents:
                     said = str(fault)
                     logger.warning("waiting for events failed, and is tried again: %s", fault)
                 time.sleep(AGAIN_S)
-                # A set that a lost GPU belongs to may never work again.
-                with contextlib.suppress(nvml.NVMLError):
-                    nvml.nvmlEventSetFree(events)
-                events = self._registered(loudly=False)
+                # A set that a lost GPU belongs to may never work again; where no other is made, it is tried on.
+                fresh = self._registered(loudly=False)
+                if fresh is not None:
+                    with contextlib.suppress(nvml.NVMLError):
+                        nvml.nvmlEventSetFree(events)
+                    events = fresh
                 continue
             said = ""
             if not self._over.is_set():
