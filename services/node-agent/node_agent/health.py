@@ -72,8 +72,7 @@ class Health:
         self._last = None if last is None else last.check
         self._stands = None if last is None else last.stands
         self._first_level: Level = enrolment if self._last is None else "quick"
-        self._faults = 0
-        """How many faults were seen since the start."""
+        self._faults_seen = 0
         self._wished = 0
         self._wish: _Wish | None = None
         self._first_told = False
@@ -90,7 +89,7 @@ class Health:
         The highest level counts until then.
         """
         self._stands = level if self._stands is None else higher(self._stands, level)
-        self._faults += 1
+        self._faults_seen += 1
         self._keep()
 
     def suspect(self, device: Device, level: Level) -> None:
@@ -109,8 +108,9 @@ class Health:
         It clears no fault that was seen before: what that takes is run once nobody works there.
         """
         devices = self._devices.listed()
-        for one in devices if self._stands else ():
-            self._dues.suspect(one.device_id, self._stands or "quick")
+        if self._stands is not None:
+            for one in devices:
+                self._dues.suspect(one.device_id, self._stands)
         found, checked = await self._free(devices, self._first_level, in_use)
         left = [one for one in devices if one.device_id not in checked]
         self._dues.used([one.device_id for one in left], UNKNOWN)
@@ -205,7 +205,7 @@ class Health:
                 self._tell(self.last, wish.found + at_work(wish.left), teller, stands or "quick")
             return False
         level = stands or "quick"
-        faults = self._faults
+        faults = self._faults_seen
         found: list[Check] = []
         for _ in range(TIMES if stands else 1):
             found, checked = await self._free(free, level, in_use)
@@ -215,7 +215,7 @@ class Health:
                 break
         else:
             # Not where another fault was seen meanwhile.
-            self._stands = None if self._faults == faults else self._stands
+            self._stands = None if self._faults_seen == faults else self._stands
         wish.found += found
         wish.left = [device for device in wish.left if device.device_id not in checked]
         if not wish.left:

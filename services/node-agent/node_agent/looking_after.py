@@ -145,10 +145,8 @@ class LookingAfter:
             name = await asyncio.to_thread(self._devices.instance, spec.devices[0], spec.mig)
             spec = replace(spec, devices=[name])
         if isinstance(spec, MemberSpec):
-            program, environment = (
-                commands.program(spec, self._runs),
-                commands.environment(spec, self._runs, os.environ),
-            )
+            program = commands.program(spec, self._runs)
+            environment = commands.environment(spec, self._runs, os.environ)
             return program, environment, commands.reads(spec, self._runs)
         async with self._making:
             model = await start.model_file(spec, self._models)
