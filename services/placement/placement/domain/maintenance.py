@@ -20,7 +20,7 @@ from placement.domain.engine.fit import BIT, fit
 from placement.domain.engine.notice import Maintained
 from placement.domain.engine.wish import Wish
 from placement.domain.fleet import LEAVING, MAINTENANCE, Server
-from placement.domain.health import REASONS_MAX, Turn, on_drained, on_returned
+from placement.domain.health import DRAINED, DRAINING, REASONS_MAX, Turn, on_drained, on_returned
 from placement.domain.wishes import at_of, in_words, milliseconds
 
 PLANNED: Final = "maintenance_planned"
@@ -34,7 +34,7 @@ AHEAD_MAX_S: Final = 366 * 24 * 3_600
 REMAIN_MAX: Final = 100
 """Workloads that are named as being in the way of one window."""
 NAMED_MAX: Final = 5
-OPERATORS: Final = {"draining_by_operator", "drained"}
+OPERATORS: Final = {DRAINING, DRAINED}
 """Reasons of a node that somebody wanted emptied, too."""
 KINDS: Final = ("lease", "job", "endpoint")
 
@@ -143,7 +143,7 @@ def on_over(server: Server) -> Turn:
     codes = {one.code for one in others}
     if not codes & OPERATORS:
         rest = msgspec.structs.replace(rest, state="cordoned")
-    elif rest.state == "repairing" and "drained" not in codes:
+    elif rest.state == "repairing" and DRAINED not in codes:
         return on_drained(rest)
     return Turn(
         state=rest.state,
