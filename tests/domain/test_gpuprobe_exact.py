@@ -1,5 +1,7 @@
 """The exact product: the same on every device, verified in one pass, and told from any that is wrong."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from gpuprobe import digest, golden, operands, source
@@ -196,11 +198,39 @@ def test_operands_are_signed_never_zero_and_use_all_of_their_range() -> None:
     assert int(weights.max()) < 2**31
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 10_000))
-def test_one_changed_word_always_changes_the_digest(before: int, after: int, place: int) -> None:
-    one = digest.total(np.array([before], np.uint32), place, 7)
-    other = digest.total(np.array([after], np.uint32), place, 7)
+def of_rows(patterns: Any, first: int = 0) -> tuple[int, int]:
+    rows, cols = patterns.shape
+    keys = digest.row_keys(7, np.arange(first, first + rows, dtype=np.uint32))
+    return digest.of_rows(patterns, digest.column_keys(7, cols), keys)
+
+
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 159), st.integers(0, 10_000)
+)
+def test_one_changed_word_always_changes_the_digest(
+    before: int, after: int, place: int, row: int
+) -> None:
+    words = [np.zeros((2, 160), np.uint32) for _ in range(2)]
+    words[0][1, place], words[1][1, place] = before, after
+    assert (of_rows(words[0], row)[0] == of_rows(words[1], row)[0]) == (before == after)
+    one, other = (digest.of_words(each.reshape(-1), 7) for each in words)
     assert (one[0] == other[0]) == (before == after)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 159))
+def test_one_changed_number_of_64_bits_changes_the_digest_as_well(
+    before: int, after: int, place: int
+) -> None:
+    words = [np.zeros((1, 160), np.uint64) for _ in range(2)]
+    words[0][0, place], words[1][0, place] = before, after
+    assert (of_rows(words[0])[0] == of_rows(words[1])[0]) == (before == after)
+
+
+def test_words_that_changed_places_have_another_digest() -> None:
+    words = np.arange(1, 321, dtype=np.uint32).reshape(2, 160)
+    for moved in (words[::-1], words[:, ::-1], np.roll(words, 1, axis=1)):
+        assert of_rows(np.ascontiguousarray(moved))[0] != of_rows(words)[0]
+    assert digest.of_words(words[0, ::-1], 7)[0] != digest.of_words(words[0], 7)[0]
 
 
 def test_the_operands_of_two_seeds_differ() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gpuprobe import chains, operands
+from gpuprobe import chains, digest, operands
 from gpuprobe.backend import Backend
 from gpuprobe.on_numpy import NumpyBackend
 from gpuprobe.operands import RANGES
@@ -95,10 +95,11 @@ def test_a_product_is_verified_alike_whatever_the_launch(
     weights = operands.weights(SALTS.weights, COLS)
     arguments = (
         *(ROWS, COLS, size.span, SALTS.left_scale, np.ldexp(kind.unscale(1), -across), weights),
+        digest.column_keys(SALTS.digest, COLS),
         *(SALTS.digest, STRIPE, np.zeros(ROWS, np.uint64), np.zeros(ROWS, np.uint32)),
         *(np.zeros(ROWS // STRIPE, np.uint64), np.zeros(ROWS // STRIPE, np.uint32)),
     )
-    *_, sums, odd, digest, _ = both(backend, kind.verify, product, *arguments, **shape)
+    *_, sums, odd, shares, _ = both(backend, kind.verify, product, *arguments, **shape)
     weighed = both(
         *(backend, "gemm_weigh", np.zeros(INNER, np.uint64), weights),
         *(COLS, INNER, size.magnitude, SALTS.right, 8),
@@ -107,10 +108,11 @@ def test_a_product_is_verified_alike_whatever_the_launch(
         *(backend, "gemm_expect", np.zeros(ROWS, np.uint64), weighed),
         *(ROWS, INNER, size.magnitude, SALTS.left, 8),
     )[0]
-    offset = np.uint64(kind.offset) * weights.sum(keepdims=True, dtype=np.uint64)
-    assert np.array_equal(sums, expected + offset)
+    down = operands.scales(SALTS.left_scale, np.arange(ROWS), size.span)
+    offsets = kind.offsets(down) * weights.sum(keepdims=True, dtype=np.uint64)
+    assert np.array_equal(sums, expected + offsets)
     assert not odd.any()
-    assert digest.all()
+    assert shares.all()
 
 
 def test_the_rows_that_a_product_should_have_are_summed_alike(backend: Backend) -> None:

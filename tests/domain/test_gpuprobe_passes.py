@@ -70,15 +70,26 @@ def test_the_source_finds_what_its_reference_finds(kernel: str, numbers: tuple[i
         assert np.array_equal(words, after[0])
 
 
-def test_disturbing_leaves_the_sector_of_every_twentieth_word_alone() -> None:
+def test_every_twentieth_word_and_every_twentieth_line_are_the_inverse_of_what_is_beside_them() -> None:
+    words = np.zeros(2_000, np.uint32)
+    NumpyBackend().launch("fill_modulo", words, 0, 500, 0xF0F0F0F0, 13)
+    assert words[:32].tolist() == [0xF0F0F0F0 if word == 13 else 0x0F0F0F0F for word in range(32)]
+    turned = words[13 * 32 : 14 * 32].tolist()
+    assert turned == [0x0F0F0F0F if word % 20 == 13 else 0xF0F0F0F0 for word in range(416, 448)]
+    assert np.array_equal(words[: 20 * 32], words[20 * 32 : 40 * 32])
+
+
+@pytest.mark.parametrize("phase", [0, 13, 19])
+def test_disturbing_writes_whole_lines_once_more_and_spares_every_twentieth(phase: int) -> None:
     for backend in map(opened, BACKENDS):
         device = backend.put(np.full(4 * 500, 3, np.uint32))
-        backend.launch("disturb_modulo", device, 0, 500, 0xF0F0F0F0, 13)
-        words = backend.fetch(device)
-        kept = np.flatnonzero(words == 3)
-        sectors = {word // 8 for word in range(13, 2_000, 20)}
-        assert kept.tolist() == [word for word in range(2_000) if word // 8 in sectors]
-        assert set(np.delete(words, kept)) == {0x0F0F0F0F}
+        filled = backend.put(np.zeros(4 * 500, np.uint32))
+        backend.launch("disturb_modulo", device, 0, 500, 0xF0F0F0F0, phase)
+        backend.launch("fill_modulo", filled, 0, 500, 0xF0F0F0F0, phase)
+        words, wanted = backend.fetch(device), backend.fetch(filled)
+        spared = np.arange(2_000) // 32 % 20 == phase
+        assert set(words[spared]) == {3}
+        assert np.array_equal(words[~spared], wanted[~spared])
 
 
 @pytest.mark.parametrize("count", [65_537, 70_001])

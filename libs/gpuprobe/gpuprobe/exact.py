@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprobe import golden, operands, product
+from gpuprobe import digest, golden, operands, product
 from gpuprobe.backend import Backend
 from gpuprobe.operands import RANGES
 from gpuprobe.product import Kind
@@ -101,7 +101,9 @@ class Exact:
         across = operands.scales(self._salts.right_scale, columns, self._range.span)
         weights = operands.weights(self._salts.weights, shape.cols)
         self._weights = backend.put(weights)
-        self._offset = np.uint64(kind.offset) * weights.sum(keepdims=True, dtype=np.uint64)
+        self._keys = backend.put(digest.column_keys(self._salts.digest, shape.cols))
+        down = operands.scales(self._salts.left_scale, np.arange(shape.rows), self._range.span)
+        self._offsets = kind.offsets(down) * weights.sum(keepdims=True, dtype=np.uint64)
         self._unscale = backend.put(np.ldexp(kind.unscale(1), -across))
         self.fill()
         self.expected: Any = None
@@ -149,7 +151,7 @@ class Exact:
             self._salts.left,
             PARTS,
         )
-        self.expected = self.backend.fetch(expected) + self._offset
+        self.expected = self.backend.fetch(expected) + self._offsets
 
     def multiply(self, slot: int = 0) -> None:
         """Begin C = A·B."""
@@ -180,6 +182,7 @@ class Exact:
             self._salts.left_scale,
             self._unscale,
             self._weights,
+            self._keys,
             self._salts.digest,
             STRIPE,
             self._sums[slot * rows : (slot + 1) * rows],
@@ -211,9 +214,8 @@ class Exact:
     def digests(self) -> tuple[Any, Any]:
         """Return the digest of each stripe of the product in the first slot: sums, exclusive ors."""
         stripes = self.shape.rows // STRIPE
-        return self.backend.fetch(self._digest)[:stripes], self.backend.fetch(self._digest_xor)[
-            :stripes
-        ]
+        sums, xors = (self.backend.fetch(kept)[:stripes] for kept in (self._digest, self._digest_xor))
+        return sums, xors
 
     def wrong_elements(self, rows: tuple[int, ...], slot: int = 0) -> list[tuple[int, int, int]]:
         """Return (row, column, flipped bits) of what is wrong in ``rows``, in order.

@@ -82,6 +82,7 @@ def make(made: Made, seed: int) -> Iterator[str]:
     right = operands.integers(salts.right, columns, made.inner, size.magnitude)
     right = right.astype(np.float64 if made.family == "fp64" else np.float32)
     across = operands.scales(salts.right_scale, columns, size.span)
+    column_keys = digest.column_keys(salts.digest, made.cols)
     for first in range(0, made.rows, STRIPE):
         at = np.arange(first, first + STRIPE, dtype=np.uint32)
         left = operands.integers(salts.left, at, made.inner, size.magnitude).astype(right.dtype)
@@ -95,7 +96,7 @@ def make(made: Made, seed: int) -> Iterator[str]:
             down = operands.scales(salts.left_scale, at, size.span)
             numbers = np.ldexp(left @ right.T, down[:, None] + across)
             words = numbers.view(np.uint64 if made.family == "fp64" else np.uint32)
-        total, mixed = digest.total(words, first * made.cols, salts.digest)
+        total, mixed = digest.of_rows(words, column_keys, digest.row_keys(salts.digest, at))
         yield f"{total:016x}:{mixed:08x}"
 
 

@@ -14,12 +14,16 @@ from gpuprobe.golden import SEEDS
 from gpuprobe.heat import Heat
 from gpuprobe.probe import Setting
 from gpuprobe.product import KINDS, Kind
+from gpuprobe.slab import MOVES
 from gpuprobe.wrongs import Log
 
 GIB = 2**30
 WARM_MS = 300.0
 IN_A_ROW = 10
 """Passes that are timed together: one alone is as short as what starts it."""
+HOT = 60
+"""Products in a row, about a tenth of a second: what a card needs to reach its power limit."""
+
 CEILING_BYTES = 8 * GIB
 SMALL_BYTES = 2**20
 LARGE = Shape(8192, 8192, 8192)
@@ -107,14 +111,36 @@ def _kind(bench: Bench, kind: Kind) -> dict[str, Any]:
             exact.verify()
 
     alone = bench.median_ms(passes, 10) / IN_A_ROW
-    size = shape.rows * shape.cols * np.dtype(kind.result).itemsize
+    size = exact.products[0].nbytes
     told["plain_tflops"] = spread([exact.operations / m * 1e-9 for m in plain])
     told["verified_tflops"] = spread([exact.operations / m * 1e-9 for m in both])
     told["plain_ms"], told["verified_ms"] = spread(plain)["p50"], spread(both)["p50"]
     told["verify_pass_ms"], told["verify_pass_gbps"] = round(alone, 4), round(size / alone * 1e-6, 1)
+    told["right_after_products"] = _after_products(bench, exact, passes)
     told["expect_ms"] = round(bench.median_ms(exact.expect, 3), 4)
     told["fill_ms"] = round(bench.median_ms(exact.fill, 3), 4)
     return told
+
+
+def _after_products(bench: Bench, exact: Exact, passes: Any) -> dict[str, float]:
+    """Return GB/s of the pass and of the driver's copy, in turn, each while products still hold the clock down."""
+    backend, product = bench.backend, exact.products[0]
+    other = backend.empty(len(product), product.dtype)
+
+    def copies() -> None:
+        for _ in range(IN_A_ROW):
+            backend.move(other, product)
+
+    taken: dict[Any, list[float]] = {passes: [], copies: []}
+    for work in (*taken,) * bench.times(10):
+        for _ in range(bench.times(HOT)):
+            exact.multiply()
+        taken[work].append(backend.timed(work))
+    one, copy = (
+        product.nbytes * IN_A_ROW * moved / statistics.median(taken[work]) * 1e-6
+        for work, moved in ((passes, 1), (copies, 2))
+    )
+    return {"pass_gbps": round(one, 1), "copy_gbps": round(copy, 1), "of_copy": round(one / copy, 3)}
 
 
 def kernels(bench: Bench) -> Any:
@@ -127,12 +153,13 @@ def kernels(bench: Bench) -> Any:
     log, key = Log(backend), pattern.key(1, 0)
     digest = backend.put(np.zeros(1, np.uint32))
     once, twice = words * 4, words * 8
+    nearly = int(once * MOVES["disturb"])
     work: dict[str, tuple[int, tuple[Any, ...]]] = {
         "fill_hash": (once, (here, 0, vectors, key, 0)),
         "check_hash": (once, (here, 0, vectors, key, 0, log.array, 0)),
         "fill_modulo": (once, (here, 0, vectors, key, 3)),
         "check_modulo": (once, (here, 0, vectors, key, 3, log.array, 0)),
-        "disturb_modulo": (once, (here, 0, vectors, key, 3)),
+        "disturb_modulo": (nearly, (here, 0, vectors, key, 3)),
         "fill_walking": (once, (here, 0, vectors, 5, 0)),
         "check_walking": (once, (here, 0, vectors, 5, 0, log.array, 0)),
         "copy_words": (twice, (there, here, vectors)),

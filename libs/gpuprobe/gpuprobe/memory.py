@@ -73,7 +73,7 @@ def memory_march(setting: Setting, size: Size) -> Finding:
 
 
 def memory_patterns(setting: Setting, size: Size) -> Finding:
-    """Return whether words keep their value among twenty neighbours of the inverse, and walking bits."""
+    """Return whether words and lines keep their value among neighbours of the inverse, and walking bits."""
     slab = Slab(setting, "memory_patterns", size.bytes)
     for number in range(size.rounds):
         for phase in range(PHASES):

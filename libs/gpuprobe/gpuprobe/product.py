@@ -31,9 +31,20 @@ class Kind:
     unscale: Any
     verify: str
     offset: int
-    """What verifying weighs more than the integer of each element: a trick of its reading."""
+    """What verifying weighs more than the integer of an element of a row without a power of two."""
     types: tuple[int, int, int]
     """For cuBLAS: operands, product, arithmetic."""
+
+    def offsets(self, exponents: Any) -> Any:
+        """Return what verifying weighs more than an element's integer, by its row's exponent: uint64[row].
+
+        A row is read by adding 1.5 times the power of two that makes an integer the low bits of the
+        sum, and the sum's pattern is weighed: this is what is in the pattern beside the integer.
+        """
+        if self.offset == 0:
+            return np.zeros(len(exponents), np.uint64)
+        bits = np.finfo(self.result).nmant
+        return (exponents.astype(np.int64) * (1 << bits) + self.offset).astype(np.uint64)
 
 
 KINDS: dict[str, Kind] = {

@@ -20,8 +20,8 @@ FIRST_SLICE_BYTES = 256 * 2**20
 MEASURED_BYTES_MIN = 2**30
 """Over less than this a speed says more of the launches than of the memory."""
 
-MOVES = {"fill": 1.0, "check": 1.0, "turn": 2.0, "disturb": 0.6}
-"""How often a kernel moves each byte: of ten sectors six hold no twentieth word."""
+MOVES = {"fill": 1.0, "check": 1.0, "turn": 2.0, "disturb": 0.95}
+"""How often a kernel moves each byte: of twenty lines one is spared."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Slab:
         self._warm: set[str] = set()
 
     def fill(self, what: Fill, *, disturb: bool = False) -> None:
-        """Write a pattern (and what surrounds every twentieth word again); then due faults show."""
+        """Write a pattern (and all but every twentieth line again); then due faults show."""
         self._pass("fill", what, ())
         if disturb:
             self._pass("disturb", what, ())

@@ -16,7 +16,6 @@ typedef signed char i8;
 
 #define KEY 0x9e3779b9u
 #define STIR 0x85ebca6bu
-#define STIR64 0xd6e8feb86659fd93ull
 
 #ifdef __CUDACC_RTC__
 #define METHOD static __device__ __forceinline__
@@ -166,27 +165,21 @@ extern "C" __global__ void gemm_true_rows(i64 *true_rows, const u32 *rows, u32 c
     }
 }
 
-// How an element of C is read: what it adds to its row's weighted sum, which bits tell that it is no
-// integer, and its share of the digest. Adding and taking away 1.5 * 2^23 rounds to an integer at the
-// full rate of the adders; it leaves integers below 2^22 as they are, and no product made of these
-// operands comes near that. The sum's own pattern is weighed as it is: 0x4b400000 more than the
-// integer, which the expected sums allow for.
+// How an element of C is read: what it adds to its row's weighted sum, and which bits tell that it is
+// no integer times its row's power of two. Adding and taking away 1.5 * 2^23 times that power rounds to
+// one at the full rate of the adders; it leaves integers below 2^22 as they are, and no product made of
+// these operands comes near that. The sum's own pattern is weighed as it is: it is the integer and what
+// the pattern of 1.5 * 2^23 times the power is, which the expected sums allow for.
 struct Float {
     typedef u32 word;
     typedef float scale;
     enum { AT_ONCE = 4 };
-    METHOD float power(i32 e) { return pow2(e); }
-    METHOD u64 weighed(u32 bits, float row, float col, u32 weight, u32 *off) {
-        float y = float_of(bits) * col * row;
-        float up = y + 12582912.0f;
-        *off |= bits_of(up - 12582912.0f) ^ bits_of(y);
+    METHOD float rounding(i32 e) { return 12582912.0f * pow2(e); }
+    METHOD u64 weighed(u32 bits, float rounding, float unscale, u32 weight, u32 *off) {
+        float y = float_of(bits) * unscale;
+        float up = y + rounding;
+        *off |= bits_of(up - rounding) ^ bits_of(y);
         return (u64)bits_of(up) * weight;
-    }
-    METHOD u64 share(u32 bits, u32 key, u32 *mixed) {
-        u32 x = (bits ^ key) * STIR;
-        x ^= x >> 15;
-        *mixed ^= x;
-        return (u64)x * (key | 1u);
     }
 };
 struct Integer : Float {
@@ -198,21 +191,20 @@ struct Double {
     typedef u64 word;
     typedef double scale;
     enum { AT_ONCE = 2 };
-    METHOD double power(i32 e) { return pow2d(e); }
-    METHOD u64 weighed(u64 bits, double row, double col, u32 weight, u32 *off) {
-        double y = double_of(bits) * col * row;
-        double up = y + 6755399441055744.0;
-        u64 strays = bits_of(up - 6755399441055744.0) ^ bits_of(y);
+    METHOD double rounding(i32 e) { return 6755399441055744.0 * pow2d(e); }
+    METHOD u64 weighed(u64 bits, double rounding, double unscale, u32 weight, u32 *off) {
+        double y = double_of(bits) * unscale;
+        double up = y + rounding;
+        u64 strays = bits_of(up - rounding) ^ bits_of(y);
         *off |= (u32)(strays >> 32) | (u32)strays;
         return bits_of(up) * weight;
     }
-    METHOD u64 share(u64 bits, u32 key, u32 *mixed) {
-        u64 x = (bits ^ ((u64)key << 32 | key)) * STIR64;
-        x ^= x >> 32;
-        *mixed ^= (u32)x;
-        return x * STIR64;
-    }
 };
+
+// What a row's digest is multiplied by before it is added to its stripe's.
+DEV u64 row_key(u32 salt, u32 row) {
+    return (u64)mix32(row ^ salt) << 32 | mix32(row + salt) | 1u;
+}
 
 template <class T, int N> struct alignas(sizeof(T) * N) Several { T v[N]; };
 
@@ -236,18 +228,22 @@ DEV void load_rows(Words *words, const void *c, u64 at, u32 cols, u32 size) {
 #pragma unroll
     for (u32 r = 0; r < ROWS; ++r) {
         union { uint4 raw; Words words; } both;
-        both.raw = load_once((const uint4 *)((const char *)c + (at + (u64)r * cols) * size));
+        both.raw = load_once((const uint4 *)((const char *)c + at * size + r * (cols * size)));
         words[r] = both.words;
     }
 }
 
-// One pass over C. `unscale` holds what takes a column's power of two away. Digests are kept for
-// each stripe of `stripe` rows, a multiple of ROWS: sums, then exclusive ors. A row with a bit set in
-// `odd` has an element that is no integer.
+// One pass over C. `unscale` holds what takes a column's power of two away. A row's digest is the sum
+// of its patterns, each times its column's key; digests are kept for each stripe of `stripe` rows, a
+// multiple of ROWS: sums, then exclusive ors of the patterns. A row with a bit set in `odd` has an
+// element that is no integer.
+//
+// Right after products a card is at its power limit and its clock is held down: an element must take
+// few instructions there, so what belongs to its column or to its row alone is computed apart.
 template <class Kind>
 DEV void verify(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, const void *unscale,
-                const u32 *weights, u32 salt, u32 stripe, u64 *sums, u32 *odd, u64 *digest,
-                u32 *digest_xor) {
+                const u32 *weights, const u32 *keys, u32 salt, u32 stripe, u64 *sums, u32 *odd,
+                u64 *digest, u32 *digest_xor) {
     typedef typename Kind::word word;
     typedef typename Kind::scale scale;
     const u32 AT_ONCE = (u32)Kind::AT_ONCE, STEP = SHARERS * 32u * AT_ONCE;
@@ -258,14 +254,14 @@ DEV void verify(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, con
     u32 warp = (u32)(place() >> 5), warps = (u32)(threads() >> 5);
     for (u32 task = warp; task * ROWS < rows * SHARERS; task += warps) {
         u32 row = task / SHARERS * ROWS, from = (task % SHARERS * 32u + lane) * AT_ONCE;
-        u64 sum[ROWS], share = 0, first = (u64)row * cols;
+        u64 sum[ROWS], keyed[ROWS], share = 0, first = (u64)row * cols;
         u32 off[ROWS], mixed = 0;
-        scale down[ROWS];
+        scale rounding[ROWS];
 #pragma unroll
         for (u32 r = 0; r < ROWS; ++r) {
-            sum[r] = 0;
+            sum[r] = keyed[r] = 0;
             off[r] = 0;
-            down[r] = Kind::power(-scale_at(scale_salt, row + r, span));
+            rounding[r] = Kind::rounding(scale_at(scale_salt, row + r, span));
         }
         Words next[ROWS];
         if (AHEAD && from < cols) load_rows(next, c, first + from, cols, sizeof(word));
@@ -278,21 +274,22 @@ DEV void verify(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, con
             } else {
                 load_rows(words, c, first + col, cols, sizeof(word));
             }
-            Weights weigh = *(const Weights *)(weights + col);
+            Weights weigh = *(const Weights *)(weights + col), key = *(const Weights *)(keys + col);
             Scales across = *(const Scales *)((const scale *)unscale + col);
 #pragma unroll
             for (u32 r = 0; r < ROWS; ++r) {
-                u32 key = ((row + r) * cols + col) * KEY + salt;
 #pragma unroll
                 for (u32 j = 0; j < AT_ONCE; ++j) {
                     word bits = words[r].v[j];
-                    sum[r] += Kind::weighed(bits, down[r], across.v[j], weigh.v[j], off + r);
-                    share += Kind::share(bits, key + j * KEY, &mixed);
+                    sum[r] += Kind::weighed(bits, rounding[r], across.v[j], weigh.v[j], off + r);
+                    keyed[r] += (u64)bits * key.v[j];
+                    mixed ^= (u32)bits ^ (u32)((u64)bits >> 32);
                 }
             }
         }
 #pragma unroll
         for (u32 r = 0; r < ROWS; ++r) {
+            share += keyed[r] * row_key(salt, row + r);
             u64 whole = warp_sum((u64)sum[r]);
             u32 strays = warp_or(off[r]);
             if (speaks()) {
@@ -309,37 +306,42 @@ DEV void verify(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, con
     }
 }
 
-extern "C" __global__ void gemm_verify_f32(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt,
-                                           const void *unscale, const u32 *weights, u32 salt,
-                                           u32 stripe, u64 *sums, u32 *odd, u64 *digest,
-                                           u32 *digest_xor) {
-    verify<Float>(c, rows, cols, span, scale_salt, unscale, weights, salt, stripe, sums, odd, digest,
+extern "C" __global__ void __launch_bounds__(256, 4)
+gemm_verify_f32(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, const void *unscale,
+                const u32 *weights, const u32 *keys, u32 salt, u32 stripe, u64 *sums, u32 *odd,
+                u64 *digest, u32 *digest_xor) {
+    verify<Float>(c, rows, cols, span, scale_salt, unscale, weights, keys, salt, stripe, sums, odd, digest,
                   digest_xor);
 }
 
-extern "C" __global__ void gemm_verify_i32(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt,
-                                           const void *unscale, const u32 *weights, u32 salt,
-                                           u32 stripe, u64 *sums, u32 *odd, u64 *digest,
-                                           u32 *digest_xor) {
-    verify<Integer>(c, rows, cols, span, scale_salt, unscale, weights, salt, stripe, sums, odd, digest,
+extern "C" __global__ void __launch_bounds__(256, 4)
+gemm_verify_i32(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, const void *unscale,
+                const u32 *weights, const u32 *keys, u32 salt, u32 stripe, u64 *sums, u32 *odd,
+                u64 *digest, u32 *digest_xor) {
+    verify<Integer>(c, rows, cols, span, scale_salt, unscale, weights, keys, salt, stripe, sums, odd, digest,
                     digest_xor);
 }
 
-extern "C" __global__ void gemm_verify_f64(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt,
-                                           const void *unscale, const u32 *weights, u32 salt,
-                                           u32 stripe, u64 *sums, u32 *odd, u64 *digest,
-                                           u32 *digest_xor) {
-    verify<Double>(c, rows, cols, span, scale_salt, unscale, weights, salt, stripe, sums, odd, digest,
+extern "C" __global__ void __launch_bounds__(256, 4)
+gemm_verify_f64(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, const void *unscale,
+                const u32 *weights, const u32 *keys, u32 salt, u32 stripe, u64 *sums, u32 *odd,
+                u64 *digest, u32 *digest_xor) {
+    verify<Double>(c, rows, cols, span, scale_salt, unscale, weights, keys, salt, stripe, sums, odd, digest,
                    digest_xor);
 }
 
-// The digest alone of any words, for results that are compared with themselves.
+// The digest of any words, for results that are compared with themselves: a word's share is a bijection
+// of it that depends on its place.
 extern "C" __global__ void gemm_digest(const u32 *words, u64 count, u32 salt, u64 *digest,
                                        u32 *digest_xor) {
     u64 share = 0;
     u32 mixed = 0;
-    for (u64 i = place(); i < count; i += threads())
-        share += Float::share(words[i], (u32)i * KEY + salt, &mixed);
+    for (u64 i = place(); i < count; i += threads()) {
+        u32 key = (u32)i * KEY + salt, x = (words[i] ^ key) * STIR;
+        x ^= x >> 15;
+        mixed ^= x;
+        share += (u64)x * (key | 1u);
+    }
     share = warp_sum(share);
     mixed = warp_xor(mixed);
     if (speaks()) {

@@ -3,6 +3,9 @@
 // Memory is taken four words at a time. What a word must hold follows from its place alone, so
 // nothing is kept to compare with, and a word that is answered from the wrong address is wrong too.
 
+// Vectors of a line, which is what the L2 keeps: less than one is read from memory to be written.
+#define LINE 8u
+
 DEV u32 differs(uint4 a, uint4 b) {
     return (a.x ^ b.x) | (a.y ^ b.y) | (a.z ^ b.z) | (a.w ^ b.w);
 }
@@ -22,17 +25,19 @@ struct Hashed {
     }
 };
 
-// `pattern` in every twentieth word from `phase` on, its inverse in all others.
+// `pattern` in every twentieth word from `phase` on, its inverse in all others; in every twentieth
+// line of 32 words it is the other way round.
 struct Modulo {
     u32 pattern, phase;
-    HD u32 lane(u64 vector) const { return phase - 4 * (u32)(vector % 5); }
+    HD u32 around(u64 vector) const { return (u32)(vector % (20 * LINE)); }
+    HD bool spared(u64 vector) const { return around(vector) / LINE == phase; }
     HD uint4 at(u64 vector) const {
-        u32 l = lane(vector);
+        u32 lane = phase - 4 * (around(vector) % 5), others = spared(vector) ? pattern : ~pattern;
         uint4 words;
-        words.x = l == 0 ? pattern : ~pattern;
-        words.y = l == 1 ? pattern : ~pattern;
-        words.z = l == 2 ? pattern : ~pattern;
-        words.w = l == 3 ? pattern : ~pattern;
+        words.x = lane == 0 ? ~others : others;
+        words.y = lane == 1 ? ~others : others;
+        words.z = lane == 2 ? ~others : others;
+        words.w = lane == 3 ? ~others : others;
         return words;
     }
 };
@@ -152,14 +157,12 @@ extern "C" __global__ void __launch_bounds__(256) fill_modulo(uint4 *words, u64 
     fill<Once>(words, first, count, modulo);
 }
 
-// Write once more what surrounds every twentieth word: whole sectors of eight words, for memory that
-// corrects errors writes no less, and would write that word too.
+// Write all but every twentieth line once more, whole lines each.
 extern "C" __global__ void __launch_bounds__(256) disturb_modulo(uint4 *words, u64 first, u64 count,
                                                                  u32 pattern, u32 phase) {
     Modulo modulo = {pattern, phase};
-    uint4 others = {~pattern, ~pattern, ~pattern, ~pattern};
     for (u64 v = first + place(); v < first + count; v += threads())
-        if (modulo.lane(v) > 3 && modulo.lane(v ^ 1) > 3) store_once(words + v, others);
+        if (!modulo.spared(v)) store_once(words + v, modulo.at(v));
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4) check_modulo(const uint4 *words, u64 first, u64 count,

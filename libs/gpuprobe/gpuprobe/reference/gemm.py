@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuprobe import digest as shares
+from gpuprobe import digest as digests
 from gpuprobe import operands
 from gpuprobe.operands import mix32
 from gpuprobe.reference.log import note
@@ -60,7 +60,7 @@ def gemm_compare(
 def gemm_fill_noise(_: Any, out: Any, kind: int, lines: int, inner: int, salt: int) -> None:
     """Write an operand of nearly normal numbers."""
     a = mix32(np.arange(lines * inner, dtype=np.uint32) ^ np.uint32(salt))
-    b = mix32(a ^ shares.STIR)
+    b = mix32(a ^ digests.STIR)
     low = np.uint32(0xFFFF)
     total = (a & low) + (a >> np.uint32(16)) + (b & low) + (b >> np.uint32(16))
     numbers = ((total.astype(np.int32) - 131070).astype(np.float32) * np.float32(2.0**-15)).view(
@@ -128,7 +128,7 @@ def gemm_verify_f64(_: Any, c: Any, *rest: Any) -> None:
 def gemm_digest(_: Any, words: Any, count: int, salt: int, digest: Any, digest_xor: Any) -> None:
     """Add the words' digest."""
     words = words.reshape(-1).view(np.uint32)[:count]
-    share, mixed = shares.total(words, 0, salt)
+    share, mixed = digests.of_words(words, salt)
     digest[:1] += np.uint64(share)
     digest_xor[:1] ^= np.uint32(mixed)
 
@@ -150,6 +150,7 @@ def _verify(
     scale_salt: int,
     unscale: Any,
     weights: Any,
+    keys: Any,
     salt: int,
     stripe: int,
     sums: Any,
@@ -164,24 +165,28 @@ def _verify(
         if number is None:
             values, strays = here.view(np.int32).astype(np.int64).view(np.uint64), np.zeros_like(here)
         else:
-            down = np.ldexp(number(1), -operands.scales(scale_salt, at, span))
+            exponents = operands.scales(scale_salt, at, span)[:, None]
             with np.errstate(invalid="ignore", over="ignore"):  # what is wrong may be anything
-                values, strays = _read(here.view(number) * unscale[:cols] * down[:, None])
+                values, strays = _read(here.view(number) * unscale[:cols], exponents)
         odd[at] |= np.bitwise_or.reduce(strays, axis=1).astype(np.uint32)
         # By sums of products: ``@`` on integers would copy.
         sums[at] += np.einsum("ij,j->i", values, weights[:cols].astype(np.uint64))
-        share, mixed = shares.total(here, first * cols, salt)
+        share, mixed = digests.of_rows(here, keys[:cols], digests.row_keys(salt, at.astype(np.uint32)))
         digest[first // stripe : first // stripe + 1] += np.uint64(share)
         digest_xor[first // stripe] ^= np.uint32(mixed)
 
 
-def _read(numbers: Any) -> tuple[Any, Any]:
-    """Return what is weighed of ``numbers``, and bits where one is no integer (a fraction, NaN, minus zero)."""
+def _read(numbers: Any, exponents: Any) -> tuple[Any, Any]:
+    """Return what is weighed of ``numbers``, and bits where one is no integer times 2^``exponents``.
+
+    A fraction is none, nor is minus zero; a NaN is weighed as what no integer is.
+    """
     single = numbers.dtype == np.float32
     half: Any = np.float32(12582912.0) if single else 6755399441055744.0
     pattern: Any = np.uint32 if single else np.uint64
-    up = numbers + half
-    strays = (up - half).view(pattern) ^ numbers.view(pattern)
+    rounding = np.ldexp(half, exponents)
+    up = numbers + rounding
+    strays = (up - rounding).view(pattern) ^ numbers.view(pattern)
     if not single:
         strays = (strays >> np.uint64(32)) | (strays & np.uint64(0xFFFFFFFF))
     return up.view(pattern).astype(np.uint64), strays

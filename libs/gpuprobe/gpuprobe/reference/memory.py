@@ -9,6 +9,9 @@ from gpuprobe.reference.grid import Grid
 from gpuprobe.reference.log import note
 
 _U32 = np.uint32
+_PHASES = np.uint64(20)
+_LINE = np.uint64(32)
+"""Words of a line."""
 
 
 def _mix(x: Any) -> Any:
@@ -31,8 +34,12 @@ def _hashed(vectors: Any, key: int, flip: int) -> Any:
 
 
 def _modulo(vectors: Any, pattern: int, phase: int) -> Any:
-    words = _places(vectors)
-    return np.where(words % np.uint64(20) == phase, _U32(pattern), ~_U32(pattern))
+    others = np.where(_spared(vectors, phase), _U32(pattern), ~_U32(pattern))
+    return np.where(_places(vectors) % _PHASES == phase, ~others, others)
+
+
+def _spared(vectors: Any, phase: int) -> Any:
+    return _places(vectors) // _LINE % _PHASES == phase
 
 
 def _walking(vectors: Any, step: int, flip: int) -> Any:
@@ -86,17 +93,15 @@ def turn_l2(
 
 
 def fill_modulo(_: Grid, words: Any, first: int, count: int, pattern: int, phase: int) -> None:
-    """Write the pattern into every twentieth word, its inverse into all others."""
+    """Write the pattern into every twentieth word, its inverse into all others; inverted in every twentieth line."""
     _fill(words, first, count, _modulo(_vectors(first, count), pattern, phase))
 
 
 def disturb_modulo(_: Grid, words: Any, first: int, count: int, pattern: int, phase: int) -> None:
-    """Write the inverse into the sectors of eight words that hold no twentieth word."""
-    words = words[first * 4 : (first + count) * 4]
-    places = _places(_vectors(first, count))
-    marked = (places - places % np.uint64(8))[:, None] + np.arange(8, dtype=np.uint64)
-    others = ~(marked % np.uint64(20) == phase).any(axis=1)
-    words[others] = ~_U32(pattern)
+    """Write all but every twentieth line once more."""
+    vectors = _vectors(first, count)
+    again = ~_spared(vectors, phase)
+    words[first * 4 : (first + count) * 4][again] = _modulo(vectors, pattern, phase)[again]
 
 
 def check_modulo(
