@@ -8,14 +8,15 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mesh_contracts.node import Check
+from node_agent.devices.declared import Declared
 from node_agent.domain.proof import Expected
 from node_agent.doubles.redfish import NO_PROXY, Double
 from node_agent.doubles.redfish_pages import State
@@ -74,6 +75,7 @@ class Bare:
         self.login.write_text(f"{USER}\n{PASSWORD}\n")
         self.login.chmod(0o600)
         self.url, self.pace, self.fixed = url, pace, bool(hold.pop("fixed", False))
+        self.devices: Declared | None = hold.pop("devices", None)
         self.hold = Hold(**{"address": ADDRESS, "expected": EXPECTED, **hold})
 
     def server(self) -> RedfishServer:
@@ -83,7 +85,8 @@ class Bare:
         def opened(login: Login) -> Bmc:
             return Bmc(self.url, login, verify=False, request_s=self.pace.request_s)
 
-        return RedfishServer(Line(opened, keys, self.pace), self.hold, "rehearsed")
+        quality: Literal["measured", "rehearsed"] = "rehearsed" if self.devices is None else "measured"
+        return RedfishServer(Line(opened, keys, self.pace), self.hold, quality, self.devices)
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Leases]:
@@ -120,7 +123,20 @@ class Bare:
         return next(f for f in self.told.facts if getattr(f, "step", None) == step)
 
 
-def image_ran(reports: Path, system: str, serials: list[str], number: int) -> None:
+def looked_at(device_id: str, verdict: str = "pass", backend: str = "cupy") -> dict[str, Any]:
+    """Return what an erase image tells of an accelerator: gpuprobe's own words."""
+    check = {"name": "gemm", "device": 0, "verdict": verdict, "backend": backend, "took_ms": 9}
+    check |= {"detail": f"products: {verdict}", "action": None, "evidence": {"rounds": 2}}
+    return {"device_id": device_id, "checks": [check]}
+
+
+def image_ran(
+    reports: Path,
+    system: str,
+    serials: list[str],
+    number: int,
+    accelerators: Sequence[dict[str, Any]] = (),
+) -> None:
     """Leave what an erase image leaves at its end."""
     wiped = [
         {"serial": s, "method": "nvme sanitize (block erase)", "log_id": f"sanitize-{number}", "verdict": "pass"}
@@ -131,6 +147,7 @@ def image_ran(reports: Path, system: str, serials: list[str], number: int) -> No
         "system": system,
         "drives": wiped,
         "scrubbed": ["memory", "gpu"],
+        "accelerators": list(accelerators),
     }
     fresh = reports / f"{system}.new"
     fresh.write_text(json.dumps(told))

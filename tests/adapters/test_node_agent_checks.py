@@ -160,7 +160,7 @@ async def test_a_fault_that_is_seen_while_another_is_cleared_stays(
     await here.facts(1)
     levels: list[str] = []
 
-    async def check(_: Probing, devices: Any, level: str, only: Any = ()) -> list[Check]:
+    async def check(_: Probing, devices: Any, level: str, only: Any = (), **_more: Any) -> list[Check]:
         if devices[0].index == 0 and not only:
             levels.append(level)
             if len(levels) == 2:

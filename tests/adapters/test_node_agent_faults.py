@@ -216,7 +216,7 @@ async def test_after_a_hardware_fault_the_check_that_opens_the_node_passes_twice
         levels: list[str] = []
         verdicts = iter(["pass", "fail", "pass", "pass", "pass"])
 
-        async def check(devices: Any, level: str, only: Any = ()) -> list[Check]:
+        async def check(devices: Any, level: str, only: Any = (), **_more: Any) -> list[Check]:
             if only or devices[0].index:
                 return []
             levels.append(level)

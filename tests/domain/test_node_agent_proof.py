@@ -6,8 +6,20 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mesh_contracts.node import Check, Verdict
-from node_agent.domain.proof import Drive, Expected, Found, Wiped, attested, erased, mismatches, worst
+from mesh_contracts.node import Check, Device, Verdict
+from node_agent.domain.proof import (
+    Accelerator,
+    Drive,
+    Expected,
+    Found,
+    Judged,
+    Wiped,
+    attested,
+    erased,
+    examined,
+    mismatches,
+    worst,
+)
 
 VERDICTS: list[Verdict] = ["pass", "warn", "inconclusive", "fail"]
 EXPECTED = Expected(components={"BIOS": "1.2", "NIC": "22"}, secure_boot=True)
@@ -45,6 +57,22 @@ def check(verdict: Verdict) -> Check:
         took_ms=1,
         detail="",
     )
+
+
+def device(device_id: str) -> Device:
+    return Device(
+        device_id=device_id, index=0, model="NVIDIA H200", memory_mib=143_771, rehearsal=False
+    )
+
+
+def accelerator(device_id: str, *verdicts: Verdict, backend: str = "cupy") -> Accelerator:
+    checks = [
+        Judged(
+            name="gemm", verdict=one, backend=backend, took_ms=9, detail="", action=None, evidence={}
+        )
+        for one in verdicts
+    ]
+    return Accelerator(device_id=device_id, checks=checks)
 
 
 @given(drives, wipes, st.sampled_from([None, "it was away"]))
@@ -152,3 +180,32 @@ def test_the_worst_of_no_verdicts_is_a_pass_and_a_fault_outweighs_a_doubt() -> N
     assert worst([]) == "pass"
     assert worst(["warn", "pass"]) == "warn"
     assert worst(["fail", "inconclusive"]) == "fail"
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdicts", "said"),
+    [
+        (None, ["inconclusive", "inconclusive"], "nobody has looked at it since"),
+        ([], ["fail", "fail"], "the server does not have it"),
+        ([accelerator("A", "pass", "warn"), accelerator("B", "fail")], ["pass", "warn", "fail"], ""),
+        ([accelerator("A"), accelerator("B", "pass")], ["inconclusive", "pass"], "did not check it"),
+        (
+            [accelerator("A", "pass", backend="numpy"), accelerator("B", "pass")],
+            ["inconclusive", "pass"],
+            "gemm ran without the GPU",
+        ),
+        (
+            [accelerator("A", "pass"), accelerator("B", "pass"), accelerator("C", "pass")],
+            ["pass", "pass", "inconclusive"],
+            "the server has C, which AGENT_DEVICES_FILE does not name",
+        ),
+    ],
+)  # fmt: skip
+def test_an_accelerator_passes_by_what_was_found_of_it_on_the_server_and_by_nothing_else(
+    seen: list[Accelerator] | None, verdicts: list[Verdict], said: str
+) -> None:
+    checks = examined([device("A"), device("B")], seen)
+    assert [one.verdict for one in checks] == verdicts
+    assert any(said in one.detail for one in checks)
+    assert {one.device_id for one in checks} == {"A", "B"}
+    assert all(one.action for one in checks if one.verdict == "inconclusive" or one.name != "gemm")

@@ -22,10 +22,11 @@ from meshkit.ticks import tick
 
 from node_agent.described import described
 from node_agent.devices import Devices, open_devices
+from node_agent.devices.declared import BESIDE, Declared
 from node_agent.disk import Disk
 from node_agent.domain.reconcile import Spec, whole
+from node_agent.examining import open_health
 from node_agent.faults import Faults
-from node_agent.health import Health
 from node_agent.joining import Joining
 from node_agent.leases import Leases, orphan
 from node_agent.limits import open_limits
@@ -71,12 +72,7 @@ class Agent:
         settings.agent_data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.server = open_server(settings, self.devices)
         self.journal = self._open_journal()
-        self.health = Health(
-            self.devices,
-            settings.agent_data_dir,
-            enrolment=settings.agent_check_enrolment,
-            every_s=settings.agent_check_every_s,
-        )
+        self.health = open_health(settings, self.devices, self.server)
         log, folder = settings.agent_kernel_log, settings.agent_data_dir
         self.faults = Faults(self.devices, self.health, log, folder)
         self.joining = Joining(settings, clock, chance)
@@ -196,6 +192,8 @@ class Agent:
         )
         self.workloads.adopt()
         self.leases = Leases(settings.agent_data_dir, self.server, self.teller, self.health)
+        if isinstance(self.devices, Declared):
+            self.devices.leased = lambda: self.leases.held
         self.meter = NodeMeter(self.devices, settings.agent_data_dir, self.workloads.uses, self.clock)
 
     async def _leave_name(self) -> None:
@@ -255,6 +253,8 @@ class Agent:
         return self.workloads.in_use()
 
     async def _make_way(self, spec: Spec) -> str | None:
+        if isinstance(self.devices, Declared):
+            return BESIDE
         return await self.health.make_way(
             spec.devices,
             self.teller,

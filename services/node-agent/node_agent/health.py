@@ -20,7 +20,7 @@ from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import of_device, worst
 from node_agent.domain.xid import Level
-from node_agent.probing import GaveWay, Probing, unjudged
+from node_agent.probing import Checking, GaveWay, Probing, unjudged
 from node_agent.runtimes.kept import keep
 from node_agent.telling import Teller
 
@@ -62,10 +62,16 @@ class Health:
     """
 
     def __init__(
-        self, devices: Devices, folder: Path, *, enrolment: Level = "quick", every_s: float = 0.0
+        self,
+        devices: Devices,
+        folder: Path,
+        *,
+        enrolment: Level = "quick",
+        every_s: float = 0.0,
+        probing: Checking | None = None,
     ) -> None:
         self._devices = devices
-        self._probing = Probing(devices, folder)
+        self._probing = probing or Probing(devices, folder)
         self._dues = Dues(every_s)
         self._file = folder / FILE
         last = self._recall()
@@ -208,7 +214,7 @@ class Health:
         faults = self._faults_seen
         found: list[Check] = []
         for _ in range(TIMES if stands else 1):
-            found, checked = await self._free(free, level, in_use)
+            found, checked = await self._free(free, level, in_use, anew=True)
             if stands and len(checked) < len(free):
                 return True
             if worst(one.verdict for one in found) not in SOUND:
@@ -224,7 +230,7 @@ class Health:
         return True
 
     async def _free(
-        self, devices: Sequence[Device], level: Level, in_use: InUse
+        self, devices: Sequence[Device], level: Level, in_use: InUse, *, anew: bool = False
     ) -> tuple[list[Check], set[str]]:
         """Check those of ``devices`` that nobody uses, one group after the other; return what was found, and on which."""
         found: list[Check] = []
@@ -233,7 +239,7 @@ class Health:
             idle = [one for one in group if one.device_id not in in_use()]
             with contextlib.suppress(GaveWay):
                 if idle:
-                    found += await self._probing.check(idle, level)
+                    found += await self._probing.check(idle, level, anew=anew)
                     checked.update(one.device_id for one in idle)
         if level != "quick" and self._have_peers(checked) and not in_use():
             with contextlib.suppress(GaveWay):

@@ -9,15 +9,16 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import msgspec
 from gpuprobe.history import History
-from mesh_contracts.node import Check, Device, Verdict
+from mesh_contracts.node import Check, Device
 from meshkit.telemetry import METRICS
 
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
+from node_agent.domain.proof import Judged
 from node_agent.domain.verdicts import labelled, of_device
 from node_agent.domain.xid import Level
 from node_agent.runtimes.surroundings import clean, visible
@@ -40,19 +41,34 @@ class GaveWay(Exception):
     """The check was ended for somebody's work: there is no verdict."""
 
 
-class _Judged(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
+class _Judged(Judged, frozen=True, kw_only=True):
     device: int
-    verdict: Verdict
-    backend: Any
-    took_ms: int
-    detail: str
-    action: str | None
-    evidence: dict[str, int | float | str | list[int]]
 
 
 class _Output(msgspec.Struct, frozen=True):
     checks: list[_Judged]
+
+
+class Checking(Protocol):
+    """What checks devices, wherever it does."""
+
+    def groups(self, devices: Sequence[Device]) -> list[Sequence[Device]]:
+        """Return what is checked together."""
+        ...
+
+    async def check(
+        self, devices: Sequence[Device], level: Level, only: Sequence[str] = (), *, anew: bool = False
+    ) -> list[Check]:
+        """Return the checks of ``devices``; with ``anew`` never what was found before. Raises ``GaveWay``."""
+        ...
+
+    async def give_way(self, device_ids: Collection[str]) -> None:
+        """End what checks any of these devices; once this returns nothing of it runs there."""
+        ...
+
+    def hangs(self, device_ids: Collection[str]) -> bool:
+        """Tell whether something of a check that was ended is still there."""
+        ...
 
 
 class Probing:
@@ -75,12 +91,13 @@ class Probing:
         return [[device] for device in devices]
 
     async def check(
-        self, devices: Sequence[Device], level: Level, only: Sequence[str] = ()
+        self, devices: Sequence[Device], level: Level, only: Sequence[str] = (), *, anew: bool = True
     ) -> list[Check]:
         """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``.
 
-        A real one in MIG mode has no whole GPU to show, and is not judged.
+        A real one in MIG mode has no whole GPU to show, and is not judged. Each check looks ``anew``.
         """
+        del anew
         if devices[0].mig and not self._devices.rehearsal:
             return [
                 of_device("device", one, "inconclusive", IN_MIG_MODE, NOT_IN_MIG_MODE)

@@ -77,7 +77,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     """``agent_data_dir`` holds all that this agent keeps; ``agent_name`` is what people call the node.
 
     ``agent_join_token_file`` is needed until the node is enrolled. ``agent_devices`` is
-    ``rehearsal`` only where somebody says so; the first ``agent_rehearsal_mig`` rehearsal GPUs are in MIG mode (real ones
+    ``rehearsal`` only where somebody says so, and ``declared`` where they are those of the server behind the BMC, as
+    ``agent_devices_file`` names them; the first ``agent_rehearsal_mig`` rehearsal GPUs are in MIG mode (real ones
     are in the mode they are in). ``agent_lifeline_fd`` is a descriptor whose end is the
     engines' end. ``agent_credential_life_s`` is how long the bus lets this node in at a time.
     ``agent_place`` says where the server stands, ``agent_assurances`` what that place is certified for;
@@ -105,7 +106,8 @@ class AgentSettings(Settings, frozen=True, kw_only=True):
     agent_data_dir: Path
     agent_name: Name
     agent_join_token_file: Path | None = None
-    agent_devices: Literal["rehearsal", "nvml"] = "nvml"
+    agent_devices: Literal["rehearsal", "nvml", "declared"] = "nvml"
+    agent_devices_file: Path | None = None
     agent_rehearsal_gpus: Whole = 2
     agent_rehearsal_mig: Whole = 0
     agent_energy_interval_s: Seconds = 60.0

@@ -1,4 +1,4 @@
-"""The accelerators of this server: real ones through NVML, or rehearsals that say so everywhere."""
+"""The accelerators of this server: real ones through NVML, those of a server beside, or rehearsals that say so everywhere."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -79,12 +79,21 @@ class NoInstance(Exception):
 def open_devices(settings: AgentSettings) -> Devices:
     """Return the devices that ``AGENT_DEVICES`` names. Raises ``ConfigError`` where there are none."""
     if settings.agent_devices == "rehearsal":
-        from node_agent.devices.rehearsal import Rehearsal  # noqa: PLC0415 - one of two
+        from node_agent.devices.rehearsal import Rehearsal  # noqa: PLC0415 - one of three
 
         count, mig = settings.agent_rehearsal_gpus, settings.agent_rehearsal_mig
         return Rehearsal(settings.agent_name, count, settings.agent_data_dir, mig=mig)
+    if settings.agent_devices == "declared":
+        from node_agent.devices.declared import Declared  # noqa: PLC0415 - one of three
+
+        if settings.agent_devices_file is None or settings.agent_bmc_url is None:
+            raise ConfigError(
+                "AGENT_DEVICES=declared: set AGENT_DEVICES_FILE, which names them, and AGENT_BMC_URL, behind which they are"
+            )
+        watts = {"idle_w": settings.agent_idle_w, "gpu_w": settings.agent_gpu_w}
+        return Declared(settings.agent_devices_file, settings.agent_data_dir, **watts)
     try:
-        from node_agent.devices.nvml import Nvml, NvmlAbsent  # noqa: PLC0415 - one of two
+        from node_agent.devices.nvml import Nvml, NvmlAbsent  # noqa: PLC0415 - one of three
     except ImportError as fault:
         raise ConfigError(
             f"nvidia-ml-py cannot be imported: {fault}; install mesh-node-agent"

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
-from mesh_contracts.node import Check, Verdict
+from mesh_contracts.node import Check, Device, Verdict
 
-from node_agent.domain.verdicts import worst
+from node_agent.domain.verdicts import of_device, worst
+
+LOOK = "return the node (mesh node return): the erase image then looks at it, and erases its disks"
 
 
 class Drive(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +31,33 @@ class Wiped(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
 
 
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """One check as ``gpuprobe --json`` tells of it; ``backend`` is ``cupy`` where a GPU was used."""
+
+    name: str
+    verdict: Verdict
+    backend: Any
+    took_ms: int
+    detail: str
+    action: str | None
+    evidence: dict[str, int | float | str | list[int]]
+
+
+class Accelerator(msgspec.Struct, frozen=True, kw_only=True):
+    """One accelerator that an erase image found, by its UUID, and what gpuprobe found of it there."""
+
+    device_id: str
+    checks: list[Judged] = []
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What an erase image leaves: which run it was, of which system, and what became of each drive it saw."""
+    """What an erase image leaves: which run it was, of which system, what became of each drive it saw, and its accelerators."""
 
     report_id: str
     system: str
     drives: list[Wiped] = []
     scrubbed: list[str] = []
+    accelerators: list[Accelerator] = []
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +117,45 @@ def erased(
         return "inconclusive", "nothing shows that the BMC was reset"
     methods = ", ".join(dict.fromkeys(one.method for one in wiped if _shows(one)))
     return "pass", f"{len(shown)} drives by {methods}; power off; BMC reset"
+
+
+def examined(declared: Sequence[Device], found: Sequence[Accelerator] | None) -> list[Check]:
+    """Return the checks of what a server is said to have, given what an image found there (``None``: nobody looked).
+
+    What is said to be there and was not found has failed; what was found and nobody named, or was looked at without a
+    GPU, is inconclusive.
+    """
+    if found is None:
+        never = "nobody has looked at it since the server was last handed over, or ever"
+        return [of_device("device", one, "inconclusive", never, LOOK) for one in declared]
+    by_id = {one.device_id: one for one in found}
+    checks = [one for device in declared for one in _of(device, by_id.get(device.device_id))]
+    others = sorted(by_id.keys() - {one.device_id for one in declared})
+    if others:
+        detail = f"the server has {', '.join(others)}, which AGENT_DEVICES_FILE does not name"
+        name_it = "name it there, or take it out"
+        checks.append(of_device("device", declared[0], "inconclusive", detail, name_it))
+    return checks
+
+
+def _of(device: Device, found: Accelerator | None) -> list[Check]:
+    if found is None:
+        gone = "the server does not have it: the erase image did not find it"
+        return [
+            of_device(
+                "device", device, "fail", gone, "replace it, or leave it out of AGENT_DEVICES_FILE"
+            )
+        ]
+    if not found.checks:
+        return [of_device("device", device, "inconclusive", "the erase image did not check it", LOOK)]
+    without = [one.name for one in found.checks if one.backend != "cupy"]
+    if without:
+        detail = f"{', '.join(without)} ran without the GPU, in the erase image"
+        return [of_device("device", device, "inconclusive", detail, "give the image CuPy and a driver")]
+    return [
+        Check(device_id=device.device_id, rehearsal=False, **msgspec.structs.asdict(one))
+        for one in found.checks
+    ]
 
 
 def attested(expected: Expected | None, found: Found, checks: Sequence[Check]) -> tuple[Verdict, str]:

@@ -7,6 +7,7 @@ import msgspec
 from meshkit.errors import ConfigError
 
 from node_agent.devices import Devices
+from node_agent.devices.declared import Declared
 from node_agent.devices.rehearsal import Rehearsal
 from node_agent.domain.proof import Expected
 from node_agent.servers import Server, Unmanaged
@@ -65,7 +66,8 @@ def _redfish(settings: AgentSettings, url: str, devices: Devices) -> Server:
         return Bmc(url, login, verify=verify, request_s=pace.request_s)
 
     line = Line(opened, keys, pace)
-    return RedfishServer(line, hold, "rehearsed" if devices.rehearsal else "measured")
+    declared = devices if isinstance(devices, Declared) else None
+    return RedfishServer(line, hold, "rehearsed" if devices.rehearsal else "measured", declared)
 
 
 def _faults(settings: AgentSettings, url: str) -> list[str]:

@@ -10,11 +10,13 @@ from typing import Literal
 import msgspec
 from mesh_contracts.node import Check
 
+from node_agent.devices.declared import Declared
 from node_agent.domain.proof import Drive, Expected, Found, Report, Wiped, attested, erased, mismatches
 from node_agent.servers import Evidence, Reached, ServerFault
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.here import is_here
 from node_agent.servers.line import Line
+from node_agent.servers.power import Power
 from node_agent.servers.report import read_report
 
 RESETS_MAX = 2
@@ -44,36 +46,43 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
 class RedfishServer:
     """A server behind a BMC. Each step begins by bringing about the power state that it needs."""
 
-    def __init__(self, line: Line, hold: Hold, quality: Literal["measured", "rehearsed"]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        hold: Hold,
+        quality: Literal["measured", "rehearsed"],
+        devices: Declared | None = None,
+    ) -> None:
         self.quality = quality
+        self._devices = devices
         self.line = line
         self._hold = hold
         self._pace = line.pace
+        self._power = Power(line, hold.address)
 
     async def hand_over(self) -> Reached:
         """Check the firmware, change the BMC's password, boot what the tenant is to have."""
-        if is_here(await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)):
-            raise ServerFault(
-                "the agent runs on the server itself: run it beside it, on a DPU or a host"
-            )
-        await self._power_off(graceful=False)
+        await self._not_here()
+        await self._power.off()
         await self._check_firmware()
+        self._nobody_looked()
         await self._change_password()
-        await self._boot(self._hold.lease_image)
+        await self._power.boot(self._hold.lease_image)
         console = await self.line.ask("the console", Bmc.console)
         await self.line.leave()
         return Reached(self._hold.address, console)
 
     async def take_back(self) -> None:
         """Power off, let go of the tenant's image, change the BMC's password."""
-        await self._power_off(graceful=True)
+        await self._power.off(graceful=True)
         await self.line.ask("ejecting the image", Bmc.eject)
         await self._change_password()
         await self.line.leave()
 
     async def erase(self) -> Evidence:
         """Erase the drives through the BMC and by the erase image, then start the BMC anew."""
-        await self._power_off(graceful=False)
+        self._nobody_looked()
+        await self._power.off()
         off_since = time.monotonic()
         await self.line.ask("ejecting the image", Bmc.eject)
         drives = await self.line.ask("listing the drives", Bmc.drives)
@@ -81,11 +90,7 @@ class RedfishServer:
         await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
         report, left = None, "none asked for"
         if self._hold.report_url is not None:
-            known = await self._report()
-            await self._boot(self._hold.erase_image)
-            report, left = await self._fresh_report(known)
-            await self._power_off(graceful=False)
-            await self.line.ask("ejecting the image", Bmc.eject)
+            report, left = await self._run_image()
         wiped += [] if report is None else report.drives
         bmc_reset = await self._reset_bmc()
         verdict, method = erased(drives, wiped, bmc_reset)
@@ -100,6 +105,20 @@ class RedfishServer:
             seen[f"drive {one.serial}"[:SEEN_CHARS_MAX]] = said[:SEEN_CHARS_MAX]
         await self.line.leave()
         return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
+
+    async def examine(self) -> None:
+        """Boot the erase image for what it finds of the accelerators; it erases what a free server holds as well."""
+        await self._not_here()
+        if self._hold.report_url is None:
+            raise ServerFault(
+                "nobody looks at the accelerators: set AGENT_ERASE_REPORT_URL, where the erase image leaves what it found"
+            )
+        self._nobody_looked()
+        await self._power.off()
+        report, left = await self._run_image()
+        await self.line.leave()
+        if report is None:
+            raise ServerFault(f"the erase image left no report: {left[:SEEN_CHARS_MAX]}")
 
     async def attest(self, checks: list[Check]) -> Evidence:
         """Compare what the BMC tells with what is expected; the accelerators' checks count."""
@@ -117,64 +136,6 @@ class RedfishServer:
         seen["checks"] = len(checks)
         await self.line.leave()
         return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
-
-    async def _power_off(self, *, graceful: bool) -> None:
-        if await self._power() == "Off" or (graceful and await self._shut_down()):
-            return
-        if not await self._reset("ForceOff"):
-            raise ServerFault("the BMC cannot cut the server's power: take the server out")
-        await self._until("Off", self._pace.forced_s)
-
-    async def _shut_down(self) -> bool:
-        """Have the tenant's system end; false where it does not in time."""
-        try:
-            if await self._reset("GracefulShutdown"):
-                await self._until("Off", self._pace.graceful_s)
-                return True
-        except ServerFault as fault:
-            logger.warning("%s did not shut down (%s); its power is cut", self._hold.address, fault)
-        return False
-
-    async def _boot(self, image: str | None) -> None:
-        """Start the server, which is off, from an image or from the network, this once."""
-        await self.line.ask("ejecting the image", Bmc.eject)
-        if image is not None:
-            what = f"inserting {image}"
-
-            async def inserted() -> bool | None:
-                return await self.line.ask(what, Bmc.inserted) or None
-
-            await self.line.ask(what, lambda bmc: bmc.insert(image))
-            advice = "does the BMC reach it?"
-            await self.line.await_(what, inserted, self._pace.media_s, advice)
-        await self.line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
-        if not await self._reset("On", "ForceOn"):
-            raise ServerFault("the BMC cannot power the server on: take the server out")
-        await self._until("On", self._pace.on_s)
-
-    async def _power(self) -> str:
-        return await self.line.ask("the power state", Bmc.power)
-
-    async def _reset(self, *kinds: str) -> bool:
-        return await self.line.ask(f"power: {kinds[0]}", lambda bmc: bmc.reset(*kinds))
-
-    async def _until(self, state: str, within_s: float) -> None:
-        last = "unknown"
-
-        async def look() -> str | None:
-            nonlocal last
-            last = await self._power()
-            return last if last == state else None
-
-        try:
-            await self.line.await_(f"power {state}", look, within_s, "")
-        except ServerFault:
-            if last == state:
-                raise
-            raise ServerFault(
-                f"the server's power is {last}, not {state}, {within_s:g} s after that was asked for:"
-                " look at the chassis and the BMC's log"
-            ) from None
 
     async def _check_firmware(self) -> None:
         expected = self._hold.expected
@@ -239,6 +200,27 @@ class RedfishServer:
     async def _task(self, what: str, path: str) -> tuple[str, str] | None:
         end, log_id = await self.line.ask(what, lambda bmc: bmc.task(path))
         return None if end is None else (end, log_id)
+
+    async def _not_here(self) -> None:
+        if is_here(await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)):
+            raise ServerFault(
+                "the agent runs on the server itself: run it beside it, on a DPU or a host"
+            )
+
+    def _nobody_looked(self) -> None:
+        if self._devices is not None:
+            self._devices.forget()
+
+    async def _run_image(self) -> tuple[Report | None, str]:
+        """Boot the erase image on a server that is off; return what it left, or why there is nothing."""
+        known = await self._report()
+        await self._power.boot(self._hold.erase_image)
+        report, left = await self._fresh_report(known)
+        await self._power.off()
+        await self.line.ask("ejecting the image", Bmc.eject)
+        if report is not None and self._devices is not None:
+            self._devices.remember(report.accelerators)
+        return report, left
 
     async def _report(self) -> Report | None:
         url = self._hold.report_url

@@ -3,6 +3,9 @@
 The image writes ``<system's UUID>.json``, or whatever the URL says with ``{system}`` in it, once it is done.
 A report counts only where another one (or none) stood there before the image was booted, the power being off:
 what a tenant wrote earlier is never taken for it. Who else may write there is for the operator to see to.
+
+``{"report_id": "…", "system": "<UUID>", "drives": [{"serial", "method", "log_id", "verdict"}], "scrubbed": ["memory", "gpu"],
+"accelerators": [{"device_id": "GPU-…", "checks": […]}]}``: the checks are those of ``python -m gpuprobe --json`` on that GPU.
 """
 
 import ssl

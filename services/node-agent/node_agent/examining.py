@@ -1,0 +1,106 @@
+"""The checks of accelerators that are not the agent's own: the erase image makes them, on the server that it runs beside."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from mesh_contracts.node import Check, Device
+
+from node_agent.devices import Devices
+from node_agent.devices.declared import Declared
+from node_agent.domain.xid import Level
+from node_agent.health import Health
+from node_agent.probing import GaveWay, unjudged
+from node_agent.servers import Server, ServerFault
+from node_agent.settings import AgentSettings
+
+WITHIN_S = 6 * 3_600.0
+"""The image erases as well, as it does after a lease."""
+
+logger = logging.getLogger(__name__)
+
+
+class Examines(Protocol):
+    """What boots the erase image."""
+
+    async def examine(self) -> None:
+        """Have the accelerators looked at; what was found is with the devices. Raises ``ServerFault``."""
+        ...
+
+
+class Examining:
+    """Checks the accelerators of a server through its erase image, and only where somebody wishes for a check.
+
+    Any other time it tells what was found last: nothing reboots a server for a look.
+    """
+
+    def __init__(self, devices: Declared, server: Examines) -> None:
+        self._devices = devices
+        self._server = server
+        self._running: asyncio.Task[None] | None = None
+
+    def groups(self, devices: Sequence[Device]) -> list[Sequence[Device]]:
+        """Return all of them together: one image runs for all."""
+        return [devices] if devices else []
+
+    async def check(
+        self, devices: Sequence[Device], level: Level, only: Sequence[str] = (), *, anew: bool = False
+    ) -> list[Check]:
+        """Return what was found of ``devices``, whatever the ``level``: that is for the image. Raises ``GaveWay``.
+
+        Among each other (``only``) it tries them as well as alone.
+        """
+        del level
+        if only:
+            return []
+        if anew:
+            try:
+                await self._examined()
+            except ServerFault as fault:
+                return unjudged(devices, str(fault))
+            except TimeoutError:
+                return unjudged(devices, f"the erase image was not done within {WITHIN_S:g} s")
+        ids = {one.device_id for one in devices}
+        return [one for one in self._devices.known() if one.device_id in ids]
+
+    async def give_way(self, device_ids: Collection[str]) -> None:
+        """End the examination: who is to have the server boots something else."""
+        del device_ids
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    def hangs(self, device_ids: Collection[str]) -> bool:
+        """Tell that nothing stays behind."""
+        del device_ids
+        return False
+
+    async def _examined(self) -> None:
+        running = self._running = asyncio.create_task(self._server.examine())
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise GaveWay from None
+            raise
+        finally:
+            self._running = None
+            running.cancel()
+
+
+def open_health(settings: AgentSettings, devices: Devices, server: Server) -> Health:
+    """Return what checks these devices: health kernels here, or the erase image of the server behind the BMC."""
+    folder = settings.agent_data_dir
+    if isinstance(devices, Declared):
+        from node_agent.servers.redfish import RedfishServer  # noqa: PLC0415 - only where there is a BMC
+
+        assert isinstance(server, RedfishServer)
+        return Health(devices, folder, probing=Examining(devices, server))
+    return Health(
+        devices,
+        folder,
+        enrolment=settings.agent_check_enrolment,
+        every_s=settings.agent_check_every_s,
+    )
