@@ -127,7 +127,9 @@ async def test_what_failed_is_cleared_by_that_level_passing_twice_also_after_a_r
     levels: list[str] = []
     sound = Probing.check
 
-    async def counted(probing: Probing, devices: Any, level: Any, only: Any = ()) -> list[Check]:
+    async def counted(
+        probing: Probing, devices: Any, level: Any, only: Any = (), **_more: Any
+    ) -> list[Check]:
         if devices[0].index == 0:
             levels.append(level)
         return await sound(probing, devices, "quick", only=only)

@@ -4,7 +4,7 @@ What the image found is known until the server is handed over or erased again: a
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +16,9 @@ from meshkit.errors import ConfigError
 from msgspec import Meta
 
 from node_agent.devices import NoInstance
+from node_agent.devices.driverless import Driverless
 from node_agent.domain.energy import Busy, Drawn
 from node_agent.domain.proof import Accelerator, examined
-from node_agent.domain.xid import Xid
 from node_agent.runtimes.kept import keep
 
 FILE = "examined.json"
@@ -35,7 +35,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     memory_mib: Annotated[int, Meta(ge=1)]
 
 
-class Declared:
+class Declared(Driverless):
     """The accelerators that a file names, by its order. Raises ``ConfigError``.
 
     ``idle_w`` and ``gpu_w`` are what the server draws idle, and each of them more: all of that is counted for as
@@ -44,15 +44,14 @@ class Declared:
 
     rehearsal = False
     quality: Quality = "estimated"
-    stuck_s = 0.0
     source = "declared: AGENT_IDLE_W, and AGENT_GPU_W of each accelerator, as long as a tenant has the server"
 
     def __init__(self, file: Path, folder: Path, *, idle_w: int = 0, gpu_w: int = 0) -> None:
+        super().__init__()
         self._devices = _devices(file)
         self._file = folder / FILE
         self._idle_w, self._gpu_w = idle_w, gpu_w
         self.leased: Callable[[], bool] = lambda: False
-        self.gone: dict[int, str] = {}
         self.full_power_w: int | None = idle_w + gpu_w * len(self._devices) or None
 
     def listed(self) -> Sequence[Device]:
@@ -71,20 +70,6 @@ class Declared:
         """Know nothing of them any more: somebody has the server, or is about to begin with it."""
         self._file.unlink(missing_ok=True)
 
-    def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
-        """Tell nothing: their driver is the tenant's."""
-        del told
-        return lambda: None
-
-    def recovery(self, index: int) -> int | None:
-        """Return nothing: nobody here can ask them."""
-        del index
-        return None
-
-    def buses(self) -> list[str]:
-        """Return none: what the kernel here logs is of others."""
-        return []
-
     def probe_arguments(self) -> list[str]:
         """Return nothing: no check of them runs here."""
         return []
@@ -100,14 +85,6 @@ class Declared:
         idle = self._idle_w * busy.elapsed_us if self.leased() else 0
         devices = {one.device_id: each for one in self._devices}
         return Drawn(energy_uj=idle + sum(devices.values()), idle_uj=idle, devices_uj=devices)
-
-    def counters(self) -> dict[str, int]:
-        """Return none."""
-        return {}
-
-    def resume(self, counters: Mapping[str, int]) -> None:
-        """Do nothing."""
-        del counters
 
     def _recall(self) -> list[Accelerator] | None:
         try:

@@ -7,7 +7,7 @@ find that fault, for as long as the file is there; ``{"lease": {"step": "erase"}
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +16,8 @@ from mesh_contracts.node import Device, Quality
 from mesh_contracts.placement.nouns import MigInstance
 from msgspec import Meta
 
+from node_agent.devices.driverless import Driverless
 from node_agent.domain.energy import Busy, Drawn, PowerModel, rehearse
-from node_agent.domain.xid import Xid
 
 SCENARIO = "rehearsal.json"
 MEMORY_MIB = 143_771
@@ -56,15 +56,15 @@ class ScenarioUnusable(Exception):
     """The scenario file cannot be read; the message names it and says why."""
 
 
-class Rehearsal:
+class Rehearsal(Driverless):
     """``count`` devices of a server that is not there, the first ``mig`` of them in MIG mode."""
 
     rehearsal = True
     quality: Quality = "estimated"
-    stuck_s = 0.0
     source = "rehearsal: a model of idle and full power, driven by the engines' CPU time"
 
     def __init__(self, node: str, count: int, folder: Path, *, mig: int = 0) -> None:
+        super().__init__()
         self._scenario = folder / SCENARIO
         self._model = PowerModel(cpus=os.cpu_count() or 1)
         self._devices = [
@@ -79,22 +79,7 @@ class Rehearsal:
             for index in range(count)
         ]
         self._ids = [device.device_id for device in self._devices]
-        self.gone: dict[int, str] = {}
         self.full_power_w: int | None = self._model.most_w(count)
-
-    def watch(self, told: Callable[[Xid], None]) -> Callable[[], None]:
-        """Tell nothing: there is no driver."""
-        del told
-        return lambda: None
-
-    def recovery(self, index: int) -> int | None:
-        """Return nothing: there is no device."""
-        del index
-        return None
-
-    def buses(self) -> list[str]:
-        """Return none."""
-        return []
 
     def listed(self) -> Sequence[Device]:
         """Return the devices, by index."""
@@ -131,14 +116,6 @@ class Rehearsal:
     def draw(self, busy: Busy) -> Drawn | None:
         """Return what such a server would have drawn."""
         return rehearse(self._model, self._ids, busy)
-
-    def counters(self) -> dict[str, int]:
-        """Return none: what such a server draws is worked out from the time that passed."""
-        return {}
-
-    def resume(self, counters: Mapping[str, int]) -> None:
-        """Do nothing."""
-        del counters
 
     def _read(self) -> Scenario:
         try:
