@@ -14,10 +14,10 @@ from node_agent.domain.xid import (
     Kind,
     Xid,
     judge,
-    read_line,
     same,
     waits_for_text,
 )
+from node_agent.domain.xid_lines import read_line
 
 BUSES = ["00000000:10:00.0", "00000000:11:00.0", "00000018:01:00.0"]
 
@@ -26,7 +26,7 @@ BUSES = ["00000000:10:00.0", "00000000:11:00.0", "00000018:01:00.0"]
     ("code", "kind"),
     [
         (8, "application"), (13, "application"), (31, "application"), (69, "application"),
-        (94, "application"), (130, "application"), (38, "note"), (43, "note"), (45, "note"),
+        (94, "application"), (130, "application"), (38, "note"), (43, "note"), (45, "fabric"),
         (78, "note"), (63, "watch"), (92, "watch"), (48, "reset"), (62, "reset"), (95, "reset"),
         (109, "reset"), (119, "reset"), (136, "reset"), (140, "reset"), (155, "reset"), (79, "reboot"),
         (151, "reboot"), (74, "links"), (149, "links"), (54, "hands"), (64, "replace"), (154, "watch"),
@@ -48,13 +48,107 @@ def test_no_programs_fault_takes_a_node_out_and_every_hardware_fault_does() -> N
 
 
 def test_what_repeats_on_one_gpu_has_it_tested() -> None:
-    assert judge(Xid(0, 13), []).test is None
-    assert judge(Xid(0, 13), [Xid(1, 13)]).test is None
-    assert judge(Xid(0, 13), [Xid(0, 13)]).test == "deep"
-    assert judge(Xid(0, 31), [Xid(0, 31)]).test == "standard"
     assert judge(Xid(0, 69), [Xid(0, 69)] * 3).test is None
     assert judge(Xid(0, 69), [Xid(0, 69)] * 4).test == "standard"
     assert "5 times within a day" in judge(Xid(0, 69), [Xid(0, 69)] * 4).detail
+
+
+def test_what_programs_of_several_owners_suffer_on_one_gpu_has_it_tested() -> None:
+    mine, other = Xid(0, 69, owner="project_a"), Xid(0, 69, owner="project_b")
+    assert judge(mine, [mine]).test is None
+    assert judge(other, [mine]).test == "standard"
+    assert judge(other._replace(device=1), [mine]).test is None
+    assert judge(Xid(0, 38, owner="project_a"), [Xid(0, 38, owner="project_b")]).test is None
+
+
+def raised(at: float, *units: tuple[int, int]) -> list[Xid]:
+    """Return the exceptions of one program's end: its event, then a line for each unit."""
+    said = "Graphics SM Warp Exception on (GPC {}, TPC {}, SM 0): Illegal Instruction"
+    lines = [Xid(0, 13, said.format(*unit), at=at + 0.1) for unit in units]
+    return [Xid(0, 13, at=at), *lines]
+
+
+@pytest.mark.parametrize(
+    ("bursts", "test"),
+    [
+        ([[(1, 2)]], None),
+        ([[(1, 2)], [(1, 2)]], "deep"),
+        ([[(1, 2)], [(1, 3)]], None),
+        ([[(1, 2)], [(1, 3)], [(1, 2)]], "deep"),
+        ([[(1, 2), (3, 4)], [(1, 2), (3, 4)], [(1, 2), (3, 4)]], None),
+        ([[(1, 2), (3, 4)], [(1, 2)]], None),
+        ([[], [], [], []], None),
+        ([[], [], [], [], []], "standard"),
+    ],
+)
+def test_exceptions_that_come_again_on_one_unit_of_a_gpu_have_it_tested_and_those_that_spread_do_not(
+    bursts: list[list[tuple[int, int]]], test: str | None
+) -> None:
+    *before, last = (
+        one for number, units in enumerate(bursts) for one in raised(100.0 * number, *units)
+    )
+    assert judge(last, before).test == test
+
+
+def test_page_faults_that_come_again_on_one_gpu_have_it_tested_and_those_of_several_do_not() -> None:
+    first, soon, later = (Xid(0, 31, at=at) for at in (0.0, 100.0, 1_000.0))
+    assert judge(soon, [first]).test is None
+    assert judge(later, [first, soon]).test == "standard"
+    assert judge(later, [first, Xid(1, 31, at=999.0)]).test is None
+
+
+def test_a_program_that_is_torn_down_for_no_error_that_came_before_is_told_of() -> None:
+    torn = Xid(0, 45, at=500.0)
+    for before, kind in (
+        ([Xid(0, 31, at=499.0)], "note"),
+        ([Xid(1, 31, at=499.0)], "fabric"),
+        ([Xid(0, 31, at=100.0)], "fabric"),
+        ([Xid(0, 45, at=499.0)], "fabric"),
+    ):
+        judged = judge(torn, before)
+        assert (judged.kind, judged.out, judged.test) == (kind, False, None)
+
+
+HOPPER = "NVIDIA H200"
+
+
+def link(*registers: int, number: int = 14) -> str:
+    said = ", ".join(hex(one) for one in (*registers, *(0,) * (7 - len(registers))))
+    return f"pid='<unknown>', name=<unknown>, NVLink: fatal error detected on link {number}({said})"
+
+
+@pytest.mark.parametrize(
+    ("registers", "kind", "said"),
+    [
+        ((0, 0, 1 << 16), "links", "an error that matters where it repeats"),
+        ((1 << 4,), "links", "parity or ECC errors"),
+        ((1 << 9 | 1 << 1,), "links", "reseat it"),
+        ((1 << 22 | 1 << 20,), "links", "a marginal signal"),
+        ((1 << 20, 0, 0, 1 << 17), "links", "follows from another error"),
+        ((0, 0, 1 << 13 | 1), "links", "no part in service should show"),
+        ((1 << 31,), "links", "does not name"),
+        ((0, 0, 0, 0, 1 << 20), "watch", "many errors were corrected"),
+        ((1 << 23 | 1,), "note", "nothing that matters"),
+        ((), "links", "an NVLink failed"),
+    ],
+)
+def test_the_registers_of_an_nvlink_error_tell_what_it_is(
+    registers: tuple[int, ...], kind: str, said: str
+) -> None:
+    assert waits_for_text(Xid(0, 74))
+    judged = judge(Xid(0, 74, link(*registers), model=HOPPER), [])
+    assert judged.kind == kind
+    assert said in judged.detail
+    # Of another GPU nothing says what they mean.
+    assert judge(Xid(0, 74, link(*registers), model="NVIDIA B200"), []).kind == "links"
+
+
+def test_parity_errors_of_one_link_that_come_a_third_time_have_what_it_is_of_replaced() -> None:
+    here, other = (Xid(0, 74, link(1 << 5, number=one), model=HOPPER) for one in (3, 4))
+    assert judge(here, [here, other]).action == ACTIONS["links"]
+    judged = judge(here, [here, other, here])
+    assert (judged.kind, judged.out) == ("links", True)
+    assert "replace the GPU, or the baseboard" in judged.action
 
 
 @pytest.mark.parametrize(("action", "kind"), [*RECOVERY.items(), (8, "reset"), (31, "reset")])

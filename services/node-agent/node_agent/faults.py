@@ -17,12 +17,15 @@ from node_agent.domain.xid import (
     DAY_S,
     KEPT_MAX,
     SAME_S,
+    TEARDOWN,
     Xid,
+    burst_s,
     judge,
-    read_line,
     same,
+    unit_of,
     waits_for_text,
 )
+from node_agent.domain.xid_lines import read_line
 from node_agent.health import Health
 from node_agent.kernel_log import KernelLog
 from node_agent.telling import Teller
@@ -33,7 +36,7 @@ STUCK_AFTER_S = 5.0
 """A call to the driver that takes longer is told of: with the look each second, within 10 s."""
 LOOK_EVERY_S = 1.0
 TEXT_WITHIN_S = 2.0
-"""An error of which only the kernel's line says how bad it is waits so long for that line; then it is taken as bad."""
+"""An error of which only the kernel's line, or another error, says how bad it is waits so long for that; then it is taken as bad."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class Faults:
         self._log = KernelLog(kernel_log, self._line, folder)
         self._buses: list[str] = []
         self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
-        self._seen: deque[tuple[float, Xid]] = deque(maxlen=KEPT_MAX)
+        self._seen: deque[Xid] = deque(maxlen=KEPT_MAX)
         self._stuck = False
         self._gone: set[int] = set()
         self._without_text: set[Xid] = set()
@@ -116,21 +119,21 @@ class Faults:
             METRICS.count("mesh_xids_total", code=str(xid.code), kind="not kept")
 
     async def _judge(self, xid: Xid, late: bool, teller: Teller) -> None:
-        if self._log.open and waits_for_text(xid) and not late:
-            self._wait_for_text(xid)
+        if not late and (xid.code == TEARDOWN or (self._log.open and waits_for_text(xid))):
+            self._wait_for_more(xid)
+            return
+        if late and burst_s(xid):
+            self._judge_burst(xid)
             return
         now = time.monotonic()
-        if any(same(xid, one) for at, one in self._seen if now - at <= SAME_S):
-            if xid.text:
-                logger.info(
-                    "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
-                )
+        xid = self._placed(xid, now)
+        if self._told_of(xid):
             return
         if xid.device is not None:
             recovery = await asyncio.to_thread(self._devices.recovery, xid.device)
             xid = xid._replace(recovery=recovery)
-        judged = judge(xid, [one for at, one in self._seen if now - at <= DAY_S])
-        self._seen.append((now, xid))
+        judged = judge(xid, self._today(now))
+        self._seen.append(xid)
         METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
         logger.warning("%s on device %s: %s", judged.detail, xid.device, judged.action)
         if judged.kind == "note":
@@ -142,11 +145,54 @@ class Faults:
         if judged.out:
             self._health.must_pass_twice("standard")
         self._tell([found], verdict, teller)
-        if judged.test is not None:
+        if burst_s(xid):
+            # What else comes of it is heard first: where it is, and whether it is in one place.
+            asyncio.get_running_loop().call_later(burst_s(xid), self._put, xid, True)
+        elif judged.test is not None:
             self._health.suspect(device, judged.test)
 
-    def _wait_for_text(self, xid: Xid) -> None:
-        """Have an error judged once more after a while, without the kernel's line, where that has not come by then."""
+    def _told_of(self, xid: Xid) -> bool:
+        """Tell whether an error is one that was told of already; what is new of it is remembered."""
+        apart_s = burst_s(xid)
+        if apart_s:
+            burst = [
+                one
+                for one in self._seen
+                if xid.at - one.at <= apart_s and (one.device, one.code) == (xid.device, xid.code)
+            ]
+            if burst and (unit_of(xid), xid.owner) not in {(unit_of(one), one.owner) for one in burst}:
+                self._seen.append(xid)
+            return bool(burst)
+        told = any(same(xid, one) for one in self._seen if xid.at - one.at <= SAME_S)
+        if told and xid.text:
+            logger.info(
+                "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
+            )
+        return told
+
+    def _judge_burst(self, first: Xid) -> None:
+        """See to what follows from errors that are one, once all of them have come: their first was told of."""
+        alike = [one for one in self._today(time.monotonic()) if one.code == first.code]
+        mine = [one for one in alike if one.device == first.device]
+        if not mine:
+            return
+        judged = judge(mine[-1], [one for one in alike if one is not mine[-1]])
+        if judged.test is not None:
+            logger.warning("%s: a check of the level %s is due", judged.detail, judged.test)
+            self._health.suspect(self._devices.listed()[first.device or 0], judged.test)
+
+    def _today(self, now: float) -> list[Xid]:
+        return [one for one in self._seen if now - one.at <= DAY_S]
+
+    def _placed(self, xid: Xid, now: float) -> Xid:
+        """Return an error with when it was heard, and whose work was there."""
+        if xid.device is None:
+            return xid._replace(at=now)
+        device = self._devices.listed()[xid.device]
+        return xid._replace(at=now, owner=self._health.whose(device.device_id), model=device.model)
+
+    def _wait_for_more(self, xid: Xid) -> None:
+        """Have an error judged once more after a while, without what may tell more of it, where that has not come by then."""
         if xid not in self._without_text:
             self._without_text.add(xid)
             asyncio.get_running_loop().call_later(TEXT_WITHIN_S, self._put, xid, True)

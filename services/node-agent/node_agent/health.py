@@ -98,6 +98,10 @@ class Health:
         self._faults_seen += 1
         self._keep()
 
+    def whose(self, device_id: str) -> str:
+        """Return the project that used a device last, since it was checked; empty where none did, or nobody knows."""
+        return self._dues.whose(device_id)
+
     def suspect(self, device: Device, level: Level) -> None:
         """Have a check of that level run once nobody works there."""
         self._dues.suspect(device.device_id, level)

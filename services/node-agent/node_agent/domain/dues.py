@@ -35,6 +35,10 @@ class Dues:
         """Note that work of a project is about to begin on these devices."""
         self._used.update(dict.fromkeys(device_ids, project))
 
+    def whose(self, device_id: str) -> str:
+        """Return the project that used a device last since it was checked; empty where none did."""
+        return self._used.get(device_id, "")
+
     def suspect(self, device_id: str, level: Level) -> None:
         """Note that a device is not to be trusted until it passed that level; the higher of two counts."""
         self._suspected[device_id] = higher(self._suspected.get(device_id, "quick"), level)
