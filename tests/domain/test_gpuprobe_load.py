@@ -48,6 +48,20 @@ def test_a_product_that_differs_from_the_first_fails_a_soak(name: str) -> None:
     assert (said.verdict, said.evidence["differing"]) == ("fail", 1)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_each_product_of_a_slice_counts_whichever_of_them_differs(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So long a slice that from the second on it holds eight products.
+    monkeypatch.setattr(soak_check, "SLICE_MS", 1e6)
+    soak = Size(0.3, 1.0, SHAPE)
+    sound = checked(soak_check.PROBE, soak)
+    assert sound.verdict == "pass"
+    assert int(sound.evidence["products"]) % 8 == 1  # type: ignore[call-overload]
+    said = checked(soak_check.PROBE, soak, Fault(probe="soak", word=77, mask=1 << 3, round=number))
+    assert (said.verdict, said.evidence["differing"]) == ("fail", 1)
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("round_number", [0, 1])
 def test_a_tile_that_a_loaded_device_does_not_write_is_not_taken_for_the_product_before(

@@ -54,15 +54,18 @@ class Heat:
         shape = Shape(self.shape.cols, self.shape.inner, self.shape.rows)
         return shape, self.right, self.left
 
-    def begin_digest(self) -> None:
-        """Begin the pass over the product."""
+    def forget(self) -> None:
+        """Begin to digest anew."""
         self._sum.fill(0)
         self._xor.fill(0)
+
+    def add(self) -> None:
+        """Begin the pass over the product: what it comes to is added to what was digested before."""
         words = self.out.view(np.uint32)
         self.backend.launch("gemm_digest", words, len(words), self._salt, self._sum, self._xor)
 
     def digest(self) -> tuple[int, int]:
-        """Return what the pass came to."""
+        """Return what the passes came to: sum, exclusive or."""
         return int(self.backend.fetch(self._sum)[0]), int(self.backend.fetch(self._xor)[0])
 
     def strays(self, *, turned: bool = False) -> int:
