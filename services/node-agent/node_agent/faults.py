@@ -3,19 +3,17 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from pathlib import Path
 
 from mesh_contracts.node import Check, HealthChanged, Verdict
 from meshkit.telemetry import METRICS
 from meshkit.ticks import tick
 
+from node_agent.day import Day
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import (
     ACTIONS,
-    DAY_S,
-    KEPT_MAX,
     SAME_S,
     TEARDOWN,
     Xid,
@@ -52,7 +50,7 @@ class Faults:
         self._log = KernelLog(kernel_log, self._line, folder)
         self._buses: list[str] = []
         self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
-        self._seen: deque[Xid] = deque(maxlen=KEPT_MAX)
+        self._day = Day(folder)
         self._stuck = False
         self._gone: set[int] = set()
         self._without_text: set[Xid] = set()
@@ -132,8 +130,8 @@ class Faults:
         if xid.device is not None:
             recovery = await asyncio.to_thread(self._devices.recovery, xid.device)
             xid = xid._replace(recovery=recovery)
-        judged = judge(xid, self._today(now))
-        self._seen.append(xid)
+        judged = judge(xid, self._day.errors(now))
+        self._day.add(xid)
         METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
         logger.warning("%s on device %s: %s", judged.detail, xid.device, judged.action)
         if judged.kind == "note":
@@ -157,13 +155,13 @@ class Faults:
         if apart_s:
             burst = [
                 one
-                for one in self._seen
-                if xid.at - one.at <= apart_s and (one.device, one.code) == (xid.device, xid.code)
+                for one in self._day.errors(xid.at, apart_s)
+                if (one.device, one.code) == (xid.device, xid.code)
             ]
             if burst and (unit_of(xid), xid.owner) not in {(unit_of(one), one.owner) for one in burst}:
-                self._seen.append(xid)
+                self._day.add(xid)
             return bool(burst)
-        told = any(same(xid, one) for one in self._seen if xid.at - one.at <= SAME_S)
+        told = any(same(xid, one) for one in self._day.errors(xid.at, SAME_S))
         if told and xid.text:
             logger.info(
                 "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
@@ -172,7 +170,7 @@ class Faults:
 
     def _judge_burst(self, first: Xid) -> None:
         """See to what follows from errors that are one, once all of them have come: their first was told of."""
-        alike = [one for one in self._today(time.monotonic()) if one.code == first.code]
+        alike = [one for one in self._day.errors(time.monotonic()) if one.code == first.code]
         mine = [one for one in alike if one.device == first.device]
         if not mine:
             return
@@ -180,9 +178,6 @@ class Faults:
         if judged.test is not None:
             logger.warning("%s: a check of the level %s is due", judged.detail, judged.test)
             self._health.suspect(self._devices.listed()[first.device or 0], judged.test)
-
-    def _today(self, now: float) -> list[Xid]:
-        return [one for one in self._seen if now - one.at <= DAY_S]
 
     def _placed(self, xid: Xid, now: float) -> Xid:
         """Return an error with when it was heard, and whose work was there."""

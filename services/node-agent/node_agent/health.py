@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 class _Last(msgspec.Struct, frozen=True):
     check: int | None
     stands: Level | None = None
+    suspected: dict[str, Level] = {}
 
 
 class _Wish:
@@ -77,6 +78,8 @@ class Health:
         last = self._recall()
         self._last = None if last is None else last.check
         self._stands = None if last is None else last.stands
+        for device_id, level in ({} if last is None else last.suspected).items():
+            self._dues.suspect(device_id, level)
         self._first_level: Level = enrolment if self._last is None else "quick"
         self._faults_seen = 0
         self._wished = 0
@@ -103,8 +106,9 @@ class Health:
         return self._dues.whose(device_id)
 
     def suspect(self, device: Device, level: Level) -> None:
-        """Have a check of that level run once nobody works there."""
+        """Have a check of that level run once nobody works there, after a restart too."""
         self._dues.suspect(device.device_id, level)
+        self._keep()
         self._more.set()
 
     def wish(self, check: int) -> None:
@@ -249,7 +253,10 @@ class Health:
             with contextlib.suppress(GaveWay):
                 every = self._devices.listed()
                 found += await self._probing.check(every, level, only=(PEERS,))
+        suspected = self._dues.suspected
         self._dues.checked(checked, level, time.monotonic())
+        if self._dues.suspected != suspected:
+            self._keep()
         return found, checked
 
     def _have_peers(self, checked: Collection[str]) -> bool:
@@ -271,7 +278,7 @@ class Health:
 
     def _keep(self) -> None:
         # Where it cannot be kept what was found stands; after a restart it is checked and told once more.
-        keep(self._file, msgspec.json.encode(_Last(self._last, self._stands)))
+        keep(self._file, msgspec.json.encode(_Last(self._last, self._stands, self._dues.suspected)))
 
     def _recall(self) -> _Last | None:
         try:

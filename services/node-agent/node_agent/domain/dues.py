@@ -35,6 +35,11 @@ class Dues:
         """Note that work of a project is about to begin on these devices."""
         self._used.update(dict.fromkeys(device_ids, project))
 
+    @property
+    def suspected(self) -> dict[str, Level]:
+        """Which devices are not to be trusted until they passed which level."""
+        return dict(self._suspected)
+
     def whose(self, device_id: str) -> str:
         """Return the project that used a device last since it was checked; empty where none did."""
         return self._used.get(device_id, "")
