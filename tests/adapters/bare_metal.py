@@ -22,9 +22,10 @@ from node_agent.doubles.redfish import NO_PROXY, Double
 from node_agent.doubles.redfish_pages import State
 from node_agent.leases import Leases
 from node_agent.servers.bmc import Bmc
+from node_agent.servers.image import Hold
 from node_agent.servers.keys import Keys, Login
 from node_agent.servers.line import Line, Pace
-from node_agent.servers.redfish import Hold, RedfishServer
+from node_agent.servers.redfish import RedfishServer
 
 from tests.adapters.engines import Checked, Told, until
 from tests.domain.leased import leased

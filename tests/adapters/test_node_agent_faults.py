@@ -2,61 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mesh_contracts.node import Check, HealthChanged
-from node_agent import faults
-from node_agent.devices import nvml
-from node_agent.domain import xid
 from node_agent.domain.energy import Busy
 from node_agent.doubles.nvml import Scenario
-from node_agent.faults import Faults
-from node_agent.health import Health
 from node_agent.probing import Probing
 
-from tests.adapters.engines import Told, until
+from tests.adapters.engines import until
+from tests.adapters.watching import watching
 
 pytestmark = pytest.mark.slow
 
 SECOND = Busy(elapsed_us=1_000_000, total_us=0, devices_us={})
-
-
-class Watching:
-    """An agent's part that hears faults, and what it told."""
-
-    def __init__(self, folder: Path, kernel_log: Path) -> None:
-        self.devices = nvml.Nvml()
-        self.health = Health(self.devices, folder)
-        self.faults = Faults(self.devices, self.health, kernel_log)
-        self.told = Told()
-
-    @property
-    def facts(self) -> list[Any]:
-        return self.told.facts
-
-    async def count(self, many: int) -> None:
-        await until(lambda: len(self.facts) >= many)
-
-
-@asynccontextmanager
-async def watching(folder: Path, kernel_log: Path = Path("/no/such/log")) -> AsyncIterator[Watching]:
-    made = Watching(folder, kernel_log)
-    teller = made.told.teller()
-    running = [
-        asyncio.create_task(made.faults.run(teller)),
-        asyncio.create_task(made.faults.watch_driver(teller)),
-    ]
-    await asyncio.sleep(0.1)
-    try:
-        yield made
-    finally:
-        for one in running:
-            one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def test_a_hardware_fault_is_told_as_failed_of_the_gpu_that_has_it(
@@ -247,46 +207,3 @@ async def test_after_a_hardware_fault_the_check_that_opens_the_node_passes_twice
 
 async def nothing() -> list[Check]:
     return []
-
-
-async def test_exceptions_of_one_burst_are_told_once_and_on_one_unit_again_have_the_gpu_tested(
-    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faults, "burst_s", lambda xid: 0.3 if xid.code == 13 else 0.0)
-    monkeypatch.setitem(xid.TABLE, 13, xid.TABLE[13]._replace(burst_s=0.3))
-    log = tmp_path / "kmsg"
-    os.mkfifo(log)
-    async with watching(tmp_path, log) as here:
-        kernel = os.open(log, os.O_WRONLY)
-        suspected: list[tuple[int, str]] = []
-        monkeypatch.setattr(
-            here.health, "suspect", lambda device, level: suspected.append((device.index, level))
-        )
-        for number, units in enumerate([(2,), (2, 3), (2,)]):
-            driver.tell(5, 13)
-            for unit in units:
-                said = f"Graphics SM Warp Exception on (GPC 1, TPC {unit}, SM 0): Illegal Address"
-                line = f"4,{number},{unit},-;NVRM: Xid (PCI:0000:15:00): 13, pid=7, {said}\n"
-                os.write(kernel, line.encode())
-            await here.count(number + 1)
-            await asyncio.sleep(0.8)
-            assert len(here.facts) == number + 1
-            assert suspected == ([(5, "deep")] if number == 2 else [])
-        os.close(kernel)
-    assert {fact.verdict for fact in here.facts} == {"warn"}
-
-
-async def test_what_two_projects_suffer_on_one_gpu_has_it_tested(
-    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with watching(tmp_path) as here:
-        suspected: list[tuple[int, str]] = []
-        monkeypatch.setattr(
-            here.health, "suspect", lambda device, level: suspected.append((device.index, level))
-        )
-        monkeypatch.setattr(faults, "SAME_S", 0.0)
-        for number, project in enumerate(["project_a", "project_a", "project_b"]):
-            here.health._dues.used([here.devices.listed()[4].device_id], project)
-            driver.tell(4, 69)
-            await here.count(number + 1)
-    assert suspected == [(4, "standard")]

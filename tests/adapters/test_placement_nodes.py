@@ -1,9 +1,9 @@
 """What placement knows and does of nodes, against a real nats-server and a real Postgres."""
 
 import pytest
-from mesh_contracts.placement import CordonNode, GetNode, ReturnNode
+from mesh_contracts.placement import CheckNode, CordonNode, GetNode, ReturnNode
 
-from tests.adapters.fleet import Site, node_is
+from tests.adapters.fleet import Site, eventually, node_is
 from tests.adapters.holdings import job_is, servers, submit
 
 pytestmark = pytest.mark.slow
@@ -40,3 +40,22 @@ async def test_what_waits_for_a_cordoned_node_calls_it_as_people_do_and_begins_o
     await site.ask(ReturnNode, node="n1")
     await node.check(number=1)
     await job_is(site, "admitted")
+
+
+async def test_a_node_is_told_which_of_its_checks_a_person_asked_for(site: Site) -> None:
+    (node,) = await servers(site, 1)
+
+    async def wished(check: int, asked: int) -> None:
+        async def look() -> bool:
+            intent = await site.intent(node)
+            return (intent.check, intent.asked) == (check, asked)
+
+        await eventually(look)
+
+    await wished(0, 0)
+    await site.ask(CheckNode, node="n1")
+    await wished(1, 1)
+    await node.check("fail", number=1)
+    await node_is(site, node, "cordoned")
+    await site.ask(ReturnNode, node="n1")
+    await wished(2, 2)

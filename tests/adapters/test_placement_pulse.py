@@ -10,6 +10,7 @@ from meshkit.testing import wish
 from placement import asks, reading, store, turns
 from placement.domain.show import show_node
 from placement.heartbeats import ABSENT_AFTER_S
+from placement.intents import all_intents
 from placement.pulse import COMPARE_EVERY
 from placement.settle import settle
 
@@ -87,8 +88,10 @@ async def test_a_lost_node_that_is_heard_again_is_checked_before_it_takes_work(h
     assert (await hall.states())["n1"] == "validating"
     async with hall.store.transaction() as tx:
         server = await reading.find_server(tx, SITE, "n1")
-    assert server is not None
+        assert server is not None
+        intent = (await all_intents(tx))[server.node_id]
     assert (server.check_wished, server.check_needed) == (1, 1)
+    assert (intent.check, intent.asked) == (1, 0), "nobody asked for it"
 
 
 async def test_a_workload_that_its_node_never_lists_has_failed(hall: Hall) -> None:

@@ -226,6 +226,19 @@ def test_one_changed_number_of_64_bits_changes_the_digest_as_well(
     assert (of_rows(words[0])[0] == of_rows(words[1])[0]) == (before == after)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+def test_two_equal_flips_of_any_bit_do_not_cancel_each_other(dtype: Any) -> None:
+    drawn = np.random.default_rng(5)
+    sound = drawn.integers(0, 2**32, (64, 160)).astype(dtype)
+    before = of_rows(sound)[0]
+    for bit in range(8 * sound.dtype.itemsize):
+        for _ in range(20):
+            words = sound.copy()
+            places = drawn.choice(words.size, 2, replace=False)
+            words.reshape(-1)[places] ^= dtype(1 << bit)
+            assert of_rows(words)[0] != before, bit
+
+
 def test_words_that_changed_places_have_another_digest() -> None:
     words = np.arange(1, 321, dtype=np.uint32).reshape(2, 160)
     for moved in (words[::-1], words[:, ::-1], np.roll(words, 1, axis=1)):

@@ -2,7 +2,8 @@
 
 import pytest
 from gpuprobe import moved, xids
-from node_agent.domain.xid import OUT, TABLE, UNKNOWN, Kind, Xid, judge
+from node_agent.domain.xid import Xid, judge
+from node_agent.domain.xid_table import OUT, TABLE, UNKNOWN, Kind
 
 
 def expected(kind: Kind) -> str:

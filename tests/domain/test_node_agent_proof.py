@@ -209,3 +209,25 @@ def test_an_accelerator_passes_by_what_was_found_of_it_on_the_server_and_by_noth
     assert any(said in one.detail for one in checks)
     assert {one.device_id for one in checks} == {"A", "B"}
     assert all(one.action for one in checks if one.verdict == "inconclusive" or one.name != "gemm")
+
+
+def test_an_accelerator_that_stands_twice_in_a_report_passes_only_where_both_do() -> None:
+    twice = [accelerator("A", "fail"), accelerator("A", "pass")]
+    assert [one.verdict for one in examined([device("A")], twice)] == ["fail", "pass"]
+    # What failed has failed, whatever else ran without a GPU.
+    mixed = [accelerator("A", "fail"), accelerator("A", "pass", backend="numpy")]
+    assert [one.verdict for one in examined([device("A")], mixed)] == ["fail"]
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail"])
+def test_what_no_fact_can_hold_is_cut_or_told_as_such_and_a_failure_stays_one(verdict: Verdict) -> None:
+    [seen] = accelerator("A", verdict).checks
+    long = msgspec.structs.replace(seen, detail="x" * 9_000, action="y" * 9_000, took_ms=-1)
+    broken = msgspec.structs.replace(seen, evidence={"a": [{}]})  # type: ignore[dict-item]
+    for one, expected in (
+        (long, verdict),
+        (broken, "fail" if verdict == "fail" else "inconclusive"),
+    ):
+        [check] = examined([device("A")], [Accelerator(device_id="A", checks=[one])])
+        assert check.verdict == expected
+        assert msgspec.json.decode(msgspec.json.encode(check), type=Check) == check

@@ -6,18 +6,9 @@ import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from node_agent.domain.xid import (
-    ACTIONS,
-    OUT,
-    RECOVERY,
-    TABLE,
-    Kind,
-    Xid,
-    judge,
-    same,
-    waits_for_text,
-)
+from node_agent.domain.xid import Xid, judge, same, waits_for_text
 from node_agent.domain.xid_lines import read_line
+from node_agent.domain.xid_table import ACTIONS, OUT, RECOVERY, TABLE, Kind
 
 BUSES = ["00000000:10:00.0", "00000000:11:00.0", "00000018:01:00.0"]
 
@@ -94,7 +85,18 @@ def test_page_faults_that_come_again_on_one_gpu_have_it_tested_and_those_of_seve
     first, soon, later = (Xid(0, 31, at=at) for at in (0.0, 100.0, 1_000.0))
     assert judge(soon, [first]).test is None
     assert judge(later, [first, soon]).test == "standard"
+    # Those of a program that runs on several GPUs have them all at once.
     assert judge(later, [first, Xid(1, 31, at=999.0)]).test is None
+    assert judge(later, [first, Xid(1, 31, at=500.0)]).test == "standard"
+    assert judge(later, [first, Xid(1, 31, at=10.0)]).test is None
+
+
+def test_what_goes_on_without_a_pause_is_one_error_and_after_long_another() -> None:
+    first = Xid(0, 31, at=0.0, until=500.0)
+    assert judge(Xid(0, 31, at=600.0), [first]).test is None
+    assert judge(Xid(0, 31, at=700.0), [first]).test == "standard"
+    assert judge(Xid(0, 31, at=1_900.0), [first._replace(until=1_890.0)]).test == "standard"
+    assert judge(Xid(0, 45, at=600.0), [first]).kind == "note"
 
 
 def test_a_program_that_is_torn_down_for_no_error_that_came_before_is_told_of() -> None:
@@ -141,6 +143,18 @@ def test_the_registers_of_an_nvlink_error_tell_what_it_is(
     assert said in judged.detail
     # Of another GPU nothing says what they mean.
     assert judge(Xid(0, 74, link(*registers), model="NVIDIA B200"), []).kind == "links"
+
+
+def test_a_worse_error_of_a_link_is_not_taken_for_the_milder_one_before() -> None:
+    nothing, corrected, seat = (
+        Xid(0, 74, link(*one), model=HOPPER) for one in ((1,), (0, 0, 0, 0, 1 << 20), (1 << 9,))
+    )
+    assert same(nothing, seat)
+    assert same(seat, seat)
+    assert not same(seat, corrected)
+    assert not same(corrected, nothing)
+    # The driver's event says nothing of its own.
+    assert same(Xid(0, 74, model=HOPPER), nothing)
 
 
 def test_parity_errors_of_one_link_that_come_a_third_time_have_what_it_is_of_replaced() -> None:

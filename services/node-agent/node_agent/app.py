@@ -236,7 +236,7 @@ class Agent:
         self.workloads.wish([*intent.workloads, *jobs])
         self.tails.wish([*intent.workloads, *jobs])
         self.leases.wish([member for member in intent.members if member.kind == "lease"])
-        self.health.wish(intent.check)
+        self.health.wish(intent.check, intent.asked)
 
     def _statuses(self) -> list[WorkloadStatus]:
         return [*self.workloads.statuses(), *self.leases.statuses()]

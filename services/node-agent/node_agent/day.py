@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from node_agent.domain.xid import DAY_S, KEPT_MAX, Xid
+from node_agent.domain.xid import DAY_S, KEPT_MAX, Xid, heard_last
 from node_agent.runtimes.kept import keep
 
 FILE = "xids.json"
@@ -29,14 +29,25 @@ class Day:
         if self._file is not None:
             behind = time.time() - time.monotonic()
             kept = [
-                one._replace(at=one.at + behind, text=one.text[:TEXT_KEPT_CHARS])
+                one._replace(
+                    at=one.at + behind,
+                    until=one.until and one.until + behind,
+                    text=one.text[:TEXT_KEPT_CHARS],
+                )
                 for one in self.errors(xid.at)
             ]
             keep(self._file, msgspec.json.encode(kept))
 
+    def lengthen(self, error: Xid, until: float) -> None:
+        """Note that an error was heard once more."""
+        for place in reversed(range(len(self._errors))):
+            if self._errors[place] is error:
+                self._errors[place] = error._replace(until=until)
+                return
+
     def errors(self, now: float, within_s: float = DAY_S) -> list[Xid]:
         """Return those of the last seconds, in order."""
-        return [one for one in self._errors if now - one.at <= within_s]
+        return [one for one in self._errors if now - heard_last(one) <= within_s]
 
     def _recall(self) -> list[Xid]:
         if self._file is None:
@@ -51,4 +62,8 @@ class Day:
         now = time.monotonic()
         behind = time.time() - now
         # What a clock that was set since has come later than now is of an unknown time: left out.
-        return [one._replace(at=one.at - behind) for one in kept if one.at - behind <= now]
+        return [
+            one._replace(at=one.at - behind, until=one.until and one.until - behind)
+            for one in kept
+            if one.at - behind <= now
+        ]

@@ -1,6 +1,7 @@
 """The checks of accelerators that are not the agent's own: the erase image makes them, on the server that it runs beside."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -9,7 +10,7 @@ from mesh_contracts.node import Check, Device
 
 from node_agent.devices import Devices
 from node_agent.devices.declared import Declared
-from node_agent.domain.xid import Level
+from node_agent.domain.xid_table import Level
 from node_agent.health import Health
 from node_agent.probing import GaveWay, unjudged
 from node_agent.servers import Server, ServerFault
@@ -17,6 +18,8 @@ from node_agent.settings import AgentSettings
 
 WITHIN_S = 6 * 3_600.0
 """The image erases as well, as it does after a lease."""
+
+REST_WITHIN_S = 900.0
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ class Examines(Protocol):
 
     async def examine(self) -> None:
         """Have the accelerators looked at; what was found is with the devices. Raises ``ServerFault``."""
+        ...
+
+    async def rest(self) -> None:
+        """Have the server off again, and nothing of the look left. Raises ``ServerFault``."""
         ...
 
 
@@ -55,12 +62,9 @@ class Examining:
         if only:
             return []
         if anew:
-            try:
-                await self._examined()
-            except ServerFault as fault:
-                return unjudged(devices, str(fault))
-            except TimeoutError:
-                return unjudged(devices, f"the erase image was not done within {WITHIN_S:g} s")
+            why = await self._looked()
+            if why is not None:
+                return unjudged(devices, why)
         ids = {one.device_id for one in devices}
         return [one for one in self._devices.known() if one.device_id in ids]
 
@@ -75,6 +79,24 @@ class Examining:
         """Tell that nothing stays behind."""
         del device_ids
         return False
+
+    async def _looked(self) -> str | None:
+        """Have them looked at; return why they were not, if so: one wish is one look. Raises ``GaveWay``."""
+        try:
+            await self._examined()
+        except ServerFault as fault:
+            return str(fault)
+        except TimeoutError:
+            with contextlib.suppress(ServerFault, TimeoutError):
+                async with asyncio.timeout(REST_WITHIN_S):
+                    await self._server.rest()
+            return f"the erase image was not done within {WITHIN_S:g} s"
+        except GaveWay:
+            raise
+        except Exception as fault:
+            logger.exception("the look at the accelerators failed")
+            return f"the look itself failed: {type(fault).__name__}: {fault}"
+        return None
 
     async def _examined(self) -> None:
         running = self._running = asyncio.create_task(self._server.examine())

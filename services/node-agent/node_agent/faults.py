@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mesh_contracts.node import Check, HealthChanged, Verdict
@@ -13,17 +14,18 @@ from node_agent.day import Day
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import (
-    ACTIONS,
     SAME_S,
-    TEARDOWN,
     Xid,
     burst_s,
+    bursts_of,
+    goes_on,
     judge,
     same,
     unit_of,
     waits_for_text,
 )
 from node_agent.domain.xid_lines import read_line
+from node_agent.domain.xid_table import ACTIONS, TEARDOWN
 from node_agent.health import Health
 from node_agent.kernel_log import KernelLog
 from node_agent.telling import Teller
@@ -51,6 +53,7 @@ class Faults:
         self._buses: list[str] = []
         self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
         self._day = Day(folder)
+        self._asked: dict[int, float] = {}
         self._stuck = False
         self._gone: set[int] = set()
         self._without_text: set[Xid] = set()
@@ -125,11 +128,15 @@ class Faults:
             return
         now = time.monotonic()
         xid = self._placed(xid, now)
-        if self._told_of(xid):
+        burst = self._burst(xid)
+        told = self._told_of(xid, burst)
+        if told and not self._may_be_worse(xid, burst):
             return
         if xid.device is not None:
             recovery = await asyncio.to_thread(self._devices.recovery, xid.device)
             xid = xid._replace(recovery=recovery)
+        if told and not xid.recovery:
+            return
         judged = judge(xid, self._day.errors(now))
         self._day.add(xid)
         METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
@@ -149,17 +156,25 @@ class Faults:
         elif judged.test is not None:
             self._health.suspect(device, judged.test)
 
-    def _told_of(self, xid: Xid) -> bool:
-        """Tell whether an error is one that was told of already; what is new of it is remembered."""
+    def _burst(self, xid: Xid) -> list[Xid]:
+        """Return the errors that are one with this, where several are; the first tells when it began."""
         apart_s = burst_s(xid)
-        if apart_s:
-            burst = [
-                one
-                for one in self._day.errors(xid.at, apart_s)
-                if (one.device, one.code) == (xid.device, xid.code)
-            ]
-            if burst and (unit_of(xid), xid.owner) not in {(unit_of(one), one.owner) for one in burst}:
+        if not apart_s:
+            return []
+        mine = [
+            one for one in self._day.errors(xid.at) if (one.device, one.code) == (xid.device, xid.code)
+        ]
+        bursts = bursts_of(mine, apart_s)
+        return bursts[-1] if bursts and goes_on(bursts[-1], xid.at, apart_s) else []
+
+    def _told_of(self, xid: Xid, burst: Sequence[Xid]) -> bool:
+        """Tell whether an error is one that was told of already; what is new of it is remembered."""
+        if burst:
+            if (unit_of(xid), xid.owner) in {(unit_of(one), one.owner) for one in burst}:
+                self._day.lengthen(burst[0], xid.at)
+            else:
                 self._day.add(xid)
+        if burst_s(xid):
             return bool(burst)
         told = any(same(xid, one) for one in self._day.errors(xid.at, SAME_S))
         if told and xid.text:
@@ -167,6 +182,15 @@ class Faults:
                 "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
             )
         return told
+
+    def _may_be_worse(self, xid: Xid, burst: Sequence[Xid]) -> bool:
+        """Tell whether a GPU is to be asked amid a burst whether it wants to be reset: now and then, until it said so."""
+        if not burst or xid.device is None or any(one.recovery for one in burst):
+            return False
+        if xid.at - self._asked.get(xid.device, 0.0) < SAME_S:
+            return False
+        self._asked[xid.device] = xid.at
+        return True
 
     def _judge_burst(self, first: Xid) -> None:
         """See to what follows from errors that are one, once all of them have come: their first was told of."""

@@ -19,7 +19,7 @@ from node_agent.devices import Devices
 from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
 from node_agent.domain.verdicts import of_device, worst
-from node_agent.domain.xid import Level
+from node_agent.domain.xid_table import Level
 from node_agent.probing import Checking, GaveWay, Probing, unjudged
 from node_agent.runtimes.kept import keep
 from node_agent.telling import Teller
@@ -82,7 +82,7 @@ class Health:
             self._dues.suspect(device_id, level)
         self._first_level: Level = enrolment if self._last is None else "quick"
         self._faults_seen = 0
-        self._wished = 0
+        self._wished = self._asked = 0
         self._wish: _Wish | None = None
         self._first_told = False
         self._more = asyncio.Event()
@@ -111,9 +111,10 @@ class Health:
         self._keep()
         self._more.set()
 
-    def wish(self, check: int) -> None:
-        """Have check ``check`` run, unless one of that number or above was."""
+    def wish(self, check: int, asked: int = 0) -> None:
+        """Have check ``check`` run, unless one of that number or above was; ``asked``: the last that a person asked for."""
         self._wished = max(self._wished, check)
+        self._asked = max(self._asked, asked)
         self._more.set()
 
     async def first(self, in_use: InUse) -> list[Check]:
@@ -222,7 +223,7 @@ class Health:
         faults = self._faults_seen
         found: list[Check] = []
         for _ in range(TIMES if stands else 1):
-            found, checked = await self._free(free, level, in_use, anew=True)
+            found, checked = await self._free(free, level, in_use, anew=self._asked > self.last)
             if stands and len(checked) < len(free):
                 return True
             if worst(one.verdict for one in found) not in SOUND:

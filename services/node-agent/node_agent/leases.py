@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -32,6 +33,8 @@ WITHIN_S: dict[Step, float] = {
     "attest": 1_800.0,
 }
 """How long a step may take; then it has failed. Below what placement lists as stuck."""
+LISTED_WITHIN_S = 1_800.0
+"""So long placement may take from a server's return until its erasure: what it gives lost servers of the lease."""
 REASON_CHARS_MAX = 1_000
 FILE = "lease.json"
 ORPHAN = "a tenant has, or had it, under an earlier name ({}): it is taken back and erased"
@@ -86,22 +89,32 @@ class Leases:
         self._lease = self._recall()
         self._wanted: Sequence[MemberSpec] | None = None
         self._more = asyncio.Event()
+        self._listed_by = time.monotonic() + LISTED_WITHIN_S
 
     @property
     def held(self) -> bool:
         """Whether the server is a tenant's, or is still to be shown to be clean.
 
-        Once a lease that gave it back is listed no more, whoever lists knows whether it is: it may be checked again.
+        Once a lease that gave it back is listed no more, whoever lists knows whether it is: it may be checked again. Between
+        its return and its erasure it is not listed either, for as long as the lease's other servers take.
         """
         if self._lease is None or self._lease.at == "attested":
             return False
         if self._lease.at in {"handing_over", "held"} or self._lease.orphan or self._wanted is None:
+            return True
+        if self._lease.at == "given_back" and time.monotonic() < self._listed_by:
             return True
         return any(one.workload_id == self._lease.workload_id for one in self._wanted)
 
     def wish(self, wanted: Sequence[MemberSpec]) -> None:
         """Make it so that the server is leased as ``wanted`` says."""
         self._wanted = list(wanted)
+        if self._lease is not None and any(
+            one.workload_id == self._lease.workload_id and one.step in {"erase", "attest"}
+            for one in wanted
+        ):
+            # From here on whether it is listed says how it stands.
+            self._listed_by = 0.0
         self._more.set()
 
     def statuses(self) -> list[WorkloadStatus]:
@@ -151,11 +164,12 @@ class Leases:
 
     async def _do(self, step: Step, lease: _Lease) -> None:
         logger.info("lease %s (%s): %s", lease.name, lease.workload_id, step)
+        # One at a time has the server: what looks at its accelerators ends here.
+        await self._health.give_way()
         match step:
             case "hand_over":
                 if lease.unclean:
                     raise ServerFault(lease.unclean)
-                await self._health.give_way()
                 at = await self._server.hand_over()
                 told = {"address": at.address, "console": at.console}
                 self._teller.tell_of(WorkloadReady, lease.workload_id, 1, **told)
@@ -201,6 +215,8 @@ class Leases:
         self._put(msgspec.structs.replace(lease, at=step, unclean=unclean[:REASON_CHARS_MAX]))
 
     def _put(self, lease: _Lease) -> _Lease:
+        if lease.at == "given_back" and (self._lease is None or self._lease.at != lease.at):
+            self._listed_by = time.monotonic() + LISTED_WITHIN_S
         self._lease = lease
         write_whole(self._file, msgspec.json.encode(lease))
         return lease

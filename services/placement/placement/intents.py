@@ -85,7 +85,12 @@ async def _intents(
     specs = await _specs(tx, there_now, wished, nodes)
     return {
         node: intent_of(
-            node, nodes[node]["check_wished"], runs, [specs[one.workload_id] for one in stays], wished
+            node,
+            nodes[node]["check_wished"],
+            runs,
+            [specs[one.workload_id] for one in stays],
+            wished,
+            asked=nodes[node]["check_asked"],
         )
         for node, (runs, stays) in begun.items()
     }

@@ -99,7 +99,7 @@ class NodeAsks:
         for window in await windows.still(tx, ask.site, [server.node_id]):
             if window.state == "active":
                 return _wrong_state(server, f"it is worked on: {why(window).unblock}")
-        return await self._turned(ask, tx, clock, server, on_returned(server))
+        return await self._checked(ask, tx, clock, server, on_returned(server))
 
     async def check_node(
         self, ask: CheckNode, principal: Principal, tx: Transaction, clock: Clock
@@ -109,7 +109,7 @@ class NodeAsks:
         server = await self._server(ask, tx)
         if isinstance(server, Problem):
             return server
-        return await self._turned(ask, tx, clock, server, on_check_wished(server))
+        return await self._checked(ask, tx, clock, server, on_check_wished(server))
 
     async def _server(self, ask: A, tx: Transaction) -> Server | Problem:
         await memory.hold(tx, ask.site)
@@ -119,6 +119,10 @@ class NodeAsks:
         if server.state in {"enrolled", "lost", "retired"}:
             return _wrong_state(server, "its agent is not there: start it, or see why it is not heard")
         return moved_on("node", server.generation, ask.generation) or server
+
+    async def _checked(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
+        await store.note_asked(tx, server.node_id, to.check_wished)
+        return await self._turned(ask, tx, clock, server, to)
 
     async def _turned(self, ask: A, tx: Transaction, clock: Clock, server: Server, to: Turn) -> Node:
         now = clock.now()

@@ -233,14 +233,16 @@ async def running_on(tx: Transaction, node_ids: Sequence[str] | None) -> list[Pl
 
 
 async def all_nodes(tx: Transaction) -> list[Row]:
-    """Return ``node_id``, ``check_wished`` and ``address`` of every node."""
-    return await tx.rows("SELECT node_id, check_wished, address FROM node ORDER BY node_id")
+    """Return ``node_id``, ``check_wished``, ``check_asked`` and ``address`` of every node."""
+    return await tx.rows(
+        "SELECT node_id, check_wished, check_asked, address FROM node ORDER BY node_id"
+    )
 
 
 async def nodes_of(tx: Transaction, node_ids: Sequence[str]) -> list[Row]:
     """Return the same of some nodes."""
     return await tx.rows(
-        "SELECT node_id, check_wished, address FROM node WHERE node_id = ANY($1::text[])",
+        "SELECT node_id, check_wished, check_asked, address FROM node WHERE node_id = ANY($1::text[])",
         list(node_ids),
     )
 

@@ -104,6 +104,11 @@ async def drain_by(tx: Transaction, node_id: str, until: datetime) -> None:
     await tx.change("UPDATE node SET drain_until = $2 WHERE node_id = $1", node_id, until)
 
 
+async def note_asked(tx: Transaction, node_id: str, check: int) -> None:
+    """Note of a node's check of that number that somebody asked for it."""
+    await tx.change("UPDATE node SET check_asked = $2 WHERE node_id = $1", node_id, check)
+
+
 async def note_silent(tx: Transaction, node_ids: Sequence[str], *, silent: bool) -> None:
     """Note of nodes whether they are silent with too many others to be given up."""
     await tx.change("UPDATE node SET silent = $2 WHERE node_id = ANY ($1)", list(node_ids), silent)

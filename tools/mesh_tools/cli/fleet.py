@@ -29,7 +29,13 @@ def verbs(noun: str) -> Verbs:
     made = Verbs(noun, "list")
     made.add("list", list_nodes, "every node, and why it is as it is")
     made.add("get", get_node, "all about one node", NODE)
-    made.add("check", check, "have its health checked now", NODE, WAIT)
+    made.add(
+        "check",
+        check,
+        "have its health checked now; a server behind a BMC boots its erase image for that, which erases its disks",
+        NODE,
+        WAIT,
+    )
     made.add(
         "cordon",
         cordon,
@@ -45,7 +51,13 @@ def verbs(noun: str) -> Verbs:
         argument("--reason", "why", default="drained by hand"),
         argument("--grace", "seconds that what cannot be preempted may go on (3600)", type=int),
     )
-    made.add("return", return_node, "take it back, once a fresh check passes", NODE, WAIT)
+    made.add(
+        "return",
+        return_node,
+        "take it back, once a fresh check passes (behind a BMC as `check` does)",
+        NODE,
+        WAIT,
+    )
     made.add(
         "break",
         break_node,

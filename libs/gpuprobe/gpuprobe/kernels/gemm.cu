@@ -16,6 +16,7 @@ typedef signed char i8;
 
 #define KEY 0x9e3779b9u
 #define STIR 0x85ebca6bu
+#define KEY_HIGH 0x2545f490u
 
 #ifdef __CUDACC_RTC__
 #define METHOD static __device__ __forceinline__
@@ -181,6 +182,7 @@ struct Float {
         *off |= bits_of(up - rounding) ^ bits_of(y);
         return (u64)bits_of(up) * weight;
     }
+    METHOD u64 keyed(u32 bits, u32 key) { return (u64)bits * key; }
 };
 struct Integer : Float {
     METHOD u64 weighed(u32 bits, float, float, u32 weight, u32 *) {
@@ -198,6 +200,10 @@ struct Double {
         u64 strays = bits_of(up - rounding) ^ bits_of(y);
         *off |= (u32)(strays >> 32) | (u32)strays;
         return bits_of(up) * weight;
+    }
+    // Each half has a key of its own: the highest bits of two patterns would cancel each other modulo 2^64.
+    METHOD u64 keyed(u64 bits, u32 key) {
+        return (u64)(u32)bits * key + (bits >> 32) * (key ^ KEY_HIGH);
     }
 };
 
@@ -282,7 +288,7 @@ DEV void verify(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, con
                 for (u32 j = 0; j < AT_ONCE; ++j) {
                     word bits = words[r].v[j];
                     sum[r] += Kind::weighed(bits, rounding[r], across.v[j], weigh.v[j], off + r);
-                    keyed[r] += (u64)bits * key.v[j];
+                    keyed[r] += Kind::keyed(bits, key.v[j]);
                     mixed ^= (u32)bits ^ (u32)((u64)bits >> 32);
                 }
             }
@@ -322,7 +328,7 @@ gemm_verify_i32(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, con
                     digest_xor);
 }
 
-extern "C" __global__ void __launch_bounds__(256, 4)
+extern "C" __global__ void __launch_bounds__(256, 3)
 gemm_verify_f64(const void *c, u32 rows, u32 cols, u32 span, u32 scale_salt, const void *unscale,
                 const u32 *weights, const u32 *keys, u32 salt, u32 stripe, u64 *sums, u32 *odd,
                 u64 *digest, u32 *digest_xor) {

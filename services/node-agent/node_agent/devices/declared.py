@@ -19,9 +19,13 @@ from node_agent.devices import NoInstance
 from node_agent.devices.driverless import Driverless
 from node_agent.domain.energy import Busy, Drawn
 from node_agent.domain.proof import Accelerator, examined
+from node_agent.domain.verdicts import of_device
 from node_agent.runtimes.kept import keep
 
 FILE = "examined.json"
+LOOKING_FILE = "being-examined"
+LOOKING = "its erase image is on its way to look at it"
+WAIT = "wait until it has looked"
 DEVICES_MAX = 64
 EXAMPLE = '[{"device_id": "GPU-5a0e…", "model": "NVIDIA H200", "memory_mib": 143771}]'
 BESIDE = "the agent runs beside this server, and runs nothing on it: it is leased whole"
@@ -39,17 +43,18 @@ class Declared(Driverless):
     """The accelerators that a file names, by its order. Raises ``ConfigError``.
 
     ``idle_w`` and ``gpu_w`` are what the server draws idle, and each of them more: all of that is counted for as
-    long as a tenant has it (``leased``), as nobody here sees what it draws, and nothing while it is off.
+    long as a tenant has it (``leased``) or an erase image runs, as nobody here sees what it draws, and nothing
+    otherwise: it is off then.
     """
 
     rehearsal = False
     quality: Quality = "estimated"
-    source = "declared: AGENT_IDLE_W, and AGENT_GPU_W of each accelerator, as long as a tenant has the server"
+    source = "declared: AGENT_IDLE_W, and AGENT_GPU_W of each accelerator, while a tenant or an erase image has the server"
 
     def __init__(self, file: Path, folder: Path, *, idle_w: int = 0, gpu_w: int = 0) -> None:
         super().__init__()
         self._devices = _devices(file)
-        self._file = folder / FILE
+        self._file, self._looking = folder / FILE, folder / LOOKING_FILE
         self._idle_w, self._gpu_w = idle_w, gpu_w
         self.leased: Callable[[], bool] = lambda: False
         self.full_power_w: int | None = idle_w + gpu_w * len(self._devices) or None
@@ -59,15 +64,27 @@ class Declared(Driverless):
         return self._devices
 
     def known(self) -> list[Check]:
-        """Return what the erase image found of each; where nobody has looked since, that is inconclusive."""
+        """Return what the erase image found of each; where nobody has looked since, that is inconclusive.
+
+        While it looks that is a warning: a restart of the agent amid that says nothing against them.
+        """
+        if self._looking.exists():
+            return [of_device("device", one, "warn", LOOKING, WAIT) for one in self._devices]
         return examined(self._devices, self._recall())
 
     def remember(self, found: Sequence[Accelerator]) -> None:
         """Keep what an erase image found; where that cannot be kept nobody has looked."""
-        keep(self._file, msgspec.json.encode(found))
+        if keep(self._file, msgspec.json.encode(found)):
+            self._looking.unlink(missing_ok=True)
+
+    def look(self) -> None:
+        """Note that an erase image is about to look at them. Raises ``OSError``."""
+        self._looking.touch()
+        self._file.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Know nothing of them any more: somebody has the server, or is about to begin with it."""
+        """Know nothing of them any more: somebody has the server, or is about to begin with it. Raises ``OSError``."""
+        self._looking.unlink(missing_ok=True)
         self._file.unlink(missing_ok=True)
 
     def probe_arguments(self) -> list[str]:
@@ -80,9 +97,9 @@ class Declared(Driverless):
         raise NoInstance(f"{device_id}: {BESIDE}")
 
     def draw(self, busy: Busy) -> Drawn:
-        """Return what such a server draws at most since the last call, if a tenant has it."""
-        each = self._gpu_w * busy.elapsed_us if self.leased() else 0
-        idle = self._idle_w * busy.elapsed_us if self.leased() else 0
+        """Return what such a server drew at most since the last call, if it was on."""
+        on = self.leased() or self._looking.exists()
+        each, idle = (watts * busy.elapsed_us if on else 0 for watts in (self._gpu_w, self._idle_w))
         devices = {one.device_id: each for one in self._devices}
         return Drawn(energy_uj=idle + sum(devices.values()), idle_uj=idle, devices_uj=devices)
 

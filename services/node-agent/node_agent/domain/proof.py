@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from mesh_contracts.node import Check, Device, Verdict
 
-from node_agent.domain.verdicts import of_device, worst
+from node_agent.domain.verdicts import DETAIL_CHARS_MAX, of_device, worst
 
+WITH_A_GPU = "cupy"
 LOOK = "return the node (mesh node return): the erase image then looks at it, and erases its disks"
 
 
@@ -128,7 +129,9 @@ def examined(declared: Sequence[Device], found: Sequence[Accelerator] | None) ->
     if found is None:
         never = "nobody has looked at it since the server was last handed over, or ever"
         return [of_device("device", one, "inconclusive", never, LOOK) for one in declared]
-    by_id = {one.device_id: one for one in found}
+    by_id: dict[str, list[Judged]] = {}
+    for one in found:
+        by_id.setdefault(one.device_id, []).extend(one.checks)
     checks = [one for device in declared for one in _of(device, by_id.get(device.device_id))]
     others = sorted(by_id.keys() - {one.device_id for one in declared})
     if others:
@@ -138,24 +141,40 @@ def examined(declared: Sequence[Device], found: Sequence[Accelerator] | None) ->
     return checks
 
 
-def _of(device: Device, found: Accelerator | None) -> list[Check]:
+def _of(device: Device, found: Sequence[Judged] | None) -> list[Check]:
     if found is None:
         gone = "the server does not have it: the erase image did not find it"
-        return [
-            of_device(
-                "device", device, "fail", gone, "replace it, or leave it out of AGENT_DEVICES_FILE"
-            )
-        ]
-    if not found.checks:
+        todo = "replace it, or leave it out of AGENT_DEVICES_FILE"
+        return [of_device("device", device, "fail", gone, todo)]
+    if not found:
         return [of_device("device", device, "inconclusive", "the erase image did not check it", LOOK)]
-    without = [one.name for one in found.checks if one.backend != "cupy"]
-    if without:
+    failed = [one for one in found if one.verdict == "fail"]
+    without = [one.name for one in found if one.backend != WITH_A_GPU]
+    if without and not failed:
         detail = f"{', '.join(without)} ran without the GPU, in the erase image"
         return [of_device("device", device, "inconclusive", detail, "give the image CuPy and a driver")]
-    return [
-        Check(device_id=device.device_id, rehearsal=False, **msgspec.structs.asdict(one))
-        for one in found.checks
-    ]
+    return [_told(device, one) for one in (failed if without else found)]
+
+
+def _told(device: Device, one: Judged) -> Check:
+    """Return a check as a fact has it: what an image writes may be too long, or no such thing, and its verdict stands."""
+    try:
+        check = Check(
+            name=one.name,
+            device_id=device.device_id,
+            verdict=one.verdict,
+            backend="cupy" if one.backend == WITH_A_GPU else "numpy",
+            rehearsal=False,
+            took_ms=max(0, one.took_ms),
+            detail=one.detail[:DETAIL_CHARS_MAX],
+            action=one.action and one.action[:DETAIL_CHARS_MAX],
+            evidence=one.evidence,
+        )
+        return msgspec.json.decode(msgspec.json.encode(check), type=Check)
+    except msgspec.MsgspecError as fault:
+        verdict: Verdict = "fail" if one.verdict == "fail" else "inconclusive"
+        detail = f"what the erase image tells of {one.name[:64]} cannot be read: {fault}"
+        return of_device("device", device, verdict, detail, LOOK)
 
 
 def attested(expected: Expected | None, found: Found, checks: Sequence[Check]) -> tuple[Verdict, str]:

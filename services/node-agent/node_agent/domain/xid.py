@@ -1,21 +1,31 @@
-"""What an error that the driver tells (an XID) means: whose it is, what is to be done, and when it is too many.
-
-The classes follow NVIDIA's catalogue of XIDs (docs.nvidia.com/deploy/xid-errors, driver branch 590), in our own
-words. What the GPU itself says is to be done (NVML field 230, its recovery action) stands above the table.
-"""
+"""What an error that the driver tells (an XID) means: whose it is, what is to be done, and when it is too many."""
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from node_agent.domain.xid_links import GONE_ON_WITH, PARITY_TIMES, WORDS, read_registers
-
-Kind = Literal["application", "note", "fabric", "watch", "reset", "reboot", "links", "hands", "replace"]
-"""Whose fault it is, and what mends it.
-
-``application``, ``note`` and ``fabric`` leave the node in service; ``watch`` has it tested; all others take it out.
-"""
-Level = Literal["quick", "standard", "deep"]
+from node_agent.domain.xid_table import (
+    ACTIONS,
+    BURSTS_LONGEST,
+    CAUSE_S,
+    EXCEPTION,
+    LINK_UNITS,
+    NVLINK,
+    OUT,
+    OWNERS_MAX,
+    PAGE_FAULT,
+    RECOVERY,
+    RECOVERY_CHANGED,
+    RECOVERY_UNKNOWN,
+    TABLE,
+    TEARDOWN,
+    UNKNOWN,
+    UNPLACED_REPEATS,
+    Kind,
+    Level,
+    Policy,
+)
 
 DAY_S = 86_400.0
 SAME_S = 5.0
@@ -30,7 +40,7 @@ class Xid(NamedTuple):
 
     ``recovery`` is the GPU's own recovery action (``None``: not told). ``switch``: of an NVSwitch, an SXID.
     ``bus`` is the PCI address, as numbers, of what is no GPU of this server that has an index. ``at`` is when it was
-    heard, in monotonic seconds; ``owner`` whose work was on the GPU then; ``model`` the GPU's.
+    heard, in monotonic seconds, ``until`` when it was heard last where that was more than once; ``owner`` whose work was on the GPU then; ``model`` the GPU's.
     """
 
     device: int | None
@@ -40,22 +50,9 @@ class Xid(NamedTuple):
     switch: bool = False
     bus: tuple[int, ...] = ()
     at: float = 0.0
+    until: float = 0.0
     owner: str = ""
     model: str = ""
-
-
-class Policy(NamedTuple):
-    """What an XID means, in words, and how many of one GPU a day have the node tested, and at which level.
-
-    Those within ``burst_s`` of one another are one error. ``action`` stands for the one of its kind.
-    """
-
-    kind: Kind
-    what: str
-    repeats: int = 5
-    level: Level = "standard"
-    burst_s: float = 0.0
-    action: str = ""
 
 
 class Judged(NamedTuple):
@@ -68,95 +65,11 @@ class Judged(NamedTuple):
     test: Level | None
 
 
-ACTIONS: dict[Kind, str] = {
-    "application": "look at the workload: its own fault, unless others see it on this GPU too",
-    "note": "nothing: it is counted",
-    "fabric": "restart the fabric manager where there are NVSwitches; nothing where the program was ended on purpose",
-    "watch": "nothing now: the GPU is tested once nobody works on it",
-    "reset": "drain the node, reset the GPU, then return the node: it is tested twice",
-    "reboot": "drain the node, power-cycle it, then return it: it is tested twice",
-    "links": "drain the node, look at its NVLink cables and switches, reset the GPUs, then return it",
-    "hands": "drain the node, and have somebody look at the GPU's power and seat",
-    "replace": "drain the node, and replace the GPU: its spare rows are used up",
-}
-OUT: tuple[Kind, ...] = ("reset", "reboot", "links", "hands", "replace")
-
-RECOVERY: dict[int, Kind] = {
-    0: "note",
-    1: "reset",
-    2: "reboot",
-    3: "links",
-    4: "reset",
-    5: "links",
-    6: "reset",
-    7: "reboot",
-}
-"""The GPU's recovery action (nvml.h): none, reset, reboot, drain what talks to its peers, drain and reset, recover
-the IMEX domain, reset its bus, reboot the system."""
-RECOVERY_UNKNOWN: Kind = "reset"
-"""Of a driver that is newer than this table: something is to be done."""
-
-EXCEPTION, PAGE_FAULT, TEARDOWN, NVLINK = 13, 31, 45, 74
-EXCEPTION_BURST_S, PAGE_FAULT_BURST_S = 15.0, 180.0
-"""One faulty program raises many: on all of an SM's neighbours, on all GPUs of a job."""
-UNPLACED_REPEATS = 5
-"""Exceptions of which nothing says on which SM count as any other fault of a program does."""
-OWNERS_MAX = 1
-"""What the programs of more owners than this suffer on one GPU is not their fault alone."""
-CAUSE_S = 180.0
-"""An error that came so much before is why a program's channels were torn down."""
-
-LINK_UNITS = range(144, 151)
-"""NVLink 5 units: the kernel's line says whether it is fatal."""
-
-RECOVERY_CHANGED = 154
-"""Tells that the GPU's recovery action has changed: to none, it is only a note; not known to what, it is watched."""
-
-
-def _table() -> dict[int, Policy]:
-    table: dict[int, Policy] = {}
-
-    def put(codes: Sequence[int], *policy: object) -> None:
-        for code in codes:
-            assert code not in table, f"XID {code} stands there twice"
-            table[code] = Policy(*policy)  # type: ignore[arg-type]
-
-    channel = "a channel or copy engine of one program failed"
-    put((8, 11, 25, 32, 39, 40, 41, 69, 70, 71, 72, 75, 76, 77, 80, 85), "application", channel)
-    put(range(126, 136), "application", channel)
-    exception, fault = "a program raised an exception on an SM", "a program touched memory not its own"
-    put((EXCEPTION,), "application", exception, 2, "deep", EXCEPTION_BURST_S)
-    put((PAGE_FAULT,), "application", fault, 2, "standard", PAGE_FAULT_BURST_S)
-    put((94,), "application", "a memory error was contained to one program", 2, "standard")
-    put((37, 38, 43, 44, 66, 67, 78, 159), "note", "the driver ended or told of one program's work")
-    put((TEARDOWN,), "note", "a program's channels were torn down after another error")
-    put((93, 106, 107, 121, 137, 141, 152, 153, 160, 161), "note", "the driver tells of itself")
-    put((63,), "watch", "a row of memory is to be remapped at the next reset", 1)
-    put((92,), "watch", "many single-bit errors were corrected", 1)
-    put((157,), "watch", "a part of the GPU could not be retired", 1)
-    put((46, 62, 109, 110, 119, 120, 140, 143, 158), "reset", "the GPU or its firmware hangs")
-    put((48,), "reset", "memory has errors of two bits")
-    put((95,), "reset", "a memory error was not contained to one program")
-    put((136, 155), "reset", "an NVLink could not be trained")
-    put((156,), "reset", "a part of the GPU is being retired")
-    put((79,), "reboot", "the GPU has fallen off the bus")
-    put((151,), "reboot", "the GPU's keys have to be made anew")
-    put((NVLINK, *LINK_UNITS), "links", "an NVLink failed")
-    put((54,), "hands", "the GPU lacks auxiliary power")
-    put((64,), "replace", "a row of memory could not be remapped")
-    put((RECOVERY_CHANGED,), "watch", "what would mend the GPU has changed", 1)
-    return table
-
-
-TABLE = _table()
-UNKNOWN = Policy("watch", "an error that this agent does not know", 1)
-
-
 def judge(xid: Xid, before: Sequence[Xid]) -> Judged:
     """Return what follows from one error; ``before`` are those of the last day, in order."""
     policy = _policy(xid, before)
     mine = [one for one in before if (one.device, one.code) == (xid.device, xid.code)]
-    bursts = _bursts([*mine, xid], policy.burst_s)
+    bursts = bursts_of([*mine, xid], policy.burst_s)
     repeats = len(bursts)
     out = policy.kind in OUT
     where = f" at {':'.join(f'{part:02x}' for part in xid.bus)}" if xid.bus else ""
@@ -183,15 +96,26 @@ def unit_of(xid: Xid) -> tuple[str, ...]:
     return () if found is None else found.groups()
 
 
-def _bursts(errors: Sequence[Xid], apart_s: float) -> list[list[Xid]]:
-    """Return errors, in order, by those that are one: each no more than ``apart_s`` after the one before."""
+def heard_last(xid: Xid) -> float:
+    """Return when an error was heard last, in monotonic seconds."""
+    return max(xid.at, xid.until or xid.at)
+
+
+def bursts_of(errors: Sequence[Xid], apart_s: float) -> list[list[Xid]]:
+    """Return errors, in order, by those that are one: each no more than ``apart_s`` after the one before, and for so long."""
     found: list[list[Xid]] = []
     for one in errors:
-        if apart_s and found and one.at - found[-1][-1].at <= apart_s:
+        if apart_s and found and goes_on(found[-1], one.at, apart_s):
             found[-1].append(one)
         else:
             found.append([one])
     return found
+
+
+def goes_on(burst: Sequence[Xid], at: float, apart_s: float) -> bool:
+    """Tell whether an error that is heard now is one with those of a burst."""
+    last = max(map(heard_last, burst))
+    return at - last <= apart_s and at - burst[0].at <= BURSTS_LONGEST * apart_s
 
 
 def _test(
@@ -205,11 +129,17 @@ def _test(
         return "standard"
     if xid.code == EXCEPTION:
         return _test_of_exceptions(policy, bursts)
-    if xid.code == PAGE_FAULT and any(
-        one.code == PAGE_FAULT and one.device != xid.device for one in before
-    ):
-        return None  # A program's that runs on several GPUs.
+    if xid.code == PAGE_FAULT:
+        others = [one for one in before if one.code == PAGE_FAULT and one.device != xid.device]
+        alone = [one for one in bursts if not _spread(one, others, policy.burst_s)]
+        bursts = alone if bursts[-1] in alone else []
     return policy.level if len(bursts) >= policy.repeats else None
+
+
+def _spread(burst: Sequence[Xid], others: Sequence[Xid], apart_s: float) -> bool:
+    """Tell whether other GPUs had the same meanwhile: a program's that runs on several."""
+    begun, ended = burst[0].at - apart_s, max(map(heard_last, burst)) + apart_s
+    return any(one.at <= ended and heard_last(one) >= begun for one in others)
 
 
 def _test_of_exceptions(policy: Policy, bursts: Sequence[Sequence[Xid]]) -> Level | None:
@@ -227,8 +157,15 @@ def same(xid: Xid, other: Xid) -> bool:
         xid[:2] == other[:2]
         and (xid.switch, xid.bus) == (other.switch, other.bus)
         and (_fatal(other.text) or not _fatal(xid.text))
+        and (not xid.text or _rank(xid) >= _rank(other))
         and len(links) < 2
     )
+
+
+def _rank(xid: Xid) -> int:
+    """Return how bad what an NVLink's registers say is, 0 the worst, or where nothing can be read in them."""
+    read = read_registers(xid.text, xid.model) if xid.code == NVLINK else None
+    return 0 if read is None else list(WORDS).index(read.means[0])
 
 
 def waits_for_text(xid: Xid) -> bool:
@@ -279,7 +216,11 @@ def _of_link(xid: Xid, policy: Policy, before: Sequence[Xid]) -> Policy:
 
 
 def _may_be_why(one: Xid, torn: Xid) -> bool:
-    return one.device == torn.device and one.code != torn.code and abs(torn.at - one.at) <= CAUSE_S
+    return (
+        one.device == torn.device
+        and one.code != torn.code
+        and abs(torn.at - heard_last(one)) <= CAUSE_S
+    )
 
 
 def _recovery(xid: Xid) -> int | None:

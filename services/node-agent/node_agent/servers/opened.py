@@ -40,9 +40,10 @@ def _redfish(settings: AgentSettings, url: str, devices: Devices) -> Server:
         raise ConfigError("; ".join(faults))
     # Only where there is a BMC: sushy takes half a second to import.
     from node_agent.servers.bmc import Bmc  # noqa: PLC0415 - see above
+    from node_agent.servers.image import Hold  # noqa: PLC0415 - same
     from node_agent.servers.keys import Keys, Login  # noqa: PLC0415 - same
     from node_agent.servers.line import Line, Pace  # noqa: PLC0415 - same
-    from node_agent.servers.redfish import Hold, RedfishServer  # noqa: PLC0415 - same
+    from node_agent.servers.redfish import RedfishServer  # noqa: PLC0415 - same
 
     assert settings.agent_bmc_credentials_file is not None
     assert settings.agent_lease_address is not None

@@ -1,5 +1,6 @@
 """A server's power through its BMC: off, and on from what it is to boot."""
 
+import contextlib
 import logging
 
 from node_agent.servers import ServerFault
@@ -16,14 +17,21 @@ class Power:
         self._line = line
         self._address = address
         self._pace = line.pace
+        self._on_asked = False
 
     async def off(self, *, graceful: bool = False) -> None:
         """Have the power off: with ``graceful`` once the system there has ended by itself, or has not in time."""
+        if self._on_asked:
+            # Who asked for it was ended before it came on: until then it is off, and no sooner can it be cut.
+            with contextlib.suppress(ServerFault):
+                await self._until("On", self._pace.on_s)
         if await self._state() == "Off" or (graceful and await self._shut_down()):
+            self._on_asked = False
             return
         if not await self._reset("ForceOff"):
             raise ServerFault("the BMC cannot cut the server's power: take the server out")
         await self._until("Off", self._pace.forced_s)
+        self._on_asked = False
 
     async def _shut_down(self) -> bool:
         """Have the tenant's system end; false where it does not in time."""
@@ -48,9 +56,11 @@ class Power:
             advice = "does the BMC reach it?"
             await self._line.await_(what, inserted, self._pace.media_s, advice)
         await self._line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
+        self._on_asked = True
         if not await self._reset("On", "ForceOn"):
             raise ServerFault("the BMC cannot power the server on: take the server out")
         await self._until("On", self._pace.on_s)
+        self._on_asked = False
 
     async def _state(self) -> str:
         return await self._line.ask("the power state", Bmc.power)

@@ -3,21 +3,20 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
-import msgspec
 from mesh_contracts.node import Check
 
 from node_agent.devices.declared import Declared
-from node_agent.domain.proof import Drive, Expected, Found, Report, Wiped, attested, erased, mismatches
+from node_agent.domain.proof import Drive, Found, Wiped, attested, erased, mismatches
 from node_agent.servers import Evidence, Reached, ServerFault
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.here import is_here
+from node_agent.servers.image import EraseImage, Hold
 from node_agent.servers.line import Line
 from node_agent.servers.power import Power
-from node_agent.servers.report import read_report
 
 RESETS_MAX = 2
 """So often a BMC is asked to start anew that shows nothing of it."""
@@ -26,21 +25,6 @@ SEEN_CHARS_MAX = 500
 METHOD_CHARS_MAX = 1_000
 
 logger = logging.getLogger(__name__)
-
-
-class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator says of a server: what it boots, where it is reached, what it is to be like.
-
-    ``report_url`` is where the erase image leaves its record; without it no image is booted to erase. An
-    image that is not set boots from the network.
-    """
-
-    address: str
-    lease_image: str | None = None
-    erase_image: str | None = None
-    report_url: str | None = None
-    ca_file: Path | None = None
-    expected: Expected | None = None
 
 
 class RedfishServer:
@@ -59,6 +43,7 @@ class RedfishServer:
         self._hold = hold
         self._pace = line.pace
         self._power = Power(line, hold.address)
+        self._image = EraseImage(line, self._power, hold, devices)
 
     async def hand_over(self) -> Reached:
         """Check the firmware, change the BMC's password, boot what the tenant is to have."""
@@ -90,7 +75,7 @@ class RedfishServer:
         await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
         report, left = None, "none asked for"
         if self._hold.report_url is not None:
-            report, left = await self._run_image()
+            report, left = await self._image.run()
         wiped += [] if report is None else report.drives
         bmc_reset = await self._reset_bmc()
         verdict, method = erased(drives, wiped, bmc_reset)
@@ -113,12 +98,34 @@ class RedfishServer:
             raise ServerFault(
                 "nobody looks at the accelerators: set AGENT_ERASE_REPORT_URL, where the erase image leaves what it found"
             )
-        self._nobody_looked()
-        await self._power.off()
-        report, left = await self._run_image()
+        if self._devices is not None:
+            self._devices.look()
+        try:
+            await self._look()
+        except Exception:
+            with suppress(ServerFault):
+                await self.rest()
+            raise
         await self.line.leave()
+
+    async def _look(self) -> None:
+        await self._power.off(graceful=True)
+        drives = await self.line.ask("listing the drives", Bmc.drives)
+        report, left = await self._image.run()
         if report is None:
             raise ServerFault(f"the erase image left no report: {left[:SEEN_CHARS_MAX]}")
+        if report.drives:
+            verdict, method = erased(drives, report.drives, "not asked to")
+            if verdict != "pass":
+                raise ServerFault(f"the erase image did not erase it: {method}"[:METHOD_CHARS_MAX])
+
+    async def rest(self) -> None:
+        """Leave a server that nobody has as it should be after a look: off, nothing in its drive, nothing known."""
+        await self._not_here()
+        self._nobody_looked()
+        await self._power.off()
+        await self.line.ask("ejecting the image", Bmc.eject)
+        await self.line.leave()
 
     async def attest(self, checks: list[Check]) -> Evidence:
         """Compare what the BMC tells with what is expected; the accelerators' checks count."""
@@ -210,44 +217,6 @@ class RedfishServer:
     def _nobody_looked(self) -> None:
         if self._devices is not None:
             self._devices.forget()
-
-    async def _run_image(self) -> tuple[Report | None, str]:
-        """Boot the erase image on a server that is off; return what it left, or why there is nothing."""
-        known = await self._report()
-        await self._power.boot(self._hold.erase_image)
-        report, left = await self._fresh_report(known)
-        await self._power.off()
-        await self.line.ask("ejecting the image", Bmc.eject)
-        if report is not None and self._devices is not None:
-            self._devices.remember(report.accelerators)
-        return report, left
-
-    async def _report(self) -> Report | None:
-        url = self._hold.report_url
-        assert url is not None
-        system = await self.line.ask("the system's UUID", lambda bmc: bmc.uuid)
-        ca_file, within_s = self._hold.ca_file, self._pace.request_s
-        return await asyncio.to_thread(read_report, url, system, ca_file, within_s)
-
-    async def _fresh_report(self, known: Report | None) -> tuple[Report | None, str]:
-        """Return the report of the run that was just begun; or nothing, and why there is none."""
-        before = None if known is None else known.report_id
-        why = f"none within {self._pace.report_s:g} s"
-
-        async def look() -> Report | None:
-            nonlocal why
-            try:
-                report = await self._report()
-            except ServerFault as fault:
-                why = str(fault)
-                return None
-            return None if report is None or report.report_id == before else report
-
-        try:
-            found = await self.line.await_("the erase report", look, self._pace.report_s, why)
-        except ServerFault:
-            return None, why
-        return found, found.report_id
 
     async def _reset_bmc(self) -> str | None:
         """Start the BMC anew; return what shows that it did, if anything does."""

@@ -8,6 +8,7 @@ what a tenant wrote earlier is never taken for it. Who else may write there is f
 "accelerators": [{"device_id": "GPU-…", "checks": […]}]}``: the checks are those of ``python -m gpuprobe --json`` on that GPU.
 """
 
+import http.client
 import ssl
 import urllib.error
 import urllib.request
@@ -38,7 +39,7 @@ def read_report(url: str, system: str, ca_file: Path | None, within_s: float) ->
         raise ServerFault(
             f"the erase report at {place}: status {fault.code}; look at what keeps it"
         ) from None
-    except (urllib.error.URLError, OSError) as fault:
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as fault:
         if isinstance(getattr(fault, "reason", fault), FileNotFoundError):
             return None
         raise ServerFault(f"the erase report at {place}: {fault}; look at what keeps it") from None

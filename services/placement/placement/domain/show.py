@@ -199,6 +199,8 @@ def intent_of(
     running: Sequence[tuple[Wanted, Placed]],
     members: Sequence[MemberSpec],
     wished: Mapping[str, int],
+    *,
+    asked: int = 0,
 ) -> Intent:
     """Return all that a node should run: what lives there, or finishes the requests it has.
 
@@ -207,6 +209,7 @@ def intent_of(
     return Intent(
         node_id=node_id,
         check=check,
+        asked=asked,
         members=list(members),
         workloads=[
             WorkloadSpec(

@@ -1,0 +1,76 @@
+"""Errors that are one are told once; what follows from them is seen to once all have come."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from node_agent import faults
+from node_agent.domain import xid_table
+from node_agent.doubles.nvml import Scenario
+
+from tests.adapters.watching import watching
+
+pytestmark = pytest.mark.slow
+
+
+async def test_exceptions_of_one_burst_are_told_once_and_on_one_unit_again_have_the_gpu_tested(
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "burst_s", lambda xid: 0.3 if xid.code == 13 else 0.0)
+    monkeypatch.setitem(xid_table.TABLE, 13, xid_table.TABLE[13]._replace(burst_s=0.3))
+    log = tmp_path / "kmsg"
+    os.mkfifo(log)
+    async with watching(tmp_path, log) as here:
+        kernel = os.open(log, os.O_WRONLY)
+        suspected: list[tuple[int, str]] = []
+        monkeypatch.setattr(
+            here.health, "suspect", lambda device, level: suspected.append((device.index, level))
+        )
+        for number, units in enumerate([(2,), (2, 3), (2,)]):
+            driver.tell(5, 13)
+            for unit in units:
+                said = f"Graphics SM Warp Exception on (GPC 1, TPC {unit}, SM 0): Illegal Address"
+                line = f"4,{number},{unit},-;NVRM: Xid (PCI:0000:15:00): 13, pid=7, {said}\n"
+                os.write(kernel, line.encode())
+            await here.count(number + 1)
+            await asyncio.sleep(0.8)
+            assert len(here.facts) == number + 1
+            assert suspected == ([(5, "deep")] if number == 2 else [])
+        os.close(kernel)
+    assert {fact.verdict for fact in here.facts} == {"warn"}
+
+
+async def test_what_two_projects_suffer_on_one_gpu_has_it_tested(
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(tmp_path) as here:
+        suspected: list[tuple[int, str]] = []
+        monkeypatch.setattr(
+            here.health, "suspect", lambda device, level: suspected.append((device.index, level))
+        )
+        monkeypatch.setattr(faults, "SAME_S", 0.0)
+        for number, project in enumerate(["project_a", "project_a", "project_b"]):
+            here.health._dues.used([here.devices.listed()[4].device_id], project)
+            driver.tell(4, 69)
+            await here.count(number + 1)
+    assert suspected == [(4, "standard")]
+
+
+async def test_a_gpu_that_wants_to_be_reset_amid_a_burst_is_heard(
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "SAME_S", 0.0)
+    async with watching(tmp_path) as here:
+        driver.tell(6, 31)
+        await here.count(1)
+        driver.tell(6, 31)
+        await asyncio.sleep(0.3)
+        assert len(here.facts) == 1
+        driver.about(6, recovery=1)
+        for _ in range(3):
+            driver.tell(6, 31)
+            await asyncio.sleep(0.1)
+        await here.count(2)
+        await asyncio.sleep(0.3)
+    assert [fact.verdict for fact in here.facts] == ["warn", "fail"]
