@@ -103,6 +103,7 @@ class RedfishServer:
         try:
             await self._look()
         except Exception:
+            self._nobody_looked()
             with suppress(ServerFault):
                 await self.rest()
             raise
