@@ -12,8 +12,10 @@ from node_agent.doubles.build import build
 from node_agent.doubles.nvml import Scenario
 from placement.app import MIGRATIONS
 
+from tests.adapters.bare_metal import double
 from tests.adapters.fleet import Site
 from tests.adapters.gateways import Town, town
+from tests.adapters.imaged import Imaged
 from tests.adapters.memories import Open, starts
 from tests.adapters.owners import Owners
 from tests.adapters.watched import Hall
@@ -82,3 +84,10 @@ def driver(
     yield made
     for gpu in range(8):
         made.about(gpu, hang=0)
+
+
+@pytest.fixture
+def imaged(tmp_path: Path) -> Iterator[Imaged]:
+    """A server behind a double of a BMC, whose two accelerators a file names."""
+    with double() as bmc:
+        yield Imaged(tmp_path, bmc)

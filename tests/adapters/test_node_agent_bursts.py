@@ -74,3 +74,21 @@ async def test_a_gpu_that_wants_to_be_reset_amid_a_burst_is_heard(
         await here.count(2)
         await asyncio.sleep(0.3)
     assert [fact.verdict for fact in here.facts] == ["warn", "fail"]
+
+
+async def test_a_gpu_that_wanted_to_be_reset_at_once_is_asked_at_the_end_of_the_burst(
+    driver: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "burst_s", lambda xid: 0.5 if xid.code == 31 else 0.0)
+    monkeypatch.setitem(xid_table.TABLE, 31, xid_table.TABLE[31]._replace(burst_s=0.5))
+    async with watching(tmp_path) as here:
+        driver.tell(6, 31)
+        await here.count(1)
+        driver.tell(6, 31)
+        await asyncio.sleep(0.1)
+        driver.about(6, recovery=1)
+        for _ in range(3):
+            driver.tell(6, 31)
+        await here.count(2)
+        await asyncio.sleep(1.2)
+    assert [fact.verdict for fact in here.facts] == ["warn", "fail"]

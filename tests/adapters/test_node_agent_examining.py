@@ -1,9 +1,7 @@
 """What an erase image found of accelerators counts as long as nobody had the server since; nothing boots it unasked."""
 
 import asyncio
-import http.client
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mesh_contracts.node import HealthChanged
@@ -11,7 +9,6 @@ from node_agent.examining import Examining
 from node_agent.health import Health
 from node_agent.leases import Leases
 from node_agent.probing import GaveWay
-from node_agent.servers import report
 
 from tests.adapters.bare_metal import ADDRESS, Bare, double, looked_at
 from tests.adapters.engines import until
@@ -19,12 +16,6 @@ from tests.adapters.imaged import GPUS, Imaged, declared, wished
 from tests.domain.leased import leased
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def imaged(tmp_path: Path) -> Any:
-    with double() as bmc:
-        yield Imaged(tmp_path, bmc)
 
 
 async def test_nothing_is_known_and_nothing_booted_until_a_check_is_wished_for(imaged: Imaged) -> None:
@@ -161,40 +152,6 @@ async def test_an_agent_that_starts_amid_a_look_takes_nothing_out_and_looks_agai
     assert [one.verdict for one in await again.health.first(lambda: ())] == ["warn", "warn"]
     again.leaves = True
     assert (await wished(again, 1)).verdict == "pass"
-
-
-async def test_a_look_that_fails_is_one_and_leaves_the_server_off(
-    imaged: Imaged, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut_off(*_: Any, **__: Any) -> None:
-        raise http.client.IncompleteRead(b"{")
-
-    class Opener:
-        open = staticmethod(cut_off)
-
-    monkeypatch.setattr(report, "_opener", lambda _: Opener)
-    told = await wished(imaged, 1)
-    assert (told.verdict, imaged.runs) == ("inconclusive", 0)
-    assert "look at what keeps it" in told.checks[0].detail
-    monkeypatch.undo()
-    monkeypatch.setattr(imaged.devices, "remember", lambda _: 1 / 0)
-    told = await wished(imaged, 2)
-    assert (told.verdict, imaged.runs) == ("inconclusive", 1)
-    assert "the look itself failed: ZeroDivisionError" in told.checks[0].detail
-    assert (imaged.bmc.state.power, imaged.bmc.state.media) == ("Off", None)
-    facts = len(imaged.bare.told.facts)
-    await asyncio.sleep(0.5)
-    assert (len(imaged.bare.told.facts), imaged.runs) == (facts, 1)
-
-
-async def test_a_drive_that_the_image_did_not_erase_keeps_the_server_out(imaged: Imaged) -> None:
-    imaged.serials = ["NVME-1"]
-    told = await wished(imaged, 1)
-    assert told.verdict == "inconclusive"
-    assert "did not erase it: nothing shows that drive" in told.checks[0].detail
-    assert imaged.bmc.state.power == "Off"
-    imaged.serials = ["NVME-1", "NVME-2"]
-    assert (await wished(imaged, 2)).verdict == "pass"
 
 
 async def test_between_its_return_and_its_erasure_nobody_looks_at_a_server(imaged: Imaged) -> None:

@@ -48,7 +48,7 @@ def verdict(kind: str = "pass", check: int = 0) -> HealthChanged:
     )
 
 
-@pytest.mark.parametrize("state", ["enrolled", "ready", "lost"])
+@pytest.mark.parametrize("state", ["enrolled", "ready"])
 def test_a_node_that_joins_is_checked_before_it_takes_new_work(state: str) -> None:
     joined = on_joined(server(state=state, check_needed=7))
     assert joined.state == "validating"
@@ -63,9 +63,13 @@ def test_a_restart_does_not_return_a_cordoned_node() -> None:
     assert on_checked(server(state="cordoned"), verdict()).state == "cordoned"
 
 
-def test_a_restart_does_not_spare_a_node_the_check_of_its_return() -> None:
-    returned = on_returned(server(state="cordoned", check_wished=4))
-    joined = on_joined(then(server(), returned))
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_restart_does_not_spare_a_node_the_check_of_its_return(silent: bool) -> None:
+    node = then(server(), on_returned(server(state="cordoned", check_wished=4)))
+    if silent:
+        node = then(node, on_lost(node, 12_000))
+    joined = on_joined(node)
+    assert joined.state == "validating"
     assert on_checked(then(server(), joined), verdict(check=4)).state == "validating"
     assert on_checked(then(server(), joined), verdict(check=5)).state == "ready"
 

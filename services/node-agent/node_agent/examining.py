@@ -45,7 +45,7 @@ class Examining:
     def __init__(self, devices: Declared, server: Examines) -> None:
         self._devices = devices
         self._server = server
-        self._running: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[str | None] | None = None
 
     def groups(self, devices: Sequence[Device]) -> list[Sequence[Device]]:
         """Return all of them together: one image runs for all."""
@@ -81,9 +81,23 @@ class Examining:
         return False
 
     async def _looked(self) -> str | None:
-        """Have them looked at; return why they were not, if so: one wish is one look. Raises ``GaveWay``."""
+        """Have them looked at; return why they were not, if so. Raises ``GaveWay``."""
+        running = self._running = asyncio.create_task(self._look())
         try:
-            await self._examined()
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if running.cancelled():
+                raise GaveWay from None
+            running.cancel()
+            raise
+        finally:
+            self._running = None
+
+    async def _look(self) -> str | None:
+        """Look once: one wish is one look, whatever becomes of it. Nothing of it is left when this returns."""
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                await self._server.examine()
         except ServerFault as fault:
             return str(fault)
         except TimeoutError:
@@ -91,25 +105,10 @@ class Examining:
                 async with asyncio.timeout(REST_WITHIN_S):
                     await self._server.rest()
             return f"the erase image was not done within {WITHIN_S:g} s"
-        except GaveWay:
-            raise
         except Exception as fault:
             logger.exception("the look at the accelerators failed")
             return f"the look itself failed: {type(fault).__name__}: {fault}"
         return None
-
-    async def _examined(self) -> None:
-        running = self._running = asyncio.create_task(self._server.examine())
-        try:
-            async with asyncio.timeout(WITHIN_S):
-                await asyncio.shield(running)
-        except asyncio.CancelledError:
-            if running.cancelled():
-                raise GaveWay from None
-            raise
-        finally:
-            self._running = None
-            running.cancel()
 
 
 def open_health(settings: AgentSettings, devices: Devices, server: Server) -> Health:

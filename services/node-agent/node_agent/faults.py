@@ -124,7 +124,7 @@ class Faults:
             self._wait_for_more(xid)
             return
         if late and burst_s(xid):
-            self._judge_burst(xid)
+            await self._judge_burst(xid, teller)
             return
         now = time.monotonic()
         xid = self._placed(xid, now)
@@ -137,7 +137,11 @@ class Faults:
             xid = xid._replace(recovery=recovery)
         if told and not xid.recovery:
             return
-        judged = judge(xid, self._day.errors(now))
+        self._follow(xid, teller)
+
+    def _follow(self, xid: Xid, teller: Teller) -> None:
+        """Tell of an error, and see to what follows from it."""
+        judged = judge(xid, self._day.errors(xid.at))
         self._day.add(xid)
         METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
         logger.warning("%s on device %s: %s", judged.detail, xid.device, judged.action)
@@ -192,7 +196,7 @@ class Faults:
         self._asked[xid.device] = xid.at
         return True
 
-    def _judge_burst(self, first: Xid) -> None:
+    async def _judge_burst(self, first: Xid, teller: Teller) -> None:
         """See to what follows from errors that are one, once all of them have come: their first was told of."""
         alike = [one for one in self._day.errors(time.monotonic()) if one.code == first.code]
         mine = [one for one in alike if one.device == first.device]
@@ -202,6 +206,11 @@ class Faults:
         if judged.test is not None:
             logger.warning("%s: a check of the level %s is due", judged.detail, judged.test)
             self._health.suspect(self._devices.listed()[first.device or 0], judged.test)
+        if first.device is not None and not any(one.recovery for one in mine if one.at >= first.at):
+            # It may have come to want a reset amid them, and nobody asked.
+            recovery = await asyncio.to_thread(self._devices.recovery, first.device)
+            if recovery:
+                self._follow(self._placed(first, time.monotonic())._replace(recovery=recovery), teller)
 
     def _placed(self, xid: Xid, now: float) -> Xid:
         """Return an error with when it was heard, and whose work was there."""

@@ -33,8 +33,9 @@ WITHIN_S: dict[Step, float] = {
     "attest": 1_800.0,
 }
 """How long a step may take; then it has failed. Below what placement lists as stuck."""
-LISTED_WITHIN_S = 1_800.0
-"""So long placement may take from a server's return until its erasure: what it gives lost servers of the lease."""
+LISTED_WITHIN_S = 6_300.0
+"""So long placement may take from a server's return until its erasure: another of the lease may be in its hand-over (an
+hour), is to be taken back then, and may be lost at last."""
 REASON_CHARS_MAX = 1_000
 FILE = "lease.json"
 ORPHAN = "a tenant has, or had it, under an earlier name ({}): it is taken back and erased"
@@ -46,7 +47,7 @@ logger = logging.getLogger(__name__)
 class _Lease(msgspec.Struct, frozen=True, kw_only=True):
     """The last lease of this server, and how far it has come.
 
-    ``orphan``: the server had another name then. ``unclean``: of such a one, what was not shown to be clean.
+    ``since`` is when it came there, in seconds since 1970. ``orphan``: the server had another name then. ``unclean``: of such a one, what was not shown to be clean.
     """
 
     workload_id: WorkloadId
@@ -54,6 +55,7 @@ class _Lease(msgspec.Struct, frozen=True, kw_only=True):
     at: At
     orphan: bool = False
     unclean: str = ""
+    since: float = 0.0
 
 
 class Checks(Protocol):
@@ -89,7 +91,7 @@ class Leases:
         self._lease = self._recall()
         self._wanted: Sequence[MemberSpec] | None = None
         self._more = asyncio.Event()
-        self._listed_by = time.monotonic() + LISTED_WITHIN_S
+        self._listed = False
 
     @property
     def held(self) -> bool:
@@ -102,7 +104,8 @@ class Leases:
             return False
         if self._lease.at in {"handing_over", "held"} or self._lease.orphan or self._wanted is None:
             return True
-        if self._lease.at == "given_back" and time.monotonic() < self._listed_by:
+        waited_s = time.time() - self._lease.since
+        if self._lease.at == "given_back" and not self._listed and 0 <= waited_s < LISTED_WITHIN_S:
             return True
         return any(one.workload_id == self._lease.workload_id for one in self._wanted)
 
@@ -114,7 +117,7 @@ class Leases:
             for one in wanted
         ):
             # From here on whether it is listed says how it stands.
-            self._listed_by = 0.0
+            self._listed = True
         self._more.set()
 
     def statuses(self) -> list[WorkloadStatus]:
@@ -215,8 +218,12 @@ class Leases:
         self._put(msgspec.structs.replace(lease, at=step, unclean=unclean[:REASON_CHARS_MAX]))
 
     def _put(self, lease: _Lease) -> _Lease:
-        if lease.at == "given_back" and (self._lease is None or self._lease.at != lease.at):
-            self._listed_by = time.monotonic() + LISTED_WITHIN_S
+        if self._lease is None or (self._lease.workload_id, self._lease.at) != (
+            lease.workload_id,
+            lease.at,
+        ):
+            lease = msgspec.structs.replace(lease, since=time.time())
+            self._listed = False
         self._lease = lease
         write_whole(self._file, msgspec.json.encode(lease))
         return lease

@@ -68,14 +68,19 @@ class Declared(Driverless):
 
         While it looks that is a warning: a restart of the agent amid that says nothing against them.
         """
-        if self._looking.exists():
+        if self.looking:
             return [of_device("device", one, "warn", LOOKING, WAIT) for one in self._devices]
         return examined(self._devices, self._recall())
 
     def remember(self, found: Sequence[Accelerator]) -> None:
         """Keep what an erase image found; where that cannot be kept nobody has looked."""
-        if keep(self._file, msgspec.json.encode(found)):
-            self._looking.unlink(missing_ok=True)
+        keep(self._file, msgspec.json.encode(found))
+        self._looking.unlink(missing_ok=True)
+
+    @property
+    def looking(self) -> bool:
+        """Whether an erase image is on its way, or was when the agent ended."""
+        return self._looking.exists()
 
     def look(self) -> None:
         """Note that an erase image is about to look at them. Raises ``OSError``."""
@@ -98,7 +103,7 @@ class Declared(Driverless):
 
     def draw(self, busy: Busy) -> Drawn:
         """Return what such a server drew at most since the last call, if it was on."""
-        on = self.leased() or self._looking.exists()
+        on = self.leased() or self.looking
         each, idle = (watts * busy.elapsed_us if on else 0 for watts in (self._gpu_w, self._idle_w))
         devices = {one.device_id: each for one in self._devices}
         return Drawn(energy_uj=idle + sum(devices.values()), idle_uj=idle, devices_uj=devices)

@@ -50,9 +50,9 @@ class Xid(NamedTuple):
     switch: bool = False
     bus: tuple[int, ...] = ()
     at: float = 0.0
-    until: float = 0.0
     owner: str = ""
     model: str = ""
+    until: float = 0.0
 
 
 class Judged(NamedTuple):

@@ -11,13 +11,16 @@ logger = logging.getLogger(__name__)
 
 
 class Power:
-    """Brings about the power state that a step of a lease needs, whatever it is now. Raises ``ServerFault``."""
+    """Brings about the power state that a step of a lease needs, whatever it is now. Raises ``ServerFault``.
 
-    def __init__(self, line: Line, address: str) -> None:
+    ``on_asked``: somebody may have switched it on just now, and it does not show yet.
+    """
+
+    def __init__(self, line: Line, address: str, *, on_asked: bool = False) -> None:
         self._line = line
         self._address = address
         self._pace = line.pace
-        self._on_asked = False
+        self._on_asked = on_asked
 
     async def off(self, *, graceful: bool = False) -> None:
         """Have the power off: with ``graceful`` once the system there has ended by itself, or has not in time."""
@@ -58,6 +61,7 @@ class Power:
         await self._line.ask("the boot device", lambda bmc: bmc.boot_once(disc=image is not None))
         self._on_asked = True
         if not await self._reset("On", "ForceOn"):
+            self._on_asked = False
             raise ServerFault("the BMC cannot power the server on: take the server out")
         await self._until("On", self._pace.on_s)
         self._on_asked = False

@@ -10,7 +10,7 @@ from typing import Literal
 from mesh_contracts.node import Check
 
 from node_agent.devices.declared import Declared
-from node_agent.domain.proof import Drive, Found, Wiped, attested, erased, mismatches
+from node_agent.domain.proof import Drive, Found, Report, Wiped, attested, erased, mismatches
 from node_agent.servers import Evidence, Reached, ServerFault
 from node_agent.servers.bmc import Bmc
 from node_agent.servers.here import is_here
@@ -42,7 +42,7 @@ class RedfishServer:
         self.line = line
         self._hold = hold
         self._pace = line.pace
-        self._power = Power(line, hold.address)
+        self._power = Power(line, hold.address, on_asked=devices is not None and devices.looking)
         self._image = EraseImage(line, self._power, hold, devices)
 
     async def hand_over(self) -> Reached:
@@ -68,15 +68,7 @@ class RedfishServer:
         """Erase the drives through the BMC and by the erase image, then start the BMC anew."""
         self._nobody_looked()
         await self._power.off()
-        off_since = time.monotonic()
-        await self.line.ask("ejecting the image", Bmc.eject)
-        drives = await self.line.ask("listing the drives", Bmc.drives)
-        wiped = await self._sanitized(drives)
-        await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
-        report, left = None, "none asked for"
-        if self._hold.report_url is not None:
-            report, left = await self._image.run()
-        wiped += [] if report is None else report.drives
+        drives, wiped, report, left = await self._wiped()
         bmc_reset = await self._reset_bmc()
         verdict, method = erased(drives, wiped, bmc_reset)
         seen: dict[str, int | float | str | list[int]] = {
@@ -92,7 +84,7 @@ class RedfishServer:
         return Evidence(verdict=verdict, method=method[:METHOD_CHARS_MAX], seen=seen)
 
     async def examine(self) -> None:
-        """Boot the erase image for what it finds of the accelerators; it erases what a free server holds as well."""
+        """Erase a free server, and have the erase image look at its accelerators meanwhile."""
         await self._not_here()
         if self._hold.report_url is None:
             raise ServerFault(
@@ -111,19 +103,29 @@ class RedfishServer:
 
     async def _look(self) -> None:
         await self._power.off(graceful=True)
-        drives = await self.line.ask("listing the drives", Bmc.drives)
-        report, left = await self._image.run()
+        drives, wiped, report, left = await self._wiped()
         if report is None:
             raise ServerFault(f"the erase image left no report: {left[:SEEN_CHARS_MAX]}")
-        if report.drives:
-            verdict, method = erased(drives, report.drives, "not asked to")
-            if verdict != "pass":
-                raise ServerFault(f"the erase image did not erase it: {method}"[:METHOD_CHARS_MAX])
+        verdict, method = erased(drives, wiped, "not asked to")
+        if verdict != "pass":
+            raise ServerFault(f"the server was not erased: {method}"[:METHOD_CHARS_MAX])
+
+    async def _wiped(self) -> tuple[list[Drive], list[Wiped], Report | None, str]:
+        """Erase a server that is off: return its drives, what became of each, the image's report or why there is none."""
+        off_since = time.monotonic()
+        await self.line.ask("ejecting the image", Bmc.eject)
+        drives = await self.line.ask("listing the drives", Bmc.drives)
+        wiped = await self._sanitized(drives)
+        await asyncio.sleep(self._pace.off_at_least_s - (time.monotonic() - off_since))
+        if self._hold.report_url is None:
+            return drives, wiped, None, "none asked for"
+        report, left = await self._image.run()
+        return drives, wiped + ([] if report is None else report.drives), report, left
 
     async def rest(self) -> None:
         """Leave a server that nobody has as it should be after a look: off, nothing in its drive, nothing known."""
-        await self._not_here()
         self._nobody_looked()
+        await self._not_here()
         await self._power.off()
         await self.line.ask("ejecting the image", Bmc.eject)
         await self.line.leave()

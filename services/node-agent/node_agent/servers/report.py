@@ -45,7 +45,7 @@ def read_report(url: str, system: str, ca_file: Path | None, within_s: float) ->
         raise ServerFault(f"the erase report at {place}: {fault}; look at what keeps it") from None
     try:
         report = msgspec.json.decode(found, type=Report)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # no JSON of ours, or no text at all
         return None
     if report.system.lower() != system:
         raise ServerFault(

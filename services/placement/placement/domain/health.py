@@ -52,12 +52,12 @@ def on_joined(server: Server) -> Turn:
     """Return what a node becomes whose agent (re)started: validating, but one that was taken out stays so.
 
     The agent checks itself at its start, so the next verdict of any number opens the node; one that waits for the check
-    of its return waits on.
+    of its return waits on, also where it was lost meanwhile.
     """
     if server.state in LEAVING:
         return _turn(server, server.state, server.reasons)
     reason = Reason(code="being_checked", detail="its agent started; the first check must pass")
-    needed = server.check_needed if server.state == "validating" else 0
+    needed = server.check_needed if server.state in {"validating", "lost"} else 0
     return _out_before(server) or _turn(server, "validating", (reason,), needed=needed)
 
 
