@@ -51,6 +51,7 @@ async def test_a_client_that_leaves_the_line_unheard_has_one_row_and_took_nothin
 ) -> None:
     bound = Ceiling(scope_id=PROJECT, scope_kind="project", tokens_per_minute=80_000)
     await here.writers["limits"].put(f"ceiling.{PROJECT}", bound)
+    await until(lambda: PROJECT in here.door._leasing._admission._scopes)
     lines = here.door.lines
     assert lines is not None
     left: list[int | None] = []
