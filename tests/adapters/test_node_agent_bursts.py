@@ -9,6 +9,7 @@ from node_agent import faults
 from node_agent.domain import xid_table
 from node_agent.doubles.nvml import Scenario
 
+from tests.adapters.engines import until
 from tests.adapters.watching import watching
 
 pytestmark = pytest.mark.slow
@@ -92,3 +93,21 @@ async def test_a_gpu_that_wanted_to_be_reset_at_once_is_asked_at_the_end_of_the_
         await here.count(2)
         await asyncio.sleep(1.2)
     assert [fact.verdict for fact in here.facts] == ["warn", "fail"]
+
+
+async def test_an_nvlink_error_is_told_at_once_and_by_its_registers_where_the_kernel_was_first(
+    driver: Scenario, tmp_path: Path
+) -> None:
+    log = tmp_path / "kmsg"
+    os.mkfifo(log)
+    async with watching(tmp_path, log) as here:
+        kernel = os.open(log, os.O_WRONLY)
+        driver.tell(2, 74)
+        await until(lambda: here.facts, 1.0)
+        said = "NVLink: fatal error detected on link 3(0x1, 0x0, 0x0, 0x0, 0x0, 0x0, 0x0)"
+        os.write(kernel, f"4,1,1,-;NVRM: Xid (PCI:0000:13:00): 74, pid=7, {said}\n".encode())
+        driver.tell(3, 74)
+        await asyncio.sleep(0.3)
+        os.close(kernel)
+    assert [fact.verdict for fact in here.facts] == ["fail"], "GPU 3 has nothing that matters"
+    assert here.facts[0].checks[0].device_id == here.devices.listed()[2].device_id

@@ -25,7 +25,7 @@ from node_agent.domain.xid import (
     waits_for_text,
 )
 from node_agent.domain.xid_lines import read_line
-from node_agent.domain.xid_table import ACTIONS, TEARDOWN
+from node_agent.domain.xid_table import ACTIONS, NVLINK, TEARDOWN
 from node_agent.health import Health
 from node_agent.kernel_log import KernelLog
 from node_agent.telling import Teller
@@ -37,6 +37,8 @@ STUCK_AFTER_S = 5.0
 LOOK_EVERY_S = 1.0
 TEXT_WITHIN_S = 2.0
 """An error of which only the kernel's line, or another error, says how bad it is waits so long for that; then it is taken as bad."""
+LINK_TEXT_WITHIN_S = 0.05
+"""So long one waits that is bad unless that line says otherwise: the line is mostly there before the driver tells."""
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +225,8 @@ class Faults:
         """Have an error judged once more after a while, without what may tell more of it, where that has not come by then."""
         if xid not in self._without_text:
             self._without_text.add(xid)
-            asyncio.get_running_loop().call_later(TEXT_WITHIN_S, self._put, xid, True)
+            within_s = LINK_TEXT_WITHIN_S if xid.code == NVLINK else TEXT_WITHIN_S
+            asyncio.get_running_loop().call_later(within_s, self._put, xid, True)
 
     def _tell(self, checks: list[Check], verdict: Verdict, teller: Teller) -> None:
         number = self._health.last
