@@ -37,7 +37,7 @@ STUCK_AFTER_S = 5.0
 LOOK_EVERY_S = 1.0
 TEXT_WITHIN_S = 2.0
 """An error of which only the kernel's line, or another error, says how bad it is waits so long for that; then it is taken as bad."""
-LINK_TEXT_WITHIN_S = 0.05
+LINK_TEXT_WITHIN_S = 0.03
 """So long one waits that is bad unless that line says otherwise: the line is mostly there before the driver tells."""
 
 logger = logging.getLogger(__name__)
