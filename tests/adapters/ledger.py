@@ -97,10 +97,18 @@ class Ledger:
         return RatedRow(usage=UsageRow(**usage), cost_microeur=MoneyMicroeur(7), price_id="p1")
 
     async def rated(self, *rows: RatedRow) -> None:
+        """Tell of rated lines, and wait until they are heard: an interval that is settled before has no share for them."""
         number = next(self._sequence)
         born = envelope("gateway-1", version=number)
         fact = UsageRated(**born, producer="gateway-1", epoch=1, sequence=number, rows=list(rows))
         await tell(self.bus, fact)
+        told = {row.usage.request_id for row in rows}
+
+        async def heard() -> bool:
+            kept = await self.rows("SELECT request_id FROM request")
+            return told <= {row["request_id"] for row in kept}
+
+        await eventually(heard)
 
     async def ask(self, kind: Any, who: Any = TENANT, **fields: Any) -> Any:
         return await self.bus.ask(kind(**self.bus.wish(who), **fields))
