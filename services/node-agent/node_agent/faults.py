@@ -10,7 +10,6 @@ from mesh_contracts.node import Check, HealthChanged, Verdict
 from meshkit.telemetry import METRICS
 from meshkit.ticks import tick
 
-from node_agent.day import Day
 from node_agent.devices import Devices
 from node_agent.domain.verdicts import of_device
 from node_agent.domain.xid import (
@@ -26,6 +25,7 @@ from node_agent.domain.xid import (
 )
 from node_agent.domain.xid_lines import read_line
 from node_agent.domain.xid_table import ACTIONS, NVLINK, TEARDOWN
+from node_agent.error_history import ErrorHistory
 from node_agent.health import Health
 from node_agent.kernel_log import KernelLog
 from node_agent.telling import Teller
@@ -54,11 +54,11 @@ class Faults:
         self._log = KernelLog(kernel_log, self._line, folder)
         self._buses: list[str] = []
         self._waiting: asyncio.Queue[tuple[Xid, bool]] = asyncio.Queue(WAITING_MAX)
-        self._day = Day(folder)
+        self._history = ErrorHistory(folder)
         self._asked: dict[int, float] = {}
         self._stuck = False
         self._gone: set[int] = set()
-        self._without_text: set[Xid] = set()
+        self._waiting_for_more: set[Xid] = set()
 
     async def run(self, teller: Teller) -> None:
         """Hear for ever."""
@@ -115,7 +115,7 @@ class Faults:
 
     def _put(self, xid: Xid, late: bool = False) -> None:
         if late:
-            self._without_text.discard(xid)
+            self._waiting_for_more.discard(xid)
         try:
             self._waiting.put_nowait((xid, late))
         except asyncio.QueueFull:
@@ -143,8 +143,8 @@ class Faults:
 
     def _follow(self, xid: Xid, teller: Teller) -> None:
         """Tell of an error, and see to what follows from it."""
-        judged = judge(xid, self._day.errors(xid.at))
-        self._day.add(xid)
+        judged = judge(xid, self._history.errors(xid.at))
+        self._history.add(xid)
         METRICS.count("mesh_xids_total", code=str(xid.code), kind=judged.kind)
         logger.warning("%s on device %s: %s", judged.detail, xid.device, judged.action)
         if judged.kind == "note":
@@ -168,7 +168,9 @@ class Faults:
         if not apart_s:
             return []
         mine = [
-            one for one in self._day.errors(xid.at) if (one.device, one.code) == (xid.device, xid.code)
+            one
+            for one in self._history.errors(xid.at)
+            if (one.device, one.code) == (xid.device, xid.code)
         ]
         bursts = bursts_of(mine, apart_s)
         return bursts[-1] if bursts and goes_on(bursts[-1], xid.at, apart_s) else []
@@ -177,12 +179,12 @@ class Faults:
         """Tell whether an error is one that was told of already; what is new of it is remembered."""
         if burst:
             if (unit_of(xid), xid.owner) in {(unit_of(one), one.owner) for one in burst}:
-                self._day.lengthen(burst[0], xid.at)
+                self._history.lengthen(burst[0], xid.at)
             else:
-                self._day.add(xid)
+                self._history.add(xid)
         if burst_s(xid):
             return bool(burst)
-        told = any(same(xid, one) for one in self._day.errors(xid.at, SAME_S))
+        told = any(same(xid, one) for one in self._history.errors(xid.at, SAME_S))
         if told and xid.text:
             logger.info(
                 "of XID %d on device %s the kernel's log says: %s", xid.code, xid.device, xid.text
@@ -200,7 +202,7 @@ class Faults:
 
     async def _judge_burst(self, first: Xid, teller: Teller) -> None:
         """See to what follows from errors that are one, once all of them have come: their first was told of."""
-        alike = [one for one in self._day.errors(time.monotonic()) if one.code == first.code]
+        alike = [one for one in self._history.errors(time.monotonic()) if one.code == first.code]
         mine = [one for one in alike if one.device == first.device]
         if not mine:
             return
@@ -223,8 +225,8 @@ class Faults:
 
     def _wait_for_more(self, xid: Xid) -> None:
         """Have an error judged once more after a while, without what may tell more of it, where that has not come by then."""
-        if xid not in self._without_text:
-            self._without_text.add(xid)
+        if xid not in self._waiting_for_more:
+            self._waiting_for_more.add(xid)
             within_s = LINK_TEXT_WITHIN_S if xid.code == NVLINK else TEXT_WITHIN_S
             asyncio.get_running_loop().call_later(within_s, self._put, xid, True)
 

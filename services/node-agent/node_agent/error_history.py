@@ -16,7 +16,7 @@ TEXT_KEPT_CHARS = 200
 logger = logging.getLogger(__name__)
 
 
-class Day:
+class ErrorHistory:
     """The errors that were heard within a day, the last ``KEPT_MAX`` of them; without a folder only in memory."""
 
     def __init__(self, folder: Path | None) -> None:
