@@ -10,7 +10,7 @@ from mesh_contracts.node import Check, Device
 
 from node_agent.devices import Devices
 from node_agent.devices.declared import Declared
-from node_agent.domain.xid_table import Level
+from node_agent.domain.verdicts import Level
 from node_agent.health import Health
 from node_agent.probing import GaveWay, unjudged
 from node_agent.servers import Server, ServerFault

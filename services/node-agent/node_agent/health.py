@@ -18,8 +18,7 @@ from meshkit.ticks import next_tick
 from node_agent.devices import Devices
 from node_agent.domain.dues import Dues, at_work, higher
 from node_agent.domain.reconcile import check_is_due
-from node_agent.domain.verdicts import of_device, worst
-from node_agent.domain.xid_table import Level
+from node_agent.domain.verdicts import Level, of_device, worst
 from node_agent.probing import Checking, GaveWay, Probing, unjudged
 from node_agent.runtimes.kept import keep
 from node_agent.telling import Teller

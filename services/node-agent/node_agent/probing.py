@@ -19,8 +19,7 @@ from meshkit.telemetry import METRICS
 from node_agent.devices import Devices
 from node_agent.devices.rehearsal import ScenarioUnusable
 from node_agent.domain.proof import Judged
-from node_agent.domain.verdicts import labelled, of_device
-from node_agent.domain.xid_table import Level
+from node_agent.domain.verdicts import Level, labelled, of_device
 from node_agent.runtimes.surroundings import clean, visible
 
 PROBE_WITHIN_S: dict[Level, float] = {"quick": 30.0, "standard": 180.0, "deep": 900.0}

@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 
 from mesh_contracts.node import Check, Device
 
-from node_agent.domain.verdicts import of_device
-from node_agent.domain.xid_table import Level
+from node_agent.domain.verdicts import Level, of_device
 
 _ORDER: tuple[Level, ...] = ("quick", "standard", "deep")
 

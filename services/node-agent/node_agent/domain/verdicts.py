@@ -1,8 +1,12 @@
 """Verdicts of checks together."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from mesh_contracts.node import Check, Device, Verdict
+
+Level = Literal["quick", "standard", "deep"]
+"""How thoroughly a device is checked: gpuprobe's levels."""
 
 _RANK: dict[Verdict, int] = {"pass": 0, "warn": 1, "inconclusive": 2, "fail": 3}
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from node_agent.domain.verdicts import Level
 from node_agent.domain.xid_links import GONE_ON_WITH, PARITY_TIMES, WORDS, read_registers
 from node_agent.domain.xid_table import (
     ACTIONS,
@@ -23,7 +24,6 @@ from node_agent.domain.xid_table import (
     UNKNOWN,
     UNPLACED_REPEATS,
     Kind,
-    Level,
     Policy,
 )
 

@@ -7,12 +7,13 @@ words. What the GPU itself says is to be done (NVML field 230, its recovery acti
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from node_agent.domain.verdicts import Level
+
 Kind = Literal["application", "note", "fabric", "watch", "reset", "reboot", "links", "hands", "replace"]
 """Whose fault it is, and what mends it.
 
 ``application``, ``note`` and ``fabric`` leave the node in service; ``watch`` has it tested; all others take it out.
 """
-Level = Literal["quick", "standard", "deep"]
 
 
 class Policy(NamedTuple):
