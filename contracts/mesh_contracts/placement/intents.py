@@ -71,7 +71,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bucket ``intents``, key ``<node id>``: all that the node should run and do, level-triggered.
 
     ``check`` rises when a health check is wished for; the node runs one when it is above the
-    last it ran; ``asked`` is the last of them that somebody asked for, and not placement itself. A workload, or a member of a job, that is no longer listed is stopped.
+    last it ran. ``asked`` is the last of them that a person asked for: what a check takes (a leased
+    server's disks are erased) nothing else brings about. A workload, or a member of a job, that is
+    no longer listed is stopped.
     """
 
     node_id: NodeId

@@ -90,11 +90,11 @@ class Probing:
         return [[device] for device in devices]
 
     async def check(
-        self, devices: Sequence[Device], level: Level, only: Sequence[str] = (), *, anew: bool = True
+        self, devices: Sequence[Device], level: Level, only: Sequence[str] = (), *, anew: bool = False
     ) -> list[Check]:
         """Return the checks of ``devices``; what keeps them from being judged is ``inconclusive``. Raises ``GaveWay``.
 
-        A real one in MIG mode has no whole GPU to show, and is not judged. Each check looks ``anew``.
+        A real one in MIG mode has no whole GPU to show, and is not judged. ``anew`` or not, each check looks.
         """
         del anew
         if devices[0].mig and not self._devices.rehearsal:

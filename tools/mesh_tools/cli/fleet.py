@@ -32,7 +32,7 @@ def verbs(noun: str) -> Verbs:
     made.add(
         "check",
         check,
-        "have its health checked now; a server behind a BMC boots its erase image for that, which erases its disks",
+        "have its health checked now; a server that its agent runs beside boots its erase image for that: its disks are erased",
         NODE,
         WAIT,
     )
@@ -54,7 +54,7 @@ def verbs(noun: str) -> Verbs:
     made.add(
         "return",
         return_node,
-        "take it back, once a fresh check passes (behind a BMC as `check` does)",
+        "take it back, once a fresh check passes (a server that its agent runs beside is erased, as by `check`)",
         NODE,
         WAIT,
     )

@@ -92,7 +92,10 @@ class Nodes(Controller):
         node: FromPath[str],
         data: JSONBody[Nothing | None] = None,
     ) -> Response[placement.Node]:
-        """Have a cordoned node checked, and take work again. A server behind a BMC is checked by its erase image: its disks are erased."""
+        """Have a cordoned node checked, and take work again.
+
+        A server that its agent runs beside (``AGENT_DEVICES=declared``) is checked by its erase image: its disks are erased.
+        """
         del data
         return shown(
             await asker(request, placement.ReturnNode, node=node, generation=generation_of(request)),
@@ -107,7 +110,10 @@ class Nodes(Controller):
         node: FromPath[str],
         data: JSONBody[Nothing | None] = None,
     ) -> Response[placement.Node]:
-        """Have a node's health checked now. A server behind a BMC is checked by its erase image: its disks are erased."""
+        """Have a node's health checked now.
+
+        A server that its agent runs beside (``AGENT_DEVICES=declared``) is checked by its erase image: its disks are erased.
+        """
         del data
         return shown(
             await asker(request, placement.CheckNode, node=node, generation=generation_of(request)), 202
