@@ -12,7 +12,7 @@ from node_agent.doubles.nvml import Scenario
 from node_agent.probing import Probing
 
 from tests.adapters.engines import until
-from tests.adapters.watching import watching
+from tests.adapters.watching import watching, watching_a_log
 
 pytestmark = pytest.mark.slow
 
@@ -59,22 +59,16 @@ async def test_what_the_gpu_says_of_itself_counts_more_than_the_table(
 async def test_the_driver_and_the_kernels_log_tell_of_one_error_once(
     driver: Scenario, tmp_path: Path
 ) -> None:
-    log = tmp_path / "kmsg"
-    os.mkfifo(log)
-    async with watching(tmp_path, log) as here:
-        kernel = os.open(log, os.O_WRONLY)
-        os.write(kernel, b"4,1234,5678,-;NVRM: Xid (PCI:0000:13:00): 79, pid=1, GPU has fallen off\n")
+    async with watching_a_log(tmp_path) as (here, write):
+        write("NVRM: Xid (PCI:0000:13:00): 79, pid=1, GPU has fallen off")
         driver.tell(3, 79)
         driver.tell(4, 149)
-        os.write(kernel, b"4,1235,5679,-;NVRM: Xid (PCI:0000:14:00): 149, NETIR Fatal XC0 Link 08\n")
+        write("NVRM: Xid (PCI:0000:14:00): 149, NETIR Fatal XC0 Link 08")
         driver.tell(5, 149)
-        os.write(kernel, b"4,1236,5680,-;NVRM: Xid (PCI:0000:15:00): 149, NETIR Nonfatal XC0 Link 9\n")
-        os.write(
-            kernel, b"4,1237,5681,-;nvidia-nvswitch0: SXid (PCI:0000:c3:00.0): 22013, Fatal, Link 4\n"
-        )
+        write("NVRM: Xid (PCI:0000:15:00): 149, NETIR Nonfatal XC0 Link 9")
+        write("nvidia-nvswitch0: SXid (PCI:0000:c3:00.0): 22013, Fatal, Link 4")
         await here.count(3)
         await asyncio.sleep(0.2)
-        os.close(kernel)
         found = [(fact.checks[0].name, fact.checks[0].evidence["xid"]) for fact in here.facts]
         assert sorted(found) == [("sxid", 22013), ("xid", 79), ("xid", 149)]
 
