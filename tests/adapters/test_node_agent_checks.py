@@ -269,3 +269,13 @@ async def test_a_device_is_in_use_from_before_its_work_begins_until_it_ended(tmp
         await made.told.said("stopped")
         assert seen == [{IDS[1]}]
         await until(lambda: not agent.in_use())
+
+
+async def test_what_was_told_of_a_server_amid_a_lease_is_told_anew_after_it(here: Checking) -> None:
+    here.used = set(IDS)
+    here.begin()
+    [first] = await here.facts(1)
+    assert first.verdict == "warn"
+    await here.health.check("quick")
+    here.used = set()
+    assert (await here.facts(2))[1].verdict == "pass"

@@ -148,7 +148,9 @@ class Health:
 
     async def check(self, level: Level = "quick") -> list[Check]:
         """Return the checks of all devices, whoever uses them."""
-        found, _ = await self._free(self._devices.listed(), level, lambda: ())
+        found, checked = await self._free(self._devices.listed(), level, lambda: ())
+        # This is told of with the lease: what was told of the devices before stands until they are checked once more.
+        self._dues.used(checked, UNKNOWN)
         return found
 
     def take_out(self, name: str, detail: str, action: str, teller: Teller) -> None:
